@@ -1,0 +1,1 @@
+"""The charts of a study, one file per kind; each gives panels of SVG text."""

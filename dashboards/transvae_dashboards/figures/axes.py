@@ -1,0 +1,87 @@
+"""Axes that read well: few round ticks on log scales, and labels that do not cover each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from transvae_dashboards import formats
+from transvae_dashboards.style import MUTED
+
+STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+MIN_TICKS, MAX_TICKS = 3, 7
+LABEL_GAP = 9.5
+"""Least distance of two line-end labels in points."""
+
+
+def log_axis(axis: Any, low: float, high: float, units: tuple[tuple[float, str], ...] = formats.COUNT_UNITS) -> None:
+    """Make an axis logarithmic over [low, high] with labels such as `50k 1M` or `0.12 0.15 0.2`."""
+    axes = axis.axes
+    (axes.set_xscale if axis.axis_name == "x" else axes.set_yscale)("log")
+    (axes.set_xlim if axis.axis_name == "x" else axes.set_ylim)(low, high)
+    axis.set_major_locator(FixedLocator(log_ticks(low, high)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: formats.tick(value, units)))
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers within [low, high], three to seven of them."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in STEPS:
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= MIN_TICKS:
+            return inside[:: math.ceil(len(inside) / MAX_TICKS)]
+    # less than a third of a decade: equal distances read better
+    even = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(tick) for tick in even if low <= tick <= high]
+
+
+def padded(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:
+    """The range of positive values with a margin, in log space; never empty."""
+    low, high = math.log(min(values)), math.log(max(values))
+    margin = max((high - low) * share, 0.02)
+    return math.exp(low - margin), math.exp(high + margin)
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Positions at least `gap` apart, in the same order and as near to the wanted ones as that allows.
+
+    Neighbours that are too close merge into a block centred on its members' mean wish, until no two blocks touch.
+    """
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    blocks: list[tuple[float, list[int]]] = []
+    for i in order:
+        blocks.append((wanted[i], [i]))
+        while len(blocks) > 1:
+            (below, first), (above, second) = blocks[-2:]
+            if above - below >= gap * (len(first) + len(second)) / 2:
+                break
+            members = first + second
+            centre = sum(wanted[m] for m in members) / len(members)
+            blocks[-2:] = [(centre, members)]
+    placed = [0.0] * len(wanted)
+    for centre, members in blocks:
+        for rank, member in enumerate(members):
+            placed[member] = centre + gap * (rank - (len(members) - 1) / 2)
+    return placed
+
+
+def end_labels(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write (x, y, text, colour) labels right of the axes' line ends; call after the limits are set."""
+    if not ends:
+        return
+    axes.figure.draw_without_rendering()  # the layout decides how tall the axes are, and so how far labels must move
+    points = 72 / axes.figure.dpi
+    heights = [axes.transData.transform((x, y))[1] * points for x, y, _, _ in ends]
+    places = spread(heights, LABEL_GAP)
+    for (x, y, text, colour), height, place in zip(ends, heights, places, strict=True):
+        moved = abs(place - height) > 1.5
+        axes.annotate(
+            text, (x, y), xytext=(12 if moved else 6, place - height), textcoords="offset points", color=colour,
+            va="center", ha="left", fontsize=8.5, fontweight="bold", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.5, "shrinkA": 1, "shrinkB": 2} if moved else None,
+        )

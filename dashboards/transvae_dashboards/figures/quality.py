@@ -1,0 +1,42 @@
+"""PSNR against parameters: every finished trial a dot, the means of the sizes joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transvae_dashboards.figures.axes import end_labels, log_axis, padded
+from transvae_dashboards.figures.canvas import Panel, canvas
+from transvae_dashboards.style import COLOURS, MARKERS, MUTED, PAPER
+from transvae_dashboards.tables import FAMILIES, FAMILY_NAMES, SIZE_NAMES, SIZES, TrialRow, mean
+
+
+def quality_panel(rows: Sequence[TrialRow]) -> Panel | None:
+    """None before a trial of a base model has finished."""
+    shown = [row for row in rows if row.finished and row.variant == "base" and row.psnr is not None]
+    if not shown:
+        return None
+    families = [family for family in FAMILIES if any(row.family == family for row in shown)]
+    label = "PSNR of held-out images against parameters: " + ", ".join(FAMILY_NAMES[family] for family in families)
+    with canvas("quality", label) as drawing:
+        axes, ends = drawing.axes, []
+        for family in families:
+            colour, marker = COLOURS[family], MARKERS[family]
+            means = []
+            for size in SIZES:
+                cell = [row for row in shown if (row.family, row.size) == (family, size)]
+                value = mean(row.psnr for row in cell)
+                if value is None:
+                    continue
+                axes.plot([row.parameters for row in cell], [row.psnr for row in cell], marker=marker, color=colour,
+                          ms=3, alpha=0.45, mew=0, ls="none")  # fmt: skip
+                axes.annotate(SIZE_NAMES[size], (cell[0].parameters, value), xytext=(0, 6), ha="center", fontsize=7,
+                              textcoords="offset points", color=MUTED)  # fmt: skip
+                means.append((cell[0].parameters, value))
+            axes.plot(*zip(*means, strict=True), marker=marker, color=colour, ms=5.5, lw=1, mec=PAPER, mew=0.6)
+            ends.append((*means[-1], FAMILY_NAMES[family], colour))
+        log_axis(axes.xaxis, *padded([row.parameters for row in shown]))
+        axes.margins(y=0.12)
+        axes.set_xlabel("parameters")
+        axes.set_ylabel("PSNR, dB")
+        end_labels(axes, ends)
+    return drawing.panel[0]

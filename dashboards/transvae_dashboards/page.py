@@ -1,0 +1,56 @@
+"""The report: one self-contained HTML file. No scripts, no network, equal bytes for equal journals."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from transvae_dashboards.laws import fit_study
+from transvae_dashboards.markup import Html, tag
+from transvae_dashboards.sections.charts import losses, quality, scaling
+from transvae_dashboards.sections.laws import laws
+from transvae_dashboards.sections.notices import notices
+from transvae_dashboards.sections.opening import opening
+from transvae_dashboards.sections.pictures import pictures
+from transvae_dashboards.sections.provenance import provenance
+from transvae_dashboards.sections.trials import trials
+from transvae_dashboards.tables import study_table
+from transvae_platform.study.state import StudyState
+
+
+def write_report(state: StudyState, path: Path) -> Path:
+    """Draw a study's page as far as its journals go and write it to `path`; returns `path`."""
+    text = render(state)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # a reader of the old page must never see half of the new one
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def render(state: StudyState) -> str:
+    """The page as text."""
+    rows, fits = study_table(state), fit_study(state)
+    main = tag(
+        "main",
+        opening(state, rows, fits),
+        notices(state, rows),
+        trials(rows),
+        *(scaling(report) for report in fits.values()),
+        quality(rows),
+        laws(fits),
+        losses(state),
+        pictures(state),
+        provenance(state, rows, fits),
+    )
+    style = Html((files("transvae_dashboards") / "page.css").read_text(encoding="utf-8"))
+    head = tag(
+        "head",
+        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Html('<meta name="color-scheme" content="light dark">'),
+        tag("title", f"{state.name} – scaling study"),
+        tag("style", style),
+    )
+    return f'<!doctype html>\n<html lang="en">{head}{tag("body", main)}</html>\n'

@@ -1,0 +1,111 @@
+"""Pictures for the page: rows of originals and reconstructions, cut from the trials' PNGs into strips."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from transvae_dashboards.tables import FAMILIES, SIZES, mean
+from transvae_platform.study.state import StudyState, TrialState
+
+PIXEL_ART = 64
+"""Samples up to this many pixels are embedded without loss and shown enlarged; larger ones as WebP, fewer of them."""
+FEW, MANY = 3, 6
+WEBP_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures below each other as one image file; `resolution` pixels wide."""
+
+    uri: str
+    resolution: int
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """The reconstructions by one size, at its last validated step."""
+
+    size: str
+    step: int
+    final: bool
+    psnr: float | None
+    """Mean over the pictures shown."""
+    strip: Strip
+
+
+@dataclass(frozen=True)
+class FamilyPictures:
+    """Originals beside the reconstructions of every size."""
+
+    family: str
+    originals: Strip
+    columns: tuple[Column, ...]
+
+
+def family_pictures(state: StudyState) -> list[FamilyPictures]:
+    """The families that have pictures, in order; of several seeds the first with pictures stands for its size."""
+    found = []
+    for family in FAMILIES:
+        trials = [trial for size in SIZES if (trial := _shown(state, family, size)) is not None]
+        rows = [(trial, _rows(trial)) for trial in trials]
+        opened = [(trial, pictures) for trial, pictures in rows if pictures is not None]
+        if opened:
+            columns = tuple(_column(trial, pictures[1]) for trial, pictures in opened)
+            found.append(FamilyPictures(family, _strip(opened[0][1][0]), columns))
+    return found
+
+
+def _shown(state: StudyState, family: str, size: str) -> TrialState | None:
+    cell = [
+        trial
+        for trial in state.trials.values()
+        if (trial.trial.family, trial.trial.size, trial.trial.variant) == (family, size, "base") and trial.pictures
+    ]
+    return min(cell, key=lambda trial: trial.trial.seed, default=None)
+
+
+def _rows(trial: TrialState) -> tuple[list[Image.Image], list[Image.Image]] | None:
+    """Originals and reconstructions of a trial's last pictures; None when the file is gone or damaged."""
+    try:
+        with Image.open(_last_picture(trial)) as opened:
+            sheet = opened.convert("RGB")
+    except OSError:
+        return None
+    resolution = sheet.height // 2
+    count = min(sheet.width // resolution, MANY if resolution <= PIXEL_ART else FEW)
+    top, bottom = (
+        [sheet.crop((i * resolution, y, (i + 1) * resolution, y + resolution)) for i in range(count)]
+        for y in (0, resolution)
+    )
+    return top, bottom
+
+
+def _last_picture(trial: TrialState) -> Path:
+    return trial.pictures[max(trial.pictures)]
+
+
+def _column(trial: TrialState, pictures: Sequence[Image.Image]) -> Column:
+    step = max(trial.pictures)
+    psnr = mean(trial.picture_psnr.get(step, [])[: len(pictures)])
+    return Column(trial.trial.size, step, step == trial.trial.recipe.steps, psnr, _strip(pictures))
+
+
+def _strip(pictures: Sequence[Image.Image]) -> Strip:
+    resolution = pictures[0].width
+    strip = Image.new("RGB", (resolution, resolution * len(pictures)))
+    for i, picture in enumerate(pictures):
+        strip.paste(picture, (0, i * resolution))
+    file, kind = io.BytesIO(), "png" if resolution <= PIXEL_ART else "webp"
+    if kind == "png":
+        strip.save(file, "PNG", optimize=True)
+    else:
+        strip.save(file, "WEBP", quality=WEBP_QUALITY)
+    uri = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return Strip(uri, resolution, len(pictures))

@@ -1,0 +1,119 @@
+"""The sections that are mostly charts: scaling over parameters and FLOPs, quality, losses; each with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transvae_dashboards import formats
+from transvae_dashboards.figures.canvas import Panel
+from transvae_dashboards.figures.losses import TRAIN, loss_panels
+from transvae_dashboards.figures.quality import quality_panel
+from transvae_dashboards.figures.scaling import scaling_panels
+from transvae_dashboards.icons import family_mark
+from transvae_dashboards.laws import in_order
+from transvae_dashboards.markup import Html, details, section, table, tag
+from transvae_dashboards.tables import METRIC_NAMES, SIZE_NAMES, SIZES, TrialRow, mean, ordered
+from transvae_platform.fitting import FitReport
+from transvae_platform.study.state import StudyState
+
+FLOPS = "Training FLOPs are 2 × multiply-adds, forward + backward, encoder + decoder; loss networks are excluded."
+READING = (
+    "Small markers: one trial each. Large markers: the mean of a size. Solid line: the fitted law within the trained "
+    "sizes; dashed: beyond them. Shaded: the {level:.0f} % interval of the law, where there is one. Hollow marker: "
+    "what the smaller sizes predict for the largest, with its interval."
+)
+TITLES = {"parameters": "Scaling with parameters", "training_flops": "Scaling with training compute"}
+
+
+def scaling(report: FitReport) -> Html:
+    """The metric over one x: joint chart and numbers, then a chart per family."""
+    panels, anchor = scaling_panels(report), report.x_name.replace("_", "-")
+    lead = FLOPS + " " if report.x_name == "training_flops" else ""
+    lead += READING.format(level=100 * report.level)
+    if not panels:
+        return section(TITLES[report.x_name], _missing("a finished trial"), anchor=anchor)
+    top = tag("div", figure(panels[0]), _size_means(report), class_="pair")
+    rest = tag("div", *(figure(panel) for panel in panels[1:]), class_="panels")
+    return section(TITLES[report.x_name], top, rest, anchor=anchor, lead=lead)
+
+
+def quality(rows: Sequence[TrialRow]) -> Html:
+    """PSNR against parameters."""
+    panel, title = quality_panel(rows), "Reconstruction quality"
+    if panel is None:
+        return section(title, _missing("a finished trial"), anchor="quality")
+    sizes = [size for size in SIZES if any(row.size == size for row in rows)]
+    body = [
+        [family_mark(family), *(formats.number(_mean_psnr(rows, family, size)) for size in sizes)]
+        for family in dict.fromkeys(row.family for row in rows)
+    ]
+    numbers = table(["PSNR, dB", *(SIZE_NAMES[size] for size in sizes)], body, label="PSNR by family and size")
+    lead = (
+        "PSNR of held-out images: every finished trial a small marker, the means of the sizes joined. PSNR is not a "
+        "loss, so no law is fitted to it."
+    )
+    return section(title, tag("div", figure(panel), numbers, class_="pair"), anchor="quality", lead=lead)
+
+
+def losses(state: StudyState) -> Html:
+    """Training and validation L1 against step, a panel per family."""
+    panels = loss_panels(state)
+    if not panels:
+        return section("Loss curves", _missing("a training record"), anchor="losses")
+    lead = (
+        "L1 per value on [-1, 1], one scale for all panels. Thin: training batches. Strong: held-out images, averaged "
+        "weights. Heavier lines are larger models. A triangle on the step axis marks where an attempt resumed. "
+        "The first steps are left out of the range."
+    )
+    body = [
+        [family_mark(trial.trial.family), trial.trial.label.partition("-")[2], str(trial.trial.seed),
+         f"{trial.step:,}", _last(trial.train, TRAIN), _last(trial.validation, "val/l1"),
+         ", ".join(f"{start['resumed_from']:,}" for start in trial.started[1:]) or formats.NONE]
+        for trial in ordered(state.trials.values())
+    ]  # fmt: skip
+    head = ["Family", "Size", "Seed", "Step", "Training L1", "Validation L1", "Resumed from step"]
+    numbers = details("The numbers", table(head, body, label="Losses at the last step", text=(1,)))
+    return section(
+        "Loss curves", tag("div", *(figure(panel) for panel in panels), class_="panels"), numbers, anchor="losses",
+        lead=lead,
+    )
+
+
+def figure(panel: Panel) -> Html:
+    """A chart in its frame."""
+    return tag("figure", panel.svg, id=f"chart-{panel.name}")
+
+
+def _size_means(report: FitReport) -> Html:
+    name = METRIC_NAMES.get(report.metric, report.metric)
+    body = [
+        [
+            Html(f"{family_mark(fit.family)} <b>{SIZE_NAMES[size.size]}</b>"), formats.scaled(
+                size.x, formats.COUNT_UNITS if report.x_name == "parameters" else formats.UNITS
+            ),
+            formats.number(size.mean, 4), str(len(size.values)),
+            formats.percent(fit.residuals.get(size.size), 2, signed=True),
+        ]
+        for fit in in_order(report) for size in fit.sizes
+    ]  # fmt: skip
+    x = "Parameters" if report.x_name == "parameters" else "Training FLOPs"
+    title = f"{name} by family and size over {x.lower()}"
+    return table(["Size", x, f"{name}, mean", "Seeds", "Off the law"], body, label=title, kind="dense")
+
+
+def _mean_psnr(rows: Sequence[TrialRow], family: str, size: str) -> float | None:
+    return mean(r.psnr for r in rows if (r.family, r.size, r.variant) == (family, size, "base") and r.finished)
+
+
+def _last(records: dict[int, dict[str, object]], metric: str) -> str:
+    if not records:
+        return formats.NONE
+    metrics = records[max(records)]["metrics"]
+    assert isinstance(metrics, dict)
+    return formats.number(metrics.get(metric), 4)
+
+
+def _missing(what: str) -> Html:
+    return tag("p", f"Nothing to draw yet: this needs {what}.", class_="missing")
+
+

@@ -1,0 +1,124 @@
+"""The first screen: the question, the answer in plain sentences, what was expected, and how much was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from transvae_dashboards import formats
+from transvae_dashboards.icons import family_mark, state_mark
+from transvae_dashboards.laws import in_order
+from transvae_dashboards.markup import Html, join, tag
+from transvae_dashboards.tables import FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES, TrialRow, mean
+from transvae_platform.fitting import FamilyFit, FitReport
+from transvae_platform.study.state import STATES, StudyState
+
+
+def opening(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, FitReport]) -> Html:
+    """The page's header."""
+    expected = state.spec.get("expected", {})
+    return tag(
+        "header",
+        tag("p", "Scaling study", class_="eyebrow"),
+        tag("h1", state.name),
+        tag("p", state.spec.get("question", "This study has not been submitted yet."), class_="question"),
+        _answers(fits["parameters"], rows),
+        _expectation(expected.get("outcome"), expected.get("source")),
+        _headlines(state, rows),
+    )
+
+
+def answer(fit: FamilyFit, rows: Sequence[TrialRow], metric: str) -> str:
+    """What one family's sizes show, as a plain sentence."""
+    name = METRIC_NAMES.get(metric, metric)
+    if fit.gain is None:
+        left = sum(row.family == fit.family and not row.finished for row in rows)
+        waiting = f"; {left} of its trials have not finished" if left else ""
+        return f"Cannot tell how {name} changes with size: fewer than two sizes are finished{waiting}."
+    first, last = SIZE_NAMES[fit.gain.first], SIZE_NAMES[fit.gain.last]
+    share = fit.sizes[-1].mean / fit.sizes[0].mean - 1
+    quality = [_psnr(rows, fit.family, size) for size in (fit.gain.first, fit.gain.last)]
+    levels = f"; PSNR goes from {quality[0]} to {quality[1]} dB" if formats.NONE not in quality else ""
+    change = f"{'falls' if share < 0 else 'rises'} by {formats.percent(abs(share))}"
+    interval = fit.gain.interval
+    if interval is not None and interval.lower <= 0 <= interval.upper:
+        return (
+            f"Cannot tell whether {name} falls with size: from {first} to {last} it {change}, within the noise{levels}."
+        )
+    unsure = "" if interval is not None else " (one measurement of each end, noise unknown)"
+    return f"From {first} to {last}, {name} {change}{unsure}{levels}."
+
+
+def _answers(report: FitReport, rows: Sequence[TrialRow]) -> Html:
+    if not report.families:
+        return tag("div", tag("p", "No answer yet: no trial has been queued."), class_="answer")
+    lines = [
+        tag(
+            "li", tag("div", family_mark(fit.family)),
+            tag("div", tag("p", answer(fit, rows, report.metric)), tag("p", _sentence(fit.verdict), class_="verdict")),
+        )
+        for fit in in_order(report)
+    ]  # fmt: skip
+    comparison = tag("p", between(report), class_="between")
+    return tag("div", tag("h2", "Answer"), tag("ul", *lines), comparison, class_="answer")
+
+
+def between(report: FitReport) -> str:
+    """Which families differ, in one sentence."""
+    tested = [contrast for contrast in report.gain_contrasts if contrast.p_holm is not None]
+    decided = [contrast.answer for contrast in tested if not contrast.answer.startswith("cannot tell")]
+    if len(report.families) < 2:
+        return "One family only: nothing to compare."
+    if not tested:
+        return "Between families: cannot tell, too few sizes are finished to compare their gains."
+    named = "; ".join(_named(text) for text in decided)
+    rest = len(report.gain_contrasts) - len(decided)
+    if not decided:
+        return "Between families: cannot tell which gains more from its size; no difference exceeds the noise."
+    return f"Between families: {named}." + (f" For the other {rest} pairs: cannot tell." if rest else "")
+
+
+def _named(text: str) -> str:
+    words = [FAMILY_NAMES.get(word, word) for word in text.split(" ")]
+    return " ".join(words)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "." if text.startswith("cannot") else text
+
+
+def _psnr(rows: Sequence[TrialRow], family: str, size: str) -> str:
+    cell = [r.psnr for r in rows if (r.family, r.size, r.variant) == (family, size, "base") and r.finished]
+    return formats.number(mean(cell), 1)
+
+
+def _expectation(outcome: str | None, source: str | None) -> Html:
+    if outcome is None:
+        return Html("")
+    return tag("p", tag("strong", "Expected beforehand. "), outcome, " ", tag("cite", f"({source})"), class_="expected")
+
+
+def _headlines(state: StudyState, rows: Sequence[TrialRow]) -> Html:
+    counts = {name: sum(row.state == name for row in rows) for name in STATES}
+    hours = {
+        device: sum(row.seconds * row.workers for row in rows if row.device == device) for device in ("gpu", "cpu")
+    }
+    trials = join([state_mark(name) + Html(f" <b>{counts[name]}</b>") for name in STATES if counts[name]], " ")
+    items: list[tuple[str, str]] = [
+        ("Trials", f"{counts['finished']} of {len(rows)}"),
+        *((f"{device.upper()} time", formats.duration(seconds)) for device, seconds in hours.items() if seconds),
+        ("Images seen", formats.scaled(sum(row.images for row in rows), formats.COUNT_UNITS)),
+        ("Training FLOPs", formats.scaled(sum(r.training_flops * r.steps_done / r.steps for r in rows))),
+    ]
+    if (at := as_of(state)) is not None:
+        items.append(("As of", formats.moment(at)))
+    cells = [tag("div", tag("dt", name), tag("dd", value)) for name, value in items]
+    return join([tag("dl", *cells, class_="headlines"), tag("p", trials, class_="states")])
+
+
+def as_of(state: StudyState) -> float | None:
+    """When the last record that the page draws on was written (the journal's time: the page has no clock)."""
+    times = [submission["at"] for submission in state.submissions]
+    for trial in state.trials.values():
+        times += [start["at"] for start in trial.started]
+        times += [record["at"] for records in (trial.train, trial.validation) for record in records.values()]
+    return max(times, default=None)

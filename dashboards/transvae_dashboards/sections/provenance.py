@@ -1,0 +1,118 @@
+"""Where the numbers come from: study file, data, code, libraries, machine, tracking server, registry, fits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from transvae_dashboards import formats
+from transvae_dashboards.icons import family_mark
+from transvae_dashboards.markup import Html, details, escape, join, section, table, tag
+from transvae_dashboards.tables import SIZE_NAMES, TrialRow
+from transvae_platform.fitting import FitReport
+from transvae_platform.study.state import StudyState
+
+MACHINE = ("host", "machine", "cpus")
+
+
+def provenance(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, FitReport]) -> Html:
+    """The last section."""
+    return section(
+        "Provenance", tag("div", _data(state), _tracking(state), class_="pair"), _registered(rows), _submissions(state),
+        _libraries(state), details("Study file, every value resolved", _pairs(_leaves(state.spec), "Study file")),
+        *(details(f"Fit over {report.x_name.replace('_', ' ')}", _pairs(_leaves(report.provenance), "Fit"))
+          for report in fits.values()),
+        anchor="provenance",
+    )  # fmt: skip
+
+
+def _data(state: StudyState) -> Html:
+    if state.data is None:
+        return tag("div", tag("h3", "Data"), tag("p", "Nothing has been ingested yet.", class_="missing"))
+    data = state.data
+    pairs = [
+        ("Photographs", f"{data['photographs']:,}"), ("Training samples", f"{data['train']:,}"),
+        ("Held-out samples", f"{data['validation']:,}"), ("Skipped files", f"{len(data['skipped']):,}"),
+        ("Fingerprint", data["fingerprint"]),
+    ]  # fmt: skip
+    return tag("div", tag("h3", "Data"), _pairs(pairs, "Data"))
+
+
+def _tracking(state: StudyState) -> Html:
+    if not state.submissions:
+        return tag("div", tag("h3", "Tracking"), tag("p", "Not submitted yet.", class_="missing"))
+    last = state.submissions[-1]
+    pairs = [
+        ("MLflow", without_password(last["tracking"])), ("Experiment", state.name), ("Ray", last["cluster"]),
+        ("Runs", "one per trial, found by the tag trial_id"),
+    ]  # fmt: skip
+    return tag("div", tag("h3", "Tracking"), _pairs(pairs, "Tracking"))
+
+
+def without_password(uri: str) -> str:
+    """A server's address without the name and password it may carry: pages are passed on."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
+def _registered(rows: Sequence[TrialRow]) -> Html:
+    registered = [row for row in rows if row.uri]
+    if not registered:
+        return join([tag("h3", "Registered models"), tag("p", "None yet.", class_="missing")])
+    body = [
+        [family_mark(row.family), SIZE_NAMES[row.size], str(row.seed), tag("code", row.uri or ""),
+         formats.number(row.psnr)]
+        for row in registered
+    ]  # fmt: skip
+    best = max(registered, key=lambda row: row.psnr or 0.0)
+    code = f'from transvae_platform import load_model\nvae = load_model("{best.uri}")\nz = vae.encode(x)'
+    return join(
+        [
+            tag("h3", "Registered models"),
+            tag("p", "The alias ", tag("code", "best"), " points to the seed with the highest PSNR. Loading one:"),
+            tag("pre", tag("code", code)),
+            details(
+                f"All {len(registered)}",
+                table(["Family", "Size", "Seed", "Address", "PSNR"], body, label="Registered models", text=(1, 3)),
+            ),
+        ]
+    )
+
+
+def _submissions(state: StudyState) -> Html:
+    if not state.submissions:
+        return Html("")
+    body = [
+        [str(number), formats.moment(entry["at"]), tag("code", str(entry["lineage"]["code"])), entry["cluster"],
+         ", ".join(str(entry["lineage"][key]) for key in MACHINE if key in entry["lineage"]) + " CPUs"]
+        for number, entry in enumerate(state.submissions, start=1)
+    ]  # fmt: skip
+    head = ["Submission", "At", "Code", "Cluster", "Machine"]
+    return join([tag("h3", "Submissions"), table(head, body, label="Submissions", text=(1, 2, 3, 4))])
+
+
+def _libraries(state: StudyState) -> Html:
+    if not state.submissions:
+        return Html("")
+    newest = state.submissions[-1]["lineage"]
+    pairs = [(key, str(value)) for key, value in newest.items() if key not in (*MACHINE, "code")]
+    return details("Library versions of the last submission", _pairs(pairs, "Library versions"))
+
+
+def _pairs(pairs: Sequence[tuple[str, str]] | Iterator[tuple[str, str]], label: str) -> Html:
+    return table(["", ""], [[key, _value(value)] for key, value in pairs], label=label, text=(1,), kind="pairs")
+
+
+def _value(text: str) -> Html:
+    return tag("span", escape(text), class_="value")
+
+
+def _leaves(values: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as `dotted.path`, value."""
+    if isinstance(values, Mapping) and values:
+        for key, inner in values.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+    elif path:
+        yield path, values if isinstance(values, str) else json.dumps(values)

@@ -1,0 +1,1 @@
+"""Terms of the training objective, joined by objective.py."""

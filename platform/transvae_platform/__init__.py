@@ -1,0 +1,20 @@
+"""Everything that runs studies: specification, data, training, evaluation, fits, tracking, scheduling, command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transvae_platform.tracking.registry import load_model as load_model
+
+__version__ = "0.1.0"
+__all__ = ["load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    # imported on first use: MLflow and torch take seconds, and most modules of this package need neither
+    if name == "load_model":
+        from transvae_platform.tracking.registry import load_model
+
+        return load_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

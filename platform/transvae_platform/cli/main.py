@@ -1,0 +1,35 @@
+"""`transvae`: the one command line. Only light modules are imported here; every verb imports what it needs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from transvae_platform.cli import registry, study
+from transvae_platform.errors import UserError
+
+app = typer.Typer(
+    help="Scaling studies of visual autoencoders: from photographs to scaling curves.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(study.app, name="study")
+app.add_typer(registry.app, name="registry")
+
+
+def main() -> None:
+    """Entry point: errors a user can mend become one message and an exit code, Ctrl-C becomes 130."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted - the same command continues where this one stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

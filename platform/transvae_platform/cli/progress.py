@@ -1,0 +1,129 @@
+"""The one live view of a running study: what each trial does, how far the study is, when it will be done.
+
+On a terminal a live table; elsewhere (logs, pipes) a line now and then. Everything goes to stderr, results to stdout.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from transvae_platform.study.plan import Plan
+from transvae_platform.study.state import StudyState, TrialState
+
+LINE_EVERY_SECONDS = 15.0  # without a terminal: often enough to see that it lives, rare enough for a log
+
+
+class StudyProgress:
+    """Shows a study's progress while it runs; use as a context manager and pass `listen` to `submit_study`."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._console = Console(stderr=True, file=sys.stderr)
+        self._expected = {row.trial.id: row.seconds for row in plan.rows}
+        self._trial_steps = {row.trial.id: row.steps for row in plan.rows}
+        self._wall_seconds = plan.wall_seconds
+        self._concurrent = max(1, plan.slots.get("cpu", 1), plan.slots.get("gpu", 0))
+        self._started = time.monotonic()
+        self._next_line = 0.0
+        self._stage = "checking"
+        self._bar = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TextColumn("{task.fields[eta]}"),
+            console=self._console,
+        )
+        self._task = self._bar.add_task("", total=1.0, eta="")
+        self._live = Live(self._bar, console=self._console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> StudyProgress:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def stage(self, stage: str) -> None:
+        """Name the stage the study is in (shown at once)."""
+        if stage != self._stage:
+            self._stage, self._next_line = stage, 0.0
+        self._bar.update(self._task, description=stage)
+        self._print_line(stage)
+
+    def listen(self, state: StudyState, stage: str) -> None:
+        """Take the study's state and the stage; called about once a second."""
+        done = self._done_share(state)
+        eta = self._eta(done)
+        if stage != self._stage:
+            self._stage, self._next_line = stage, 0.0
+        self._bar.update(self._task, description=stage, completed=done, eta=eta)
+        self._live.update(Group(_table(state), self._bar) if state.trials else self._bar)
+        running = ", ".join(
+            f"{trial.trial.label} {trial.step}/{trial.trial.recipe.steps}" for trial in state.in_state("running")
+        )
+        counts = f"{len(state.in_state('finished'))}/{len(self._trial_steps)} trials done"
+        if failed := len(state.in_state("failed")):
+            counts += f", {failed} failed"
+        self._print_line(f"{stage}: {counts}{f', running {running}' if running else ''} {eta}".rstrip())
+
+    def _print_line(self, text: str) -> None:
+        if self._console.is_terminal or time.monotonic() < self._next_line:
+            return
+        self._next_line = time.monotonic() + LINE_EVERY_SECONDS
+        self._console.print(f"[{time.strftime('%H:%M:%S')}] {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def _done_share(self, state: StudyState) -> float:
+        """Finished work over all work, in the plan's seconds, so that large trials count for more."""
+        total = sum(self._expected.values())
+        done = 0.0
+        for identity, seconds in self._expected.items():
+            trial = state.trials.get(identity)
+            if trial is None:
+                continue
+            done += seconds if trial.state in ("finished", "failed") else seconds * trial.step / trial.trial.recipe.steps
+        return done / total if total else 1.0
+
+    def _eta(self, done: float) -> str:
+        elapsed = time.monotonic() - self._started
+        # the plan's estimate until a tenth is done, then what was measured
+        left = elapsed / done - elapsed if done > 0.1 else max(0.0, self._wall_seconds - elapsed)
+        return f"about {format_seconds(left)} left" if done < 1 else ""
+
+
+def format_seconds(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`, `12 d`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.0f} d"
+
+
+def _table(state: StudyState) -> Table:
+    table = Table(title=f"study {state.name}", title_justify="left", box=None, pad_edge=False)
+    for column in ("trial", "state", "step", "loss", "PSNR", "s/step"):
+        table.add_column(column, justify="left" if column in ("trial", "state") else "right")
+    order = {"running": 0, "queued": 1, "failed": 2, "finished": 3}
+    trials = sorted(state.trials.values(), key=lambda trial: order[trial.state])
+    for trial in trials[:24]:  # a grid of the paper fits; larger ones show what runs and what is next
+        table.add_row(*_row(trial))
+    return table
+
+
+def _row(trial: TrialState) -> tuple[str, ...]:
+    train = trial.train[max(trial.train)] if trial.train else None
+    psnr = trial.validation[max(trial.validation)]["metrics"]["val/psnr"] if trial.validation else None
+    colour = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim"}[trial.state]
+    seed = f" s{trial.trial.seed}" if trial.trial.seed else ""
+    return (
+        trial.trial.label + seed, f"[{colour}]{trial.state}[/]", f"{trial.step}/{trial.trial.recipe.steps}",
+        f"{train['metrics']['train/loss']:.4f}" if train else "", f"{psnr:.2f}" if psnr is not None else "",
+        f"{train['seconds_per_step']:.3f}" if train else "",
+    )

@@ -1,0 +1,171 @@
+"""What the terminal shows: plans, states and outcomes as tables for people, or documents for programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from transvae_platform.cli.progress import format_seconds
+from transvae_platform.study.plan import Plan, TrialPlan
+from transvae_platform.study.spec import StudySpec
+from transvae_platform.study.state import StudyState, code_changed
+
+SCHEMA_VERSION = 1
+
+
+def print_plan(spec: StudySpec, plan: Plan) -> None:
+    """A study's plan: one row per trial, the totals below."""
+    console = _console()
+    console.print(f"[bold]{spec.study}[/]: {spec.question}")
+    console.print(f"expected: {spec.expected.outcome} ({spec.expected.source})\n")
+    table = _table(
+        ("trial", "left"), ("parameters", "right"), ("GFLOP/image", "right"), ("steps", "right"), ("devices", "right"),
+        ("time", "right"), ("disk", "right"), ("state", "left"),
+    )
+    for row in plan.rows:
+        table.add_row(
+            row.trial.label + (f" seed {row.trial.seed}" if row.trial.seed else ""), format_count(row.parameters),
+            f"{row.forward_flops / 1e9:.3g}", str(row.steps), row.devices,
+            ("" if row.measured else "~") + format_seconds(row.seconds), format_bytes(row.disk_bytes), row.state,
+        )
+    console.print(table)
+    assumed = sum(not row.measured for row in plan.rows)
+    left = sum(row.state != "finished" for row in plan.rows)
+    console.print(
+        f"\n{len(plan.rows)} trials, {left} left to run: {format_seconds(plan.device_seconds)} of device time, about "
+        f"{format_seconds(plan.wall_seconds)} on {_devices(plan)}, {format_bytes(plan.disk_bytes)} of checkpoints"
+    )
+    if assumed:
+        console.print(
+            f"~ {assumed} times are not measured but computed from FLOPs and an assumed rate; expect a factor of 3"
+        )
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """A plan for programs: the same numbers, in base units."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "trials": [_plan_row(row) for row in plan.rows],
+        "device_seconds": plan.device_seconds, "wall_seconds": plan.wall_seconds, "disk_bytes": plan.disk_bytes,
+        "slots": dict(plan.slots),
+    }
+
+
+def print_status(state: StudyState) -> None:
+    """The state of every trial."""
+    console = _console()
+    table = _table(
+        ("trial", "left"), ("state", "left"), ("step", "right"), ("PSNR", "right"), ("time", "right"),
+        ("attempts", "right"), ("reason", "left"),
+    )
+    for row in status_document(state)["trials"]:
+        psnr = row["metrics"].get("val/psnr")
+        table.add_row(
+            row["trial"], row["state"], f"{row['step']}/{row['steps']}", f"{psnr:.2f}" if psnr is not None else "",
+            format_seconds(row["seconds"]), str(row["attempts"]), row["reason"] or "",
+        )
+    console.print(table)
+    if note := code_changed(state):
+        console.print(note)
+
+
+def status_document(state: StudyState) -> dict[str, Any]:
+    """A study's state for programs."""
+    trials = [
+        {
+            "trial": trial.trial.id, "state": trial.state, "step": trial.step, "steps": trial.trial.recipe.steps,
+            "attempts": trial.attempts, "seconds": round(trial.seconds, 1), "reason": trial.reason,
+            "metrics": trial.validation[max(trial.validation)]["metrics"] if trial.validation else {},
+            "registered": trial.registered["uri"] if trial.registered else None,
+        }
+        for trial in state.trials.values()
+    ]
+    return {"schema_version": SCHEMA_VERSION, "study": state.name, "trials": trials, "note": code_changed(state)}
+
+
+def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) -> None:
+    """How a study ended: results by family and size, the fitted laws, and the three paths that matter."""
+    from transvae_dashboards.laws import fit_study, in_order
+    from transvae_dashboards.tables import study_table
+
+    console = _console()
+    table = _table(
+        ("family", "left"), ("size", "left"), ("parameters", "right"), ("PSNR dB", "right"),
+        (state.spec["fits"]["metric"], "right"), ("time", "right"),
+    )
+    for row in study_table(state):
+        loss = row.metric(state.spec["fits"]["metric"])
+        table.add_row(
+            row.family, row.size + ("" if row.variant == "base" else f" {row.variant}"), format_count(row.parameters),
+            f"{row.psnr:.2f}" if row.finished and row.psnr is not None else row.state,
+            f"{loss:.4f}" if row.finished and loss is not None else "", format_seconds(row.seconds),
+        )
+    console.print(table)
+    console.print()
+    for fit in in_order(fit_study(state)["parameters"]):
+        console.print(f"{fit.family}: {fit.verdict}", highlight=False)
+    if state.data and state.data["skipped"]:
+        skipped = ", ".join(f"{skip['name']} ({skip['reason']})" for skip in state.data["skipped"][:5])
+        console.print(f"\n{len(state.data['skipped'])} images were skipped at ingest: {skipped}", markup=False)
+    for trial in state.in_state("failed"):
+        console.print(f"failed: {trial.trial.id}: {trial.reason}", markup=False)
+    if note := code_changed(state):
+        console.print(note)
+    best = next((trial.registered["uri"] for trial in state.in_state("finished") if trial.registered), None)
+    console.print(f"\npage:    {page.resolve().as_uri()}", soft_wrap=True)
+    console.print(f"mlflow:  {tracking_uri}   (transvae registry list; mlflow ui --backend-store-uri ...)", soft_wrap=True)
+    if best:
+        console.print(f"load:    from transvae_platform import load_model; vae = load_model({best!r})", soft_wrap=True)
+
+
+def print_models(models: list[dict[str, str]]) -> None:
+    """The registered models."""
+    table = _table(("model", "left"), ("version", "right"), ("PSNR dB", "right"), ("architecture", "left"))
+    for model in models:
+        table.add_row(model["uri"], model["version"], f"{float(model['psnr']):.2f}", model["model"])
+    _console().print(table if models else "no models are registered yet")
+
+
+def format_count(number: float) -> str:
+    """`63 k`, `1.5 M`, `2.31 B`: three digits."""
+    for unit, suffix in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{suffix}"
+    return f"{number:.0f}"
+
+
+def format_bytes(number: float) -> str:
+    """`45 MB`, `1.2 GB`: powers of ten, three digits."""
+    for unit, suffix in ((1e12, " TB"), (1e9, " GB"), (1e6, " MB")):
+        if number >= unit:
+            return f"{number / unit:.3g}{suffix}"
+    return f"{number / 1e3:.3g} kB"
+
+
+def _console() -> Console:
+    return Console()
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name, justify in columns:
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    return table
+
+
+def _plan_row(row: TrialPlan) -> dict[str, Any]:
+    return {
+        "trial": row.trial.id, "model": row.trial.model, "parameters": row.parameters,
+        "forward_flops_per_image": row.forward_flops, "training_flops": row.training_flops, "steps": row.steps,
+        "devices": row.devices, "seconds": round(row.seconds, 1), "measured": row.measured,
+        "disk_bytes": row.disk_bytes, "state": row.state,
+    }
+
+
+def _devices(plan: Plan) -> str:
+    names = {"cpu": "CPU cores", "gpu": "GPUs"}
+    used = {row.trial.workers.device for row in plan.rows}
+    return " and ".join(f"{plan.slots.get(kind, 0)} {names[kind]}" for kind in sorted(used))

@@ -1,0 +1,138 @@
+"""`transvae study ...`: plan, submit, follow and report studies."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from transvae_platform.study.state import StudyState
+
+app = typer.Typer(help="Plan, submit, follow and report studies.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="The study file, e.g. studies/quickstart.yaml", show_default=False)]
+Changes = Annotated[
+    list[str] | None, typer.Argument(help="Changes on top of the file, e.g. recipe.steps=100", show_default=False)
+]
+Home = Annotated[
+    Path, typer.Option(help="Folder of studies, data sets and the default MLflow store.", envvar="TRANSVAE_HOME")
+]
+Tracking = Annotated[
+    str | None,
+    typer.Option(help="MLflow server; default MLFLOW_TRACKING_URI, else SQLite in the home.", show_default=False),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster: its Jobs API, e.g. http://127.0.0.1:8265; default this machine.", show_default=False),
+]
+StudyName = Annotated[str, typer.Argument(help="The study's name, or its file.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+
+
+@app.command()
+def plan(file: File, changes: Changes = None, home: Home = Path("runs"), as_json: AsJson = False) -> None:
+    """Print every trial with its parameters, FLOPs, time and disk. Changes nothing."""
+    from transvae_platform.cli.render import plan_document, print_plan
+    from transvae_platform.cluster.submit import plan_study, prepare
+    from transvae_platform.study.load import load_study
+
+    prepared = prepare(load_study(file, tuple(changes or ())))
+    planned = plan_study(prepared, home.resolve(), os.environ.get("RAY_ADDRESS"))
+    if as_json:
+        print(json.dumps(plan_document(planned), indent=1))
+    else:
+        print_plan(prepared.spec, planned)
+
+
+@app.command()
+def submit(
+    file: File,
+    changes: Changes = None,
+    home: Home = Path("runs"),
+    tracking_uri: Tracking = None,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option(help="With --address: show the job's output until it ends.")] = True,
+) -> None:
+    """Run a study to its report; the same command again continues it.
+
+    Without --address it runs here: on this machine's cores and GPUs, or on the cluster that RAY_ADDRESS names when
+    this machine is its head. With --address it becomes a job of that cluster and survives this machine.
+    """
+    from transvae_platform.study.load import load_study
+
+    spec = load_study(file, tuple(changes or ()))
+    if address is not None:
+        from transvae_platform.cluster.jobs import submit_job
+
+        submit_job(file, tuple(changes or ()), spec, address, home, tracking_uri, follow=follow)
+        return
+    from transvae_platform.cli.progress import StudyProgress
+    from transvae_platform.cli.render import print_outcome
+    from transvae_platform.cluster.submit import plan_study, prepare, submit_study
+    from transvae_platform.tracking.runs import default_tracking_uri
+
+    prepared = prepare(spec)
+    cluster = os.environ.get("RAY_ADDRESS")
+    planned = plan_study(prepared, home.resolve(), cluster)
+    uri = tracking_uri or default_tracking_uri(home)
+    with StudyProgress(planned) as progress:
+        state = submit_study(prepared, home, uri, progress.listen, cluster)
+        progress.stage("drawing the report")
+        page = _write_report(state)
+    print_outcome(state, page, home, uri)
+    if state.in_state("failed") or len(state.in_state("finished")) < len(prepared.trials):
+        raise typer.Exit(3)
+
+
+@app.command()
+def status(study: StudyName, home: Home = Path("runs"), as_json: AsJson = False) -> None:
+    """Show the state of every trial, from the journal; works while the study runs."""
+    from transvae_platform.cli.render import print_status, status_document
+
+    state = _open(study, home)
+    if as_json:
+        print(json.dumps(status_document(state), indent=1))
+    else:
+        print_status(state)
+
+
+@app.command()
+def report(
+    study: StudyName,
+    home: Home = Path("runs"),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the page.")] = None,
+) -> None:
+    """Write the study's page: tables, loss curves, scaling curves, pictures, provenance, in one HTML file."""
+    print(_write_report(_open(study, home), output).resolve().as_uri())
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of study files, for completion and checking in editors."""
+    from transvae_platform.study.load import study_schema
+
+    print(study_schema(), end="")
+
+
+def _open(study: str, home: Path) -> StudyState:
+    from transvae_platform.study.folders import study_folder
+    from transvae_platform.errors import SpecError
+    from transvae_platform.study.load import load_study
+    from transvae_platform.study.state import StudyState
+
+    name = load_study(Path(study)).study if study.endswith((".yaml", ".yml")) else study
+    folder = study_folder(home, name)
+    if not (folder / "journal.jsonl").exists():
+        known = sorted(journal.parent.name for journal in home.glob("studies/*/journal.jsonl"))
+        raise SpecError(f"{home} holds no study {name!r} - it has: {', '.join(known) or 'none yet'}")
+    return StudyState(folder)
+
+
+def _write_report(state: StudyState, output: Path | None = None) -> Path:
+    from transvae_dashboards import write_report
+
+    return write_report(state, output or state.folder / "report.html")

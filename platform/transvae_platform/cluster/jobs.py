@@ -1,0 +1,94 @@
+"""Submitting a study to a running cluster: a job of Ray's Jobs API whose driver sits on the cluster's head.
+
+The job runs the same `transvae study submit` there. It has the study file and this machine's sources with it, and it
+outlives the machine that submitted it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from transvae_platform.errors import UnreachableError, UserError
+from transvae_platform.lineage import CODE_VERSION_VARIABLE, code_version
+from transvae_platform.study.spec import StudySpec
+
+JOB_FILE = "submitted-study.yaml"
+SOURCE_ROOTS = ("models", "platform", "dashboards")
+
+
+def submit_job(
+    file: Path, changes: tuple[str, ...], spec: StudySpec, address: str, home: Path, tracking_uri: str | None,
+    *, follow: bool,
+) -> str:
+    """Submit a study file as a job; returns the job's id and, if asked, follows its output to the end.
+
+    Args:
+        address: the Jobs API, e.g. `http://127.0.0.1:8265` behind `ray dashboard cluster.yaml`.
+        home: the home folder on the cluster (shared by its nodes), where relative paths start in the job's directory.
+
+    Raises:
+        UnreachableError: no Jobs API answers there.
+        UserError: the job failed (when following).
+    """
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UnreachableError(
+            f"--address: no Ray Jobs API answers at {address} ({error}) - open a tunnel with "
+            "`ray dashboard cluster.yaml` and use http://127.0.0.1:8265"
+        ) from None
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = _bundle(Path(folder), spec)
+        job = client.submit_job(
+            entrypoint=_entrypoint(home, tracking_uri),
+            runtime_env={
+                "working_dir": str(bundle),
+                "env_vars": {
+                    "PYTHONPATH": ":".join(SOURCE_ROOTS), "RAY_ADDRESS": "auto", "PYTHONUNBUFFERED": "1",
+                    CODE_VERSION_VARIABLE: code_version(),
+                },
+            },
+            entrypoint_resources={"head": 0.001},  # never on a node that can be preempted
+            metadata={"study": spec.study},
+        )
+    print(f"job {job} at {address}; stop it with: ray job stop --address {address} {job}", file=sys.stderr)
+    if follow:
+        asyncio.run(_print_output(client, job))
+        if (ended := client.get_job_status(job)) != JobStatus.SUCCEEDED:
+            raise UserError(f"job {job} ended as {ended}: see its output above, or `ray job logs {job}`")
+    else:
+        print(job)
+    return job
+
+
+def _bundle(folder: Path, spec: StudySpec) -> Path:
+    """The sources and the resolved study file: what the job needs and nothing else of this machine."""
+    root = Path(__file__).resolve().parents[3]
+    for name in SOURCE_ROOTS:
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    (folder / JOB_FILE).write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False))
+    return folder
+
+
+def _entrypoint(home: Path, tracking_uri: str | None) -> str:
+    command = ["python", "-m", "transvae_platform", "study", "submit", JOB_FILE, "--home", str(home)]
+    if tracking_uri:
+        command += ["--tracking-uri", tracking_uri]
+    return shlex.join(command)
+
+
+async def _print_output(client: object, job: str) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    assert isinstance(client, JobSubmissionClient)
+    async for lines in client.tail_job_logs(job):
+        print(lines, end="", flush=True)

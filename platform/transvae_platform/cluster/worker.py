@@ -1,0 +1,99 @@
+"""What Ray runs for one trial: the driver (one Tune trial, on the head) and its Ray Train workers.
+
+The driver starts a `TorchTrainer` and waits; the workers run `training/loop.py`. Checkpoints, journal and data order
+are the platform's own, so a worker that Ray starts again continues from the newest good checkpoint by itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from ray import tune
+
+from transvae_platform.study.grid import Trial
+from transvae_platform.study.journal import Journal, read_journal
+
+
+def drive_trial(config: dict[str, Any]) -> None:
+    """One Tune trial: run the trial's workers to the end, retrying as often as the study allows.
+
+    The outcome stands in the trial's journal; Tune gets the final metrics, or the exception.
+    """
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    job = config["job"]
+    trial = Trial.model_validate(job["trial"])
+    use_gpu = trial.workers.device == "gpu"
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config=job,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=trial.workers.workers, use_gpu=use_gpu, resources_per_worker={"GPU" if use_gpu else "CPU": 1}
+        ),
+        run_config=ray.train.RunConfig(
+            # a new name per submission: Ray must start from nothing, our checkpoints say where to continue
+            name=f"{trial.id}-{job['submission']}",
+            storage_path=job["ray_storage"],
+            callbacks=[TuneReportCallback()],
+            failure_config=ray.train.FailureConfig(max_failures=trial.max_failures),
+            logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        _record_failure(Path(job["folder"]), _root_cause(error))
+        raise
+    if "failed" in result.return_value:  # the loop itself gave up: no retry would end differently
+        raise RuntimeError(result.return_value["failed"])
+    tune.report(result.return_value)  # a trial that resumed at its last step has reported nothing before
+
+
+def train_worker(job: dict[str, Any]) -> dict[str, Any]:
+    """One Ray Train worker: connect the training loop to its process group, its device and its journal."""
+    from ray.train.torch import get_device, prepare_model
+
+    from transvae_platform.data.stream import open_data
+    from transvae_platform.training.loop import DivergedError, train_vae
+    from transvae_platform.training.world import World
+
+    trial, folder = Trial.model_validate(job["trial"]), Path(job["folder"])
+    context = ray.train.get_context()
+    world = World(
+        rank=context.get_world_rank(), size=context.get_world_size(), device=get_device(), wrap=prepare_model,
+        report=ray.train.report,
+    )
+    journal = Journal(folder / "journal.jsonl") if world.rank == 0 else None
+    try:
+        samples = open_data(Path(job["home"]), trial.data_fingerprint)
+        return train_vae(trial, samples, folder, journal, world, job["lineage"])
+    except DivergedError as error:
+        if journal:
+            journal.append("failed", reason=str(error))
+        return {"failed": str(error)}
+    finally:
+        if journal:
+            journal.close()
+
+
+def _record_failure(folder: Path, reason: str) -> None:
+    journal = Journal(folder / "journal.jsonl")
+    journal.append("failed", reason=reason)
+    journal.close()
+
+
+def _root_cause(error: BaseException) -> str:
+    """The last line of the first worker's own exception: what a person would look for in the logs."""
+    failures = getattr(error, "worker_failures", None) or {}
+    first = next(iter(failures.values()), error)
+    lines = [line.strip() for line in str(first).splitlines() if line.strip()]
+    return lines[-1] if lines else type(first).__name__
+
+
+def ended(folder: Path) -> bool:
+    """Whether a trial's journal ends with an outcome."""
+    records = read_journal(folder / "journal.jsonl")
+    return bool(records) and records[-1]["event"] in ("finished", "failed")

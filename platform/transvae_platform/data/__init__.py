@@ -1,0 +1,1 @@
+"""Photographs in, fixed-size shards out, batches whose order never changes."""

@@ -1,0 +1,162 @@
+"""Which family improves more with size? First by the gain contrast, which needs no law, then by the exponents.
+
+Statistics: t tests on ln(L_first/L_last) with the variance of a size mean (own variances: Welch-Satterthwaite df);
+profile-F test of a common alpha with the pooled variance; Holm's correction over the pairs of families, each of the
+two questions for itself. Decisions at Holm-adjusted two-sided p < 1 - level, so level 0.90 is one-sided 5 %.
+The gain contrast is the sharper tool: at five sizes it decides cases that alpha cannot (measured by simulation,
+tests/fitting/test_compare.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import fdtrc, fdtri, stdtr, stdtrit
+
+from transvae_platform.fitting.gain import Gain
+from transvae_platform.fitting.intervals import AlphaSet, Interval, nodes_of
+from transvae_platform.fitting.solve import ALPHA_MAX, ALPHA_MIN, Problem, Solution, project
+from transvae_platform.fitting.table import FamilyTable
+from transvae_platform.fitting.variance import Variance
+
+# Families are compared where their size ranges share at least half of each in ln x (assumption): gains of disjoint
+# ranges say nothing about each other, because a law with a floor flattens.
+MIN_SHARED_RANGE = 0.5
+# Grid that brackets the common alpha of two families; a bounded search then refines it.
+SCAN_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """first minus second with its interval, raw and Holm-adjusted two-sided p, and the answer in words."""
+
+    question: str
+    first: str
+    second: str
+    difference: float | None
+    interval: Interval | None
+    p_value: float | None
+    p_holm: float | None
+    answer: str
+
+
+@dataclass(frozen=True, eq=False)
+class AlphaFit:
+    """What the comparison of exponents needs of one family."""
+
+    family: str
+    problem: Problem
+    solution: Solution
+    alphas: AlphaSet
+    interval: Interval
+
+
+def compare_gains(
+    tables: Sequence[FamilyTable], gains: dict[str, Gain | None], level: float, x_name: str
+) -> tuple[Contrast, ...]:
+    """All pairs of families, on the gain per tenfold x."""
+    return _with_holm([_gain_contrast(a, b, gains, level, x_name) for a, b in combinations(tables, 2)], level)
+
+
+def compare_alphas(fits: Sequence[AlphaFit], pooled: Variance | None, level: float) -> tuple[Contrast, ...]:
+    """All pairs of families with a fitted alpha; without a pooled variance, or with an unbounded interval: no test."""
+    return _with_holm([_alpha_contrast(a, b, pooled, level) for a, b in combinations(fits, 2)], level)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment; the caller may pass the p values of several metrics at once."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def _with_holm(contrasts: Sequence[Contrast], level: float) -> tuple[Contrast, ...]:
+    """Adjusts the tested pairs; an answer that does not survive becomes 'cannot tell'."""
+    adjusted = iter(holm([c.p_value for c in contrasts if c.p_value is not None]))
+    final = []
+    for c in contrasts:
+        if c.p_value is not None:
+            p = next(adjusted)
+            unsure = f"cannot tell: {c.first} and {c.second} differ by no more than the noise"
+            answer = c.answer if p < 1 - level else unsure
+            c = replace(c, p_holm=p, answer=f"{answer} (Holm p = {p:.2g})")
+        final.append(c)
+    return tuple(final)
+
+
+def _gain_contrast(
+    a: FamilyTable, b: FamilyTable, gains: dict[str, Gain | None], level: float, x_name: str
+) -> Contrast:
+    blank = Contrast(f"gain per tenfold {x_name}", a.family, b.family, None, None, None, None, "")
+    gain_a, gain_b = gains[a.family], gains[b.family]
+    if gain_a is None or gain_b is None:
+        return replace(blank, answer="cannot tell: a gain needs at least two usable sizes in each family")
+    difference = gain_a.per_decade - gain_b.per_decade
+    shared = math.log10(min(a.x[-1], b.x[-1]) / max(a.x[0], b.x[0]))
+    if shared < MIN_SHARED_RANGE * max(gain_a.decades, gain_b.decades):
+        return replace(blank, difference=difference, answer="cannot tell: the two ranges of sizes overlap too little")
+    if gain_a.variance is None or gain_b.variance is None:
+        return replace(blank, difference=difference, answer="cannot tell: the scatter of the sizes is unknown")
+    parts = [2 * g.variance.s2 / g.decades**2 for g in (gain_a, gain_b) if g.variance is not None]
+    df: float = gain_a.variance.df
+    if "own" in (gain_a.variance.kind, gain_b.variance.kind):
+        df = sum(parts) ** 2 / (parts[0] ** 2 / gain_a.variance.df + parts[1] ** 2 / gain_b.variance.df)
+    sd = math.sqrt(sum(parts))
+    half = float(stdtrit(df, (1 + level) / 2)) * sd
+    better, worse = (a.family, b.family) if difference > 0 else (b.family, a.family)
+    return replace(
+        blank, difference=difference,
+        interval=Interval(difference - half, difference + half, level, int(df), gain_a.variance.kind),
+        p_value=float(2 * stdtr(df, -abs(difference) / sd)),
+        answer=f"{better} improves more with {x_name} than {worse}",
+    )  # fmt: skip
+
+
+def _alpha_contrast(a: AlphaFit, b: AlphaFit, pooled: Variance | None, level: float) -> Contrast:
+    blank = Contrast("alpha", a.family, b.family, None, None, None, None, "")
+    alpha_a, alpha_b = a.solution.law.alpha, b.solution.law.alpha
+    if alpha_a is None or alpha_b is None:
+        return replace(blank, answer="cannot tell: a flat curve has no exponent")
+    difference = alpha_a - alpha_b
+    if pooled is None:
+        return replace(blank, difference=difference, answer="cannot tell: no variance is shared by the families")
+    unbounded = [f.family for f in (a, b) if not f.interval.bounded]
+    if unbounded:
+        why = f"cannot tell: the interval for alpha of {' and of '.join(unbounded)} is unbounded"
+        return replace(blank, difference=difference, answer=why)
+    excess = _common_alpha_sse(a.problem, b.problem) - a.solution.sse - b.solution.sse
+    higher, lower = (a.family, b.family) if difference > 0 else (b.family, a.family)
+    return replace(
+        blank, difference=difference, interval=_difference_interval(a, b, pooled, level),
+        p_value=float(fdtrc(1, pooled.df, max(excess, 0.0) / pooled.s2)),
+        answer=f"{higher} has a larger exponent than {lower}",
+    )  # fmt: skip
+
+
+def _common_alpha_sse(a: Problem, b: Problem) -> float:
+    """Least sum of both SSE under one alpha: grid, then a bounded search in the best bracket."""
+    grid = np.geomspace(ALPHA_MIN, ALPHA_MAX, SCAN_POINTS)
+    total = project(a, grid).sse + project(b, grid).sse
+    i = int(np.argmin(total))
+    found = minimize_scalar(
+        lambda alpha: float(project(a, alpha).sse[0] + project(b, alpha).sse[0]),
+        bounds=(grid[max(i - 1, 0)], grid[min(i + 1, SCAN_POINTS - 1)]), method="bounded", options={"xatol": 1e-10},
+    )  # fmt: skip
+    return min(float(found.fun), float(total[i]))
+
+
+def _difference_interval(a: AlphaFit, b: AlphaFit, pooled: Variance, level: float) -> Interval:
+    """Range of alpha_a - alpha_b over all pairs whose summed SSE stays below the profile threshold."""
+    threshold = a.solution.sse + b.solution.sse + pooled.s2 * float(fdtri(1, pooled.df, level))
+    nodes_a, nodes_b = nodes_of(a.alphas), nodes_of(b.alphas)
+    inside = project(a.problem, nodes_a).sse[:, None] + project(b.problem, nodes_b).sse <= threshold
+    differences = np.subtract.outer(nodes_a, nodes_b)[inside]
+    return Interval(float(differences.min()), float(differences.max()), level, pooled.df, pooled.kind)

@@ -1,0 +1,79 @@
+"""Back-test: leave the largest size out and predict it from the others, beside two naive rivals.
+
+Statistics: the profile-F interval of the law at the held-out x, combined in quadrature with s mu sqrt(F) for the
+scatter of a newly trained size. df is sizes - 1 - 3 of the family itself, or the pooled sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.special import fdtri
+
+from transvae_platform.fitting.forms import POWER_LAW
+from transvae_platform.fitting.intervals import Interval, alpha_set, prediction_ends
+from transvae_platform.fitting.refusals import Refusal, extrapolation, no_hold_out, not_converged
+from transvae_platform.fitting.solve import make_problem, solve
+from transvae_platform.fitting.table import FamilyTable
+from transvae_platform.fitting.variance import choose_variances
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """Prediction of the largest size's mean loss; errors are relative, (predicted - measured) / measured."""
+
+    family: str
+    size: str
+    x: float
+    measured: float
+    predicted: float
+    error: float
+    interval: Interval
+    inside: bool
+    power_law: float
+    power_law_error: float
+    last_value: float
+    last_value_error: float
+
+    @property
+    def beats_baselines(self) -> bool:
+        return abs(self.error) < min(abs(self.power_law_error), abs(self.last_value_error))
+
+
+def back_test(tables: Sequence[FamilyTable], x_name: str, level: float) -> dict[str, HoldOut | Refusal]:
+    """One hold-out, or the reason for none, per family; the families share their variance if the spread allows."""
+    answers: dict[str, HoldOut | Refusal] = {}
+    fits = {}
+    for table in tables:
+        refusal = no_hold_out(table.family, len(table.sizes))
+        refusal = refusal or extrapolation(table.family, table.x[-1], table.x[-2], x_name)
+        if refusal is None:
+            problem = make_problem(table.x[:-1], table.y[:-1])
+            solution = solve(problem)
+            refusal = not_converged(table.family, solution)
+            fits[table] = (problem, solution)
+        if refusal is not None:
+            answers[table.family] = refusal
+            fits.pop(table, None)
+    own, pooled, _ = choose_variances({t.family: (s.sse, len(t.sizes) - 4) for t, (_, s) in fits.items()})
+    for table, (problem, solution) in fits.items():
+        variance = pooled or own[table.family]
+        largest = table.sizes[-1]
+        predicted = float(solution.law(largest.x))
+        low, high = prediction_ends(problem, alpha_set(problem, solution, variance, level), [largest.x])
+        scatter = predicted * math.sqrt(variance.s2 * float(fdtri(1, variance.df, level)))
+        interval = Interval(
+            max(predicted - math.hypot(predicted - float(low[0]), scatter), 0.0),
+            predicted + math.hypot(float(high[0]) - predicted, scatter),
+            level, variance.df, variance.kind,
+        )  # fmt: skip
+        power = float(solve(make_problem(table.x[:-1], table.y[:-1], POWER_LAW)).law(largest.x))
+        last = table.y[-2]
+        answers[table.family] = HoldOut(
+            table.family, largest.size, largest.x, largest.mean, predicted, predicted / largest.mean - 1.0,
+            interval, interval.lower <= largest.mean <= interval.upper,
+            power, power / largest.mean - 1.0, last, last / largest.mean - 1.0,
+        )  # fmt: skip
+    return answers

@@ -1,0 +1,159 @@
+"""What the fits decline to say. Each rule returns a Refusal (why, and what data would lift it) or None.
+
+A refusal is an answer for the page, never an exception: a study in which one family failed still gets its report.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from transvae_platform.fitting.intervals import Interval
+from transvae_platform.fitting.solve import ALPHA_MAX, Solution
+
+# Three parameters are free: with 3 sizes the curve passes through every point and nothing is left to check it.
+MIN_SIZES_FOR_LAW = 4
+# With 4 sizes one degree of freedom is left and the own interval is of no use (F(.9; 1, 1) = 40).
+MIN_SIZES_FOR_OWN_INTERVAL = 5
+# The largest size is left out, and the rest must still carry a law.
+MIN_SIZES_FOR_HOLD_OUT = MIN_SIZES_FOR_LAW + 1
+# Predictions beyond 4 times the largest size are refused (assumption: simulated intervals were checked up to 4x).
+MAX_EXTRAPOLATION = 4.0
+# Names of metrics that rise with quality; the law describes losses that fall.
+HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "accuracy"})
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """code: stable key; subject: family, pair or metric; why: the reason; lifted_by: the data that would change it."""
+
+    code: str
+    subject: str
+    why: str
+    lifted_by: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.subject}: {self.why}; {self.lifted_by}."
+
+
+def rising_metric(metric: str) -> Refusal | None:
+    """'psnr', 'val/ssim', ... ; a name that says 'loss' is taken as a loss ('ssim_loss')."""
+    words = set(re.split(r"[^a-z0-9]+", metric.lower()))
+    rising = words & HIGHER_IS_BETTER
+    if not rising or "loss" in words:
+        return None
+    return Refusal(
+        "rising-metric", metric, f"{sorted(rising)[0]} rises with quality, and the law describes a loss that falls",
+        "fit the loss behind it (for PSNR the mean squared error)",
+    )  # fmt: skip
+
+
+def too_few_sizes(family: str, sizes: int) -> Refusal | None:
+    if sizes >= MIN_SIZES_FOR_LAW:
+        return None
+    return Refusal(
+        "too-few-sizes", family,
+        f"{sizes} usable size{'' if sizes == 1 else 's'}, and a law with three free parameters passes through "
+        "any three points, so neither alpha nor E is given",
+        f"at least {MIN_SIZES_FOR_LAW} sizes give an estimate, {MIN_SIZES_FOR_OWN_INTERVAL} an interval",
+    )  # fmt: skip
+
+
+def no_interval(family: str, sizes: int, pooled: bool) -> Refusal | None:
+    if pooled or sizes >= MIN_SIZES_FOR_OWN_INTERVAL:
+        return None
+    return Refusal(
+        "no-interval", family,
+        f"{sizes} sizes leave one degree of freedom and no variance is shared with other families, so no interval",
+        "a fifth size, or further families of similar scatter to pool the variance with, would give one",
+    )  # fmt: skip
+
+
+def not_converged(family: str, solution: Solution) -> Refusal | None:
+    if solution.converged:
+        return None
+    return Refusal(
+        "not-converged", family,
+        f"the optimum is not proven (gradient {solution.gradient:.1e}, {solution.starts_agreeing} of "
+        f"{solution.starts} starts agree)",
+        "sizes that are not nearly equal in x, or losses stored with more digits, would make it sharp",
+    )  # fmt: skip
+
+
+def flat_curve(family: str, solution: Solution) -> Refusal | None:
+    if not solution.flat:
+        return None
+    return Refusal(
+        "flat", family, "the best law is a constant: the loss does not fall with size, so there is no exponent",
+        "sizes further apart, longer training or more seeds may show a fall that these data do not",
+    )  # fmt: skip
+
+
+def alpha_unbounded(family: str, interval: Interval) -> Refusal | None:
+    if interval.bounded:
+        return None
+    if not interval.bounded_below and not interval.bounded_above:
+        why = "the interval for alpha is unbounded below and above: every exponent fits within the scatter of the sizes"
+    elif interval.bounded_below:
+        why = (
+            f"the interval for alpha is unbounded above (lower end {interval.lower:.2g}; tried up to {ALPHA_MAX:g}): "
+            "the curve may already be flat after its smallest sizes"
+        )
+    else:
+        why = f"the interval for alpha is unbounded below (upper end {interval.upper:.2g}): the data allow no trend"
+    return Refusal("alpha-unbounded", family, why, "a wider range of sizes, or less scatter, would bound it")
+
+
+def alpha_at_limit(family: str, solution: Solution) -> Refusal | None:
+    """For fits without an interval; with one, alpha_unbounded() says the same."""
+    if solution.at_limit is None:
+        return None
+    return Refusal(
+        "alpha-at-limit", family,
+        f"the best alpha sits at the {solution.at_limit} end of the tried range, so the sizes do not determine it",
+        "a wider range of sizes, or less scatter, would",
+    )  # fmt: skip
+
+
+def floor_unbounded(family: str, interval: Interval) -> Refusal | None:
+    if interval.bounded_below:
+        return None
+    return Refusal(
+        "floor-reaches-zero", family,
+        f"the interval for E reaches 0, so only E <= {interval.upper:.3g} can be said",
+        "larger sizes, at which the loss comes closer to its floor, would bound E from below",
+    )  # fmt: skip
+
+
+def extrapolation(family: str, x: float, largest: float, x_name: str) -> Refusal | None:
+    if x <= MAX_EXTRAPOLATION * largest:
+        return None
+    return Refusal(
+        "extrapolation", family,
+        f"{x_name} = {x:.3g} is {x / largest:.1f} times the largest fitted size, and predictions end at "
+        f"{MAX_EXTRAPOLATION:g} times",
+        f"a trained size of at least {x / MAX_EXTRAPOLATION:.3g} would allow it",
+    )  # fmt: skip
+
+
+def no_hold_out(family: str, sizes: int) -> Refusal | None:
+    if sizes >= MIN_SIZES_FOR_HOLD_OUT:
+        return None
+    return Refusal(
+        "no-hold-out", family, f"{sizes} sizes leave fewer than {MIN_SIZES_FOR_LAW} to predict the largest from",
+        f"{MIN_SIZES_FOR_HOLD_OUT} sizes would allow the test",
+    )  # fmt: skip
+
+
+def pooling_refused(metric: str, ratio: float, p_value: float) -> Refusal:
+    return Refusal(
+        "pooling", metric,
+        f"the scatter differs between families (largest over smallest variance {ratio:.3g}, p = {p_value:.2g}), so "
+        "each keeps its own variance and alphas are not compared",
+        "more sizes in each family, or finding the run that scatters, would allow a shared variance",
+    )  # fmt: skip
+
+
+def mixed_rows(family: str, what: str) -> Refusal:
+    return Refusal("mixed-rows", family, what, "one row per size and seed, with one x per size, is needed")

@@ -1,0 +1,43 @@
+"""Where a result comes from: code version, library versions, machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from transvae_platform import __version__
+
+CODE_VERSION_VARIABLE = "TRANSVAE_CODE_VERSION"
+LIBRARIES = ("torch", "ray", "mlflow", "numpy", "pyarrow", "pillow", "torchmetrics")
+
+
+def code_version() -> str:
+    """`0.1.0+g1a2b3c4d5e` in a git checkout (`.dirty` with uncommitted changes), else the package's version."""
+    if (given := os.environ.get(CODE_VERSION_VARIABLE)) is not None:  # a job runs from uploaded sources
+        return given
+    version = __version__
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return version
+    try:
+        commit = _git(root, "rev-parse", "--short=10", "HEAD")
+        # only what can change a result: sources, not notes, runs or study files (those are in the spec)
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "models", "platform")
+    except (OSError, subprocess.CalledProcessError):
+        return version
+    return f"{version}+g{commit}" + (".dirty" if changes else "")
+
+
+def lineage() -> dict[str, str | int]:
+    """Code, library and machine of this process, as a flat dictionary."""
+    record: dict[str, str | int] = {"code": code_version(), "python": platform.python_version()}
+    record |= {library: importlib.metadata.version(library) for library in LIBRARIES}
+    return record | {"host": platform.node(), "machine": platform.machine(), "cpus": os.cpu_count() or 1}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(("git", *arguments), cwd=root, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

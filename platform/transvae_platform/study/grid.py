@@ -1,0 +1,145 @@
+"""From a study to its trials: families x sizes x seeds x variants, each fully resolved and named by what it is.
+
+A trial's id ends in a hash of everything that decides its result: model, data, recipe, evaluation, seed. Where it
+runs (workers, device) is not part of it, so that a study can move to other machines.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from transvae.registry import model_config
+from transvae_platform.errors import SpecError
+from transvae_platform.study.spec import Evaluation, Recipe, RecipeValues, Section, StudySpec, Workers
+
+HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
+
+
+class Trial(Section):
+    """One cell of a study's grid with every value resolved; what a training worker receives."""
+
+    id: str
+    study: str
+    family: str
+    size: str
+    variant: str
+    seed: int
+    model: str
+    """Registry name, e.g. `transvae-micro-T/f4d4`."""
+    model_config_values: dict[str, Any]
+    """The model's full configuration (`AutoencoderConfig.to_dict()`), variant applied."""
+    data_fingerprint: str
+    resolution: int
+    flip: bool
+    recipe: Recipe
+    evaluation: Evaluation
+    workers: Workers
+    max_failures: int
+
+    @property
+    def label(self) -> str:
+        """The short name people see: `transvae-T`, with the variant where it is not the base."""
+        return f"{self.family}-{self.size}" + ("" if self.variant == "base" else f"-{self.variant}")
+
+
+def build_grid(spec: StudySpec, data_fingerprint: str) -> tuple[Trial, ...]:
+    """All trials of a study, largest models first within the grid's order of families.
+
+    Raises:
+        SpecError: a size, variant switch or override that does not exist, named with the way out.
+    """
+    names = [f"{family}-{size}" for family, sizes in spec.grid.families.items() for size in sizes]
+    _check_patterns("recipe.overrides", spec.recipe.overrides, names)
+    _check_patterns("resources.overrides", spec.resources.overrides, names)
+    trials = [
+        _trial(spec, family, size, variant, seed, data_fingerprint)
+        for family, sizes in spec.grid.families.items()
+        for size in sizes
+        for variant in spec.grid.variants
+        for seed in spec.grid.seeds
+    ]
+    # Ray Tune starts trials in this order, and the largest ones decide the makespan: longest first
+    order = {size: rank for rank, size in enumerate(("giant_printed", "G", "H", "L", "B", "T"))}
+    return tuple(sorted(trials, key=lambda trial: order[trial.size]))
+
+
+def model_name(spec: StudySpec, family: str, size: str) -> str:
+    """The registry name of a grid cell, e.g. `cnn-micro-B/f8d8`."""
+    ladder = "-micro" if spec.grid.ladder == "micro" else ""
+    return f"{family}{ladder}-{size}/{spec.grid.code}"
+
+
+def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, data_fingerprint: str) -> Trial:
+    name = model_name(spec, family, size)
+    try:
+        config = model_config(name, **{"resolution": spec.data.resolution, **spec.grid.variants[variant]})
+    except ValueError as error:
+        where = "grid" if variant == "base" else f"grid.variants.{variant}"
+        raise SpecError(f"{spec.study}: {where}: {error}") from None
+    if spec.data.resolution % config.compression:
+        raise SpecError(
+            f"{spec.study}: data.resolution: {spec.data.resolution} is not a multiple of the compression "
+            f"{config.compression} of {name} - use {spec.data.resolution // config.compression * config.compression}"
+        )
+    cell = f"{family}-{size}"
+    recipe = _resolve_recipe(spec.recipe, cell)
+    workers = _resolve_workers(spec, cell)
+    if recipe.batch_size % workers.workers:
+        raise SpecError(
+            f"{spec.study}: recipe.batch_size: {recipe.batch_size} does not divide among the {workers.workers} "
+            f"workers of {cell} - choose a multiple"
+        )
+    if recipe.warmup_steps >= recipe.steps:
+        raise SpecError(
+            f"{spec.study}: recipe.warmup_steps: {recipe.warmup_steps} is not below the {recipe.steps} steps of "
+            f"{cell}, the whole run would be warm-up - shorten the warm-up or train longer"
+        )
+    identity = {
+        "model": config.to_dict(), "seed": seed, "data": data_fingerprint, "resolution": spec.data.resolution,
+        "flip": spec.data.flip, "recipe": recipe.model_dump(mode="json"),
+        "evaluation": spec.evaluation.model_dump(mode="json"),
+    }
+    variant_part = "" if variant == "base" else f"-{variant}"
+    return Trial(
+        id=f"{family}-{size}{variant_part}-s{seed}-{stable_hash(identity)[:HASH_LENGTH]}",
+        study=spec.study, family=family, size=size, variant=variant, seed=seed, model=name,
+        model_config_values=config.to_dict(), data_fingerprint=data_fingerprint, resolution=spec.data.resolution,
+        flip=spec.data.flip, recipe=recipe, evaluation=spec.evaluation, workers=workers,
+        max_failures=spec.resources.max_failures,
+    )
+
+
+def stable_hash(values: object) -> str:
+    """SHA-256 of the values' canonical JSON: equal for equal values on every machine."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _resolve_recipe(recipe: Recipe, cell: str) -> Recipe:
+    values: dict[str, Any] = {"overrides": {}}
+    for pattern, override in recipe.overrides.items():
+        if fnmatch.fnmatchcase(cell, pattern):
+            values |= override.model_dump(exclude_none=True)
+    return recipe.model_copy(update=values)
+
+
+def _resolve_workers(spec: StudySpec, cell: str) -> Workers:
+    chosen: Workers = Workers(workers=spec.resources.workers, device=spec.resources.device)
+    for pattern, override in spec.resources.overrides.items():
+        if fnmatch.fnmatchcase(cell, pattern):
+            chosen = override
+    return chosen
+
+
+def _check_patterns(key: str, overrides: Mapping[str, RecipeValues | Workers], names: Iterable[str]) -> None:
+    known = sorted(names)
+    for pattern in overrides:
+        if not fnmatch.filter(known, pattern):
+            close = difflib.get_close_matches(pattern, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"this study's models: {', '.join(known)}"
+            raise SpecError(f"{key}: {pattern!r} matches no model of the grid - {hint}")

@@ -1,0 +1,139 @@
+"""What a study will cost, before anything is launched: per trial and in total. Changes nothing.
+
+Times come from trials of the same model, batch and device that earlier studies in the same home measured; where there
+are none, from counted FLOPs and an assumed rate, and the plan says so.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transvae.accounting import count_model
+from transvae.config import AutoencoderConfig
+from transvae_platform.study.grid import Trial
+from transvae_platform.study.state import StudyState
+
+# Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50 GFLOP/s
+# (measured on a 2-core server CPU); GPU: 30 % of an H100's 990 TFLOP/s dense bf16 peak (assumption; published VAE and
+# DiT trainings reach 12 to 50 %).
+ASSUMED_RATE = {"cpu": 2e10, "gpu": 3e14}
+START_SECONDS = {"cpu": 20.0, "gpu": 40.0}
+"""From a free slot to the first step: processes, imports, model (measured with Ray 2.60 on 2 cores; gpu: assumption)."""
+BYTES_PER_PARAMETER = 16  # a checkpoint: fp32 weights, their average and AdamW's two moments
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """One row of a plan. FLOPs are 2 per multiply-add, forward and backward, encoder and decoder, without losses."""
+
+    trial: Trial
+    parameters: int
+    forward_flops: int
+    """Per image."""
+    training_flops: float
+    """Of the whole trial."""
+    steps: int
+    devices: str
+    seconds: float
+    measured: bool
+    """Whether the time comes from a measured rate rather than an assumed one."""
+    disk_bytes: int
+    state: str
+    """What the journal says of this trial: queued, running, finished or failed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of a study with their cost; totals count only what is left to do."""
+
+    rows: tuple[TrialPlan, ...]
+    slots: Mapping[str, int]
+    """Devices that can be used at once, by kind."""
+
+    @property
+    def device_seconds(self) -> float:
+        """Device time of what is left: a trial on 8 GPUs for an hour counts 8 hours."""
+        return sum(row.seconds * row.trial.workers.workers for row in self._left())
+
+    @property
+    def wall_seconds(self) -> float:
+        """Makespan of what is left: trials in order, each as soon as its slots are free."""
+        finish = 0.0
+        for kind in ("cpu", "gpu"):
+            free = [0.0] * max(1, self.slots.get(kind, 0))
+            for row in (row for row in self._left() if row.trial.workers.device == kind):
+                free.sort()
+                asked = min(row.trial.workers.workers, len(free))
+                start = free[asked - 1]
+                free[:asked] = [start + row.seconds] * asked
+            finish = max(finish, *free)
+        return finish
+
+    @property
+    def disk_bytes(self) -> int:
+        """Checkpoints of all trials."""
+        return sum(row.disk_bytes for row in self.rows)
+
+    def _left(self) -> list[TrialPlan]:
+        return [row for row in self.rows if row.state != "finished"]
+
+
+def model_cost(trial: Trial) -> dict[str, float]:
+    """Parameters and FLOPs per image of a trial's model at its training resolution, by name."""
+    cost = count_model(AutoencoderConfig.from_dict(trial.model_config_values), trial.resolution)
+    return {
+        "parameters": cost.parameters, "encoder_parameters": cost.encoder_parameters,
+        "decoder_parameters": cost.decoder_parameters, "forward_flops": cost.forward_flops,
+        "training_flops": cost.training_flops,
+    }
+
+
+def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, current: StudyState | None) -> Plan:
+    """The plan of a study's trials; `current` is the study's own state if it was submitted before."""
+    measured = _measured_step_seconds(_studies(home))
+    costs: dict[str, dict[str, float]] = {}
+    rows = []
+    for trial in trials:
+        key = f"{trial.model}{trial.variant}"
+        cost = costs.setdefault(key, model_cost(trial))
+        training = cost["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
+        device, workers = trial.workers.device, trial.workers.workers
+        step_seconds = measured.get(_rate_key(trial))
+        busy = step_seconds * trial.recipe.steps if step_seconds else training / (ASSUMED_RATE[device] * workers)
+        known = current.trials.get(trial.id) if current else None
+        kept = trial.evaluation.keep_checkpoints + 1
+        rows.append(
+            TrialPlan(
+                trial=trial, parameters=int(cost["parameters"]), forward_flops=int(cost["forward_flops"]),
+                training_flops=training, steps=trial.recipe.steps, devices=f"{workers} x {device}",
+                seconds=busy + START_SECONDS[device], measured=step_seconds is not None,
+                disk_bytes=int(cost["parameters"]) * BYTES_PER_PARAMETER * kept,
+                state=known.state if known else "queued",
+            )
+        )
+    return Plan(tuple(rows), dict(slots))
+
+
+def _studies(home: Path) -> Iterable[StudyState]:
+    return [StudyState(journal.parent) for journal in sorted(home.glob("studies/*/journal.jsonl"))]
+
+
+def _rate_key(trial: Trial) -> tuple[object, ...]:
+    recipe = trial.recipe
+    return (
+        trial.model, trial.variant, trial.resolution, recipe.batch_size, recipe.precision,
+        recipe.gradient_checkpointing, trial.workers.device, trial.workers.workers,
+    )
+
+
+def _measured_step_seconds(studies: Iterable[StudyState]) -> dict[tuple[object, ...], float]:
+    """Median seconds per step, validation and checkpoints included, of the trials that ran in one piece."""
+    found: dict[tuple[object, ...], list[float]] = {}
+    for study in studies:
+        for state in study.in_state("finished"):
+            if state.attempts == 1:
+                found.setdefault(_rate_key(state.trial), []).append(state.seconds / state.trial.recipe.steps)
+    return {key: statistics.median(values) for key, values in found.items()}

@@ -1,0 +1,153 @@
+"""What the journals say, replayed: the state of a study and of every trial, for progress, tracking and dashboards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transvae_platform.study.grid import Trial
+from transvae_platform.study.journal import JournalReader, Record
+
+STATES = ("queued", "running", "finished", "failed")
+
+
+@dataclass
+class TrialState:
+    """One trial as its journal tells it; updated in place as the journal grows."""
+
+    trial: Trial
+    folder: Path
+    cost: dict[str, float]
+    """Parameters and FLOPs of the model, counted when the trial was queued (`transvae.accounting`)."""
+    state: str = "queued"
+    step: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+    """Training seconds of all attempts: the time between a start and the last record that followed it."""
+    reason: str | None = None
+    """Why the trial failed."""
+    started: list[Record] = field(default_factory=list)
+    """The `started` record of every attempt: device, world size, lineage, the step it resumed from."""
+    train: dict[int, Record] = field(default_factory=dict)
+    """Training records by step (the last attempt's where steps were repeated)."""
+    validation: dict[int, Record] = field(default_factory=dict)
+    """Validation records by step."""
+    checkpoints: dict[int, Record] = field(default_factory=dict)
+    pictures: dict[int, Path] = field(default_factory=dict)
+    """Reconstruction pictures by step: originals above reconstructions."""
+    picture_psnr: dict[int, list[float]] = field(default_factory=dict)
+    """PSNR in dB of each picture, by step."""
+    registered: Record | None = None
+    """The registry version made of this trial's best checkpoint."""
+
+    @property
+    def final(self) -> dict[str, float]:
+        """The metrics at the last step of a finished trial; empty before that."""
+        record = self.validation.get(self.trial.recipe.steps)
+        return record["metrics"] if self.state == "finished" and record else {}
+
+    @property
+    def images(self) -> int:
+        """Images seen so far."""
+        return self.step * self.trial.recipe.batch_size
+
+    def apply(self, record: Record) -> None:
+        """Take one record of the trial's journal."""
+        match record["event"]:
+            case "started":
+                self.state, self.reason, self.attempts = "running", None, self.attempts + 1
+                self.started.append(record)
+                self._drop_after(record["resumed_from"])
+            case "step":
+                self.train[record["step"]] = record
+            case "validated":
+                self.validation[record["step"]] = record
+            case "checkpoint":
+                self.checkpoints[record["step"]] = record
+            case "pictures":
+                self.pictures[record["step"]] = self.folder / record["path"]
+                self.picture_psnr[record["step"]] = record["psnr"]
+            case "finished":
+                self.state = "finished"
+            case "failed":
+                self.state, self.reason = "failed", record["reason"]
+            case "queued":  # a later submission tries a failed trial again
+                self.state = "queued"
+        if record["event"] not in ("queued", "failed"):
+            self.step = record.get("step", self.step)
+            if self.started:
+                self.seconds += max(0.0, record["at"] - self._since)
+            self._since = record["at"]
+
+    def _drop_after(self, step: int) -> None:
+        # what an attempt did after the checkpoint that its successor resumed from never happened
+        for records in (self.train, self.validation, self.pictures, self.picture_psnr, self.checkpoints):
+            for later in [known for known in records if known > step]:
+                del records[later]
+        self.step = step
+        self._since = self.started[-1]["at"]
+
+    _since: float = 0.0
+
+
+class StudyState:
+    """A study as its journals tell it. `refresh` reads what was added since; reading needs no lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.spec: dict[str, Any] = {}
+        """The study file as it was submitted (`StudySpec.model_dump`)."""
+        self.submissions: list[Record] = []
+        """One record per submission: spec, lineage (code, versions, machine), tracking server."""
+        self.data: Record | None = None
+        """The ingest's result: counts, fingerprint, skipped files."""
+        self.trials: dict[str, TrialState] = {}
+        self._study_reader = JournalReader(folder / "journal.jsonl")
+        self._trial_readers: dict[str, JournalReader] = {}
+        self.refresh()
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def refresh(self) -> list[tuple[TrialState, Record]]:
+        """Read what the journals gained; returns the new trial records with their trial, in order."""
+        for record in self._study_reader.new():
+            self._apply(record)
+        news = []
+        for trial_id, reader in self._trial_readers.items():
+            for record in reader.new():
+                self.trials[trial_id].apply(record)
+                news.append((self.trials[trial_id], record))
+        return news
+
+    def _apply(self, record: Record) -> None:
+        match record["event"]:
+            case "submitted":
+                self.spec = record["spec"]
+                self.submissions.append(record)
+            case "ingested":
+                self.data = record
+            case "queued":
+                trial = Trial.model_validate(record["trial"])
+                folder = self.folder / "trials" / trial.id
+                if trial.id not in self.trials:
+                    self.trials[trial.id] = TrialState(trial=trial, folder=folder, cost=record["cost"])
+                    self._trial_readers[trial.id] = JournalReader(folder / "journal.jsonl")
+                else:  # a later submission may move the trial to other resources
+                    self.trials[trial.id].trial = trial
+            case "registered":
+                self.trials[record["trial"]].registered = record
+
+    def in_state(self, state: str) -> list[TrialState]:
+        """The trials in one of `STATES`."""
+        return [trial for trial in self.trials.values() if trial.state == state]
+
+
+def code_changed(state: StudyState) -> str | None:
+    """A sentence for every page when a study continued under other code than it began with, else None."""
+    versions = list(dict.fromkeys(submission["lineage"]["code"] for submission in state.submissions))
+    if len(versions) < 2:
+        return None
+    return f"This study was continued under other code: it began with {versions[0]} and last ran {versions[-1]}."

@@ -1,0 +1,1 @@
+"""MLflow serves what the journal holds: the only importers of mlflow."""

@@ -1,0 +1,1 @@
+"""The training loop: plain PyTorch that needs neither Ray nor MLflow."""

@@ -1,0 +1,36 @@
+"""The processes that train one trial together, as the loop sees them: alone here, Ray Train's workers in `cluster/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+def _same(module: nn.Module) -> nn.Module:
+    return module
+
+
+def _no_report(metrics: dict[str, float]) -> None:
+    """A loop that runs alone reports to its journal only."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Rank 0 of 1 by default: the loop runs in this process, on this device, without Ray."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wrap: Callable[[nn.Module], nn.Module] = _same
+    """Makes a module's gradients the mean over all processes (DistributedDataParallel)."""
+    report: Callable[[dict[str, float]], None] = _no_report
+    """Tells the scheduler the metrics of a checkpoint; every rank calls it equally often."""
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        if self.size > 1:
+            torch.distributed.all_reduce(values)
+        return values
