@@ -54,6 +54,13 @@ def percent(share: float | None, digits: int = 1, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def p_value(p: float | None) -> str:
+    """`= 0.012`, or `< 0.001`."""
+    if p is None:
+        return NONE
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
+
+
 def duration(seconds: float) -> str:
     """`45 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = round(seconds)

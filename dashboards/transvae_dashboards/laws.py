@@ -40,9 +40,7 @@ def fit_points(rows: Sequence[TrialRow], metric: str, x_name: XName) -> list[Poi
     for row in rows:
         value = row.metric(metric)
         x = float(row.parameters if x_name == "parameters" else row.training_flops)
-        points.append(
-            Point(row.family, row.size, row.seed, x, math.nan if value is None else value, why_excluded(row))
-        )
+        points.append(Point(row.family, row.size, row.seed, x, math.nan if value is None else value, why_excluded(row)))
     return points
 
 

@@ -75,7 +75,11 @@ def ordered(trials: Iterable[TrialState]) -> list[TrialState]:
     def rank(state: TrialState) -> tuple[int, bool, str, int, int]:
         trial = state.trial
         return (
-            FAMILIES.index(trial.family), trial.variant != "base", trial.variant, SIZES.index(trial.size), trial.seed
+            FAMILIES.index(trial.family),
+            trial.variant != "base",
+            trial.variant,
+            SIZES.index(trial.size),
+            trial.seed,
         )
 
     return sorted(trials, key=rank)
@@ -87,13 +91,29 @@ def trial_row(state: TrialState) -> TrialRow:
     step = max(state.validation, default=None)
     metrics = state.validation[step]["metrics"] if step is not None else {}
     return TrialRow(
-        id=trial.id, label=trial.label, family=trial.family, size=trial.size, variant=trial.variant, seed=trial.seed,
-        parameters=int(state.cost["parameters"]), forward_flops=state.cost["forward_flops"],
+        id=trial.id,
+        label=trial.label,
+        family=trial.family,
+        size=trial.size,
+        variant=trial.variant,
+        seed=trial.seed,
+        parameters=int(state.cost["parameters"]),
+        forward_flops=state.cost["forward_flops"],
         training_flops=state.cost["training_flops"] * trial.recipe.batch_size * trial.recipe.steps,
-        steps_done=state.step, steps=trial.recipe.steps, state=state.state, attempts=state.attempts,
-        validated_step=step, psnr=metrics.get("val/psnr"), ssim=metrics.get("val/ssim"),
-        val_l1=metrics.get("val/l1"), val_mse=metrics.get("val/mse"), images=state.images, seconds=state.seconds,
-        device=trial.workers.device, workers=trial.workers.workers, reason=state.reason,
+        steps_done=state.step,
+        steps=trial.recipe.steps,
+        state=state.state,
+        attempts=state.attempts,
+        validated_step=step,
+        psnr=metrics.get("val/psnr"),
+        ssim=metrics.get("val/ssim"),
+        val_l1=metrics.get("val/l1"),
+        val_mse=metrics.get("val/mse"),
+        images=state.images,
+        seconds=state.seconds,
+        device=trial.workers.device,
+        workers=trial.workers.workers,
+        reason=state.reason,
         uri=state.registered["uri"] if state.registered else None,
     )
 

@@ -12,7 +12,7 @@ from transvae_dashboards import formats
 from transvae_dashboards.style import MUTED
 
 STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
-MIN_TICKS, MAX_TICKS = 3, 7
+MIN_TICKS, MAX_TICKS = 4, 7
 LABEL_GAP = 9.5
 """Least distance of two line-end labels in points."""
 
@@ -28,14 +28,14 @@ def log_axis(axis: Any, low: float, high: float, units: tuple[tuple[float, str],
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within [low, high], three to seven of them."""
+    """Round numbers within [low, high], four to seven of them."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in STEPS:
         ticks = [step * 10.0**decade for decade in decades for step in steps]
         inside = [tick for tick in ticks if low <= tick <= high]
         if len(inside) >= MIN_TICKS:
             return inside[:: math.ceil(len(inside) / MAX_TICKS)]
-    # less than a third of a decade: equal distances read better
+    # a small part of a decade: equal distances read better
     even = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     return [float(tick) for tick in even if low <= tick <= high]
 
@@ -81,7 +81,15 @@ def end_labels(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None
     for (x, y, text, colour), height, place in zip(ends, heights, places, strict=True):
         moved = abs(place - height) > 1.5
         axes.annotate(
-            text, (x, y), xytext=(12 if moved else 6, place - height), textcoords="offset points", color=colour,
-            va="center", ha="left", fontsize=8.5, fontweight="bold", annotation_clip=False,
+            text,
+            (x, y),
+            xytext=(12 if moved else 6, place - height),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            ha="left",
+            fontsize=8.5,
+            fontweight="bold",
+            annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.5, "shrinkA": 1, "shrinkB": 2} if moved else None,
         )

@@ -101,8 +101,8 @@ def _panel(name: str, title: str, bars: Sequence[Bar], write: Callable[[float], 
 
 def _bar(axes: Any, bar: Bar, y: float, high: float) -> None:
     colour = COLOURS[bar.family]
-    axes.annotate(bar.words, (0, y), xycoords=axes.get_yaxis_transform(), xytext=(4, 7), textcoords="offset points",
-                  fontsize=8, color=MUTED, va="bottom")  # fmt: skip
+    axes.annotate(bar.words, (1, y), xycoords=axes.get_yaxis_transform(), xytext=(0, 5), textcoords="offset points",
+                  fontsize=8, color=MUTED, va="bottom", ha="right")  # fmt: skip
     if bar.own is not None:
         axes.plot([max(bar.own[0], 0.0), min(bar.own[1], high)], [y, y], color=colour, lw=0.8, alpha=0.6)
     if bar.lower is not None and bar.upper is not None:
@@ -111,4 +111,3 @@ def _bar(axes: Any, bar: Bar, y: float, high: float) -> None:
             axes.plot([high], [y], marker=">", color=colour, ms=6, clip_on=False)
     if bar.value is not None and bar.value <= high:
         axes.plot([bar.value], [y], marker=MARKERS[bar.family], color=colour, ms=6.5, mec=PAPER, mew=0.7)
-

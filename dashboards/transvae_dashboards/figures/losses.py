@@ -65,12 +65,23 @@ def _restarts(axes: object, trial: TrialState) -> None:
     """A triangle on the step axis where an attempt took over from an earlier one, with the size's letter."""
     for start in trial.started[1:]:
         axes.plot(  # type: ignore[attr-defined]
-            [start["resumed_from"]], [0], marker="^", ms=4.5, color=INK, clip_on=False,
+            [start["resumed_from"]],
+            [0],
+            marker="^",
+            ms=4.5,
+            color=INK,
+            clip_on=False,
             transform=axes.get_xaxis_transform(),  # type: ignore[attr-defined]
         )
         axes.annotate(  # type: ignore[attr-defined]
-            SIZE_NAMES[trial.trial.size], (start["resumed_from"], 0), xytext=(0, 5), textcoords="offset points",
-            xycoords=axes.get_xaxis_transform(), ha="center", fontsize=7.5, color=INK,  # type: ignore[attr-defined]
+            SIZE_NAMES[trial.trial.size],
+            (start["resumed_from"], 0),
+            xytext=(0, 5),
+            textcoords="offset points",
+            xycoords=axes.get_xaxis_transform(),
+            ha="center",
+            fontsize=7.5,
+            color=INK,  # type: ignore[attr-defined]
         )
 
 

@@ -19,6 +19,7 @@ def quality_panel(rows: Sequence[TrialRow]) -> Panel | None:
     label = "PSNR of held-out images against parameters: " + ", ".join(FAMILY_NAMES[family] for family in families)
     with canvas("quality", label) as drawing:
         axes, ends = drawing.axes, []
+        tops: dict[str, tuple[int, float]] = {}
         for family in families:
             colour, marker = COLOURS[family], MARKERS[family]
             means = []
@@ -29,11 +30,13 @@ def quality_panel(rows: Sequence[TrialRow]) -> Panel | None:
                     continue
                 axes.plot([row.parameters for row in cell], [row.psnr for row in cell], marker=marker, color=colour,
                           ms=3, alpha=0.45, mew=0, ls="none")  # fmt: skip
-                axes.annotate(SIZE_NAMES[size], (cell[0].parameters, value), xytext=(0, 6), ha="center", fontsize=7,
-                              textcoords="offset points", color=MUTED)  # fmt: skip
                 means.append((cell[0].parameters, value))
+                tops[size] = max(tops.get(size, means[-1]), means[-1], key=lambda point: point[1])
             axes.plot(*zip(*means, strict=True), marker=marker, color=colour, ms=5.5, lw=1, mec=PAPER, mew=0.6)
             ends.append((*means[-1], FAMILY_NAMES[family], colour))
+        # the families' markers of one size lie close together: one letter for all of them, above the best
+        for size, top in tops.items():
+            axes.annotate(SIZE_NAMES[size], top, xytext=(0, 6), textcoords="offset points", ha="center", color=MUTED)
         log_axis(axes.xaxis, *padded([row.parameters for row in shown]))
         axes.margins(y=0.12)
         axes.set_xlabel("parameters")

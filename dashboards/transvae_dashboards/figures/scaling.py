@@ -9,7 +9,7 @@ import numpy as np
 
 from transvae_dashboards import formats
 from transvae_dashboards.figures.axes import end_labels, log_axis, padded
-from transvae_dashboards.figures.canvas import Panel, canvas
+from transvae_dashboards.figures.canvas import HEIGHT, Panel, canvas
 from transvae_dashboards.laws import in_order
 from transvae_dashboards.style import COLOURS, INK, MARKERS, MUTED, PAPER
 from transvae_dashboards.tables import FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES
@@ -31,14 +31,17 @@ def scaling_panels(report: FitReport) -> list[Panel]:
         return []
     values = [value for fit in fits for size in fit.sizes for value in size.values]
     values += [fit.hold_out.predicted for fit in fits if fit.hold_out is not None]
-    limits = padded(values, 0.12)
+    values += [float(fit.law(fit.sizes[-1].x * BEYOND)) for fit in fits if fit.law is not None]
+    limits = padded([value for value in values if value > 0], 0.08)
     return [_joint(report, fits, limits), *(_family(report, fit, limits) for fit in fits)]
 
 
 def _joint(report: FitReport, fits: Sequence[FamilyFit], limits: tuple[float, float]) -> Panel:
     names = ", ".join(FAMILY_NAMES[fit.family] for fit in fits)
     label = f"{_y_name(report)} against {report.x_name.replace('_', ' ')}: {names} in one chart"
-    with canvas(f"scaling-{report.x_name}-all", label) as drawing:
+    # as tall as the table of the same numbers that stands beside it
+    height = min(max(HEIGHT, 0.8 + 0.2 * sum(len(fit.sizes) for fit in fits)), 1.45 * HEIGHT)
+    with canvas(f"scaling-{report.x_name}-all", label, height=height) as drawing:
         axes = drawing.axes
         for fit in fits:
             colour, marker = COLOURS[fit.family], MARKERS[fit.family]
@@ -46,9 +49,7 @@ def _joint(report: FitReport, fits: Sequence[FamilyFit], limits: tuple[float, fl
             axes.plot([s.x for s in fit.sizes], [s.mean for s in fit.sizes], marker=marker, color=colour, ms=5,
                       ls="none" if fit.law is not None else ":", lw=1, mec=PAPER, mew=0.6)  # fmt: skip
         _frame(axes, report, [s.x for fit in fits for s in fit.sizes], limits)
-        end_labels(
-            axes, [(f.sizes[-1].x, f.sizes[-1].mean, FAMILY_NAMES[f.family], COLOURS[f.family]) for f in fits]
-        )
+        end_labels(axes, [(f.sizes[-1].x, f.sizes[-1].mean, FAMILY_NAMES[f.family], COLOURS[f.family]) for f in fits])
     return drawing.panel[0]
 
 

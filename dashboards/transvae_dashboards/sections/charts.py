@@ -74,7 +74,10 @@ def losses(state: StudyState) -> Html:
     head = ["Family", "Size", "Seed", "Step", "Training L1", "Validation L1", "Resumed from step"]
     numbers = details("The numbers", table(head, body, label="Losses at the last step", text=(1,)))
     return section(
-        "Loss curves", tag("div", *(figure(panel) for panel in panels), class_="panels"), numbers, anchor="losses",
+        "Loss curves",
+        tag("div", *(figure(panel) for panel in panels), class_="panels"),
+        numbers,
+        anchor="losses",
         lead=lead,
     )
 
@@ -115,5 +118,3 @@ def _last(records: dict[int, dict[str, object]], metric: str) -> str:
 
 def _missing(what: str) -> Html:
     return tag("p", f"Nothing to draw yet: this needs {what}.", class_="missing")
-
-

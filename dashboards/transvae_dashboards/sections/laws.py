@@ -16,8 +16,8 @@ from transvae_platform.fitting import FamilyFit, FitReport
 X_WORDS = {"parameters": "parameters", "training_flops": "training FLOPs"}
 LEAD = (
     "L(x) = E + A x^-alpha is fitted to the {metric} of each family's sizes (means over seeds). Intervals are "
-    "{level:.0f} % profile intervals; the scatter of the sizes about the law, not the noise of the seeds, decides their "
-    "width. E is the loss that no size removes. Where the data do not bound a number, the tables say so."
+    "{level:.0f} % profile intervals; the scatter of the sizes about the law, not the noise of the seeds, decides "
+    "their width. E is the loss that no size removes. Where the data do not bound a number, the tables say so."
 )
 
 
@@ -86,8 +86,8 @@ def _variance(fit: FamilyFit) -> str:
 
 def _verdicts(fits: Sequence[FamilyFit]) -> Html:
     lines = [
-        tag("li", family_mark(fit.family), " ", fit.verdict, tag("br") if fit.monotone else "",
-            tag("span", f"Trend: {fit.monotone.sentence}.", class_="muted") if fit.monotone else "")
+        tag("li", family_mark(fit.family), " ", fit.verdict,
+            tag("div", f"Trend: {fit.monotone.sentence}.", class_="muted") if fit.monotone else "")
         for fit in fits
     ]  # fmt: skip
     return tag("ul", *lines, class_="verdicts")
@@ -124,7 +124,8 @@ def _contrasts(report: FitReport) -> Html:
             formats.number(contrast.difference, 3).replace("-", "−"),
             formats.NONE if contrast.interval is None
             else f"[{contrast.interval.lower:.3f}, {contrast.interval.upper:.3f}]".replace("-", "−"),
-            formats.significant(contrast.p_value, 2), formats.significant(contrast.p_holm, 2), contrast.answer,
+            formats.p_value(contrast.p_value).removeprefix("= "), formats.p_value(contrast.p_holm).removeprefix("= "),
+            contrast.answer,
         ]
         for contrast in (*report.gain_contrasts, *report.alpha_contrasts)
     ]  # fmt: skip

@@ -8,8 +8,9 @@ from transvae_dashboards import formats
 from transvae_dashboards.icons import family_mark, state_mark
 from transvae_dashboards.laws import in_order
 from transvae_dashboards.markup import Html, join, tag
-from transvae_dashboards.tables import FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES, TrialRow, mean
+from transvae_dashboards.tables import FAMILIES, FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES, TrialRow, mean
 from transvae_platform.fitting import FamilyFit, FitReport
+from transvae_platform.fitting.compare import Contrast
 from transvae_platform.study.state import STATES, StudyState
 
 
@@ -65,21 +66,31 @@ def _answers(report: FitReport, rows: Sequence[TrialRow]) -> Html:
 def between(report: FitReport) -> str:
     """Which families differ, in one sentence."""
     tested = [contrast for contrast in report.gain_contrasts if contrast.p_holm is not None]
-    decided = [contrast.answer for contrast in tested if not contrast.answer.startswith("cannot tell")]
+    decided = [contrast for contrast in tested if not contrast.answer.startswith("cannot tell")]
     if len(report.families) < 2:
         return "One family only: nothing to compare."
     if not tested:
         return "Between families: cannot tell, too few sizes are finished to compare their gains."
-    named = "; ".join(_named(text) for text in decided)
     rest = len(report.gain_contrasts) - len(decided)
     if not decided:
         return "Between families: cannot tell which gains more from its size; no difference exceeds the noise."
-    return f"Between families: {named}." + (f" For the other {rest} pairs: cannot tell." if rest else "")
+    clauses = []
+    for better in FAMILIES:
+        worse = [c.second if _better(c) == c.first else c.first for c in decided if _better(c) == better]
+        if worse:
+            clauses.append(f"{FAMILY_NAMES[better]} {'more' if clauses else 'gains more'} than {_listed(worse)}")
+    p = formats.p_value(max(contrast.p_holm or 0.0 for contrast in decided))
+    sentence = f"Per tenfold {report.x_name.replace('_', ' ')}, {'; '.join(clauses)} (p {p} after Holm)."
+    return sentence + (f" Other pairs: cannot tell ({rest} of {len(report.gain_contrasts)})." if rest else "")
 
 
-def _named(text: str) -> str:
-    words = [FAMILY_NAMES.get(word, word) for word in text.split(" ")]
-    return " ".join(words)
+def _better(contrast: Contrast) -> str:
+    return contrast.first if (contrast.difference or 0.0) > 0 else contrast.second
+
+
+def _listed(families: Sequence[str]) -> str:
+    names = [FAMILY_NAMES[family] for family in sorted(families, key=FAMILIES.index)]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _sentence(text: str) -> str:
@@ -102,7 +113,7 @@ def _headlines(state: StudyState, rows: Sequence[TrialRow]) -> Html:
     hours = {
         device: sum(row.seconds * row.workers for row in rows if row.device == device) for device in ("gpu", "cpu")
     }
-    trials = join([state_mark(name) + Html(f" <b>{counts[name]}</b>") for name in STATES if counts[name]], " ")
+    marks = [join([state_mark(name), " ", tag("b", str(counts[name]))]) for name in STATES if counts[name]]
     items: list[tuple[str, str]] = [
         ("Trials", f"{counts['finished']} of {len(rows)}"),
         *((f"{device.upper()} time", formats.duration(seconds)) for device, seconds in hours.items() if seconds),
@@ -112,7 +123,7 @@ def _headlines(state: StudyState, rows: Sequence[TrialRow]) -> Html:
     if (at := as_of(state)) is not None:
         items.append(("As of", formats.moment(at)))
     cells = [tag("div", tag("dt", name), tag("dd", value)) for name, value in items]
-    return join([tag("dl", *cells, class_="headlines"), tag("p", trials, class_="states")])
+    return join([tag("dl", *cells, class_="headlines"), tag("p", join(marks, " "), class_="states")])
 
 
 def as_of(state: StudyState) -> float | None:

@@ -33,8 +33,12 @@ class StudyProgress:
         self._next_line = 0.0
         self._stage = "checking"
         self._bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TextColumn("{task.fields[eta]}"),
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[eta]}"),
             console=self._console,
         )
         self._task = self._bar.add_task("", total=1.0, eta="")
@@ -87,7 +91,9 @@ class StudyProgress:
             trial = state.trials.get(identity)
             if trial is None:
                 continue
-            done += seconds if trial.state in ("finished", "failed") else seconds * trial.step / trial.trial.recipe.steps
+            done += (
+                seconds if trial.state in ("finished", "failed") else seconds * trial.step / trial.trial.recipe.steps
+            )
         return done / total if total else 1.0
 
     def _eta(self, done: float) -> str:
@@ -123,7 +129,10 @@ def _row(trial: TrialState) -> tuple[str, ...]:
     colour = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim"}[trial.state]
     seed = f" s{trial.trial.seed}" if trial.trial.seed else ""
     return (
-        trial.trial.label + seed, f"[{colour}]{trial.state}[/]", f"{trial.step}/{trial.trial.recipe.steps}",
-        f"{train['metrics']['train/loss']:.4f}" if train else "", f"{psnr:.2f}" if psnr is not None else "",
+        trial.trial.label + seed,
+        f"[{colour}]{trial.state}[/]",
+        f"{trial.step}/{trial.trial.recipe.steps}",
+        f"{train['metrics']['train/loss']:.4f}" if train else "",
+        f"{psnr:.2f}" if psnr is not None else "",
         f"{train['seconds_per_step']:.3f}" if train else "",
     )

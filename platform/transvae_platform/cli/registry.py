@@ -35,7 +35,9 @@ def list_registered(
 @app.command()
 def export(
     uri: Annotated[str, typer.Argument(help="e.g. models:/quickstart-transvae-G@best", show_default=False)],
-    folder: Annotated[Path, typer.Argument(help="Where to write config.json and model.safetensors.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="Where to write config.json and model.safetensors.", show_default=False)
+    ],
     home: Home = Path("runs"),
     tracking_uri: Tracking = None,
 ) -> None:

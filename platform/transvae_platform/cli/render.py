@@ -22,14 +22,25 @@ def print_plan(spec: StudySpec, plan: Plan) -> None:
     console.print(f"[bold]{spec.study}[/]: {spec.question}")
     console.print(f"expected: {spec.expected.outcome} ({spec.expected.source})\n")
     table = _table(
-        ("trial", "left"), ("parameters", "right"), ("GFLOP/image", "right"), ("steps", "right"), ("devices", "right"),
-        ("time", "right"), ("disk", "right"), ("state", "left"),
+        ("trial", "left"),
+        ("parameters", "right"),
+        ("GFLOP/image", "right"),
+        ("steps", "right"),
+        ("devices", "right"),
+        ("time", "right"),
+        ("disk", "right"),
+        ("state", "left"),
     )
     for row in plan.rows:
         table.add_row(
-            row.trial.label + (f" seed {row.trial.seed}" if row.trial.seed else ""), format_count(row.parameters),
-            f"{row.forward_flops / 1e9:.3g}", str(row.steps), row.devices,
-            ("" if row.measured else "~") + format_seconds(row.seconds), format_bytes(row.disk_bytes), row.state,
+            row.trial.label + (f" seed {row.trial.seed}" if row.trial.seed else ""),
+            format_count(row.parameters),
+            f"{row.forward_flops / 1e9:.3g}",
+            str(row.steps),
+            row.devices,
+            ("" if row.measured else "~") + format_seconds(row.seconds),
+            format_bytes(row.disk_bytes),
+            row.state,
         )
     console.print(table)
     assumed = sum(not row.measured for row in plan.rows)
@@ -49,7 +60,9 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "trials": [_plan_row(row) for row in plan.rows],
-        "device_seconds": plan.device_seconds, "wall_seconds": plan.wall_seconds, "disk_bytes": plan.disk_bytes,
+        "device_seconds": plan.device_seconds,
+        "wall_seconds": plan.wall_seconds,
+        "disk_bytes": plan.disk_bytes,
         "slots": dict(plan.slots),
     }
 
@@ -58,14 +71,24 @@ def print_status(state: StudyState) -> None:
     """The state of every trial."""
     console = _console()
     table = _table(
-        ("trial", "left"), ("state", "left"), ("step", "right"), ("PSNR", "right"), ("time", "right"),
-        ("attempts", "right"), ("reason", "left"),
+        ("trial", "left"),
+        ("state", "left"),
+        ("step", "right"),
+        ("PSNR", "right"),
+        ("time", "right"),
+        ("attempts", "right"),
+        ("reason", "left"),
     )
     for row in status_document(state)["trials"]:
         psnr = row["metrics"].get("val/psnr")
         table.add_row(
-            row["trial"], row["state"], f"{row['step']}/{row['steps']}", f"{psnr:.2f}" if psnr is not None else "",
-            format_seconds(row["seconds"]), str(row["attempts"]), row["reason"] or "",
+            row["trial"],
+            row["state"],
+            f"{row['step']}/{row['steps']}",
+            f"{psnr:.2f}" if psnr is not None else "",
+            format_seconds(row["seconds"]),
+            str(row["attempts"]),
+            row["reason"] or "",
         )
     console.print(table)
     if note := code_changed(state):
@@ -76,8 +99,13 @@ def status_document(state: StudyState) -> dict[str, Any]:
     """A study's state for programs."""
     trials = [
         {
-            "trial": trial.trial.id, "state": trial.state, "step": trial.step, "steps": trial.trial.recipe.steps,
-            "attempts": trial.attempts, "seconds": round(trial.seconds, 1), "reason": trial.reason,
+            "trial": trial.trial.id,
+            "state": trial.state,
+            "step": trial.step,
+            "steps": trial.trial.recipe.steps,
+            "attempts": trial.attempts,
+            "seconds": round(trial.seconds, 1),
+            "reason": trial.reason,
             "metrics": trial.validation[max(trial.validation)]["metrics"] if trial.validation else {},
             "registered": trial.registered["uri"] if trial.registered else None,
         }
@@ -93,15 +121,22 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
 
     console = _console()
     table = _table(
-        ("family", "left"), ("size", "left"), ("parameters", "right"), ("PSNR dB", "right"),
-        (state.spec["fits"]["metric"], "right"), ("time", "right"),
+        ("family", "left"),
+        ("size", "left"),
+        ("parameters", "right"),
+        ("PSNR dB", "right"),
+        (state.spec["fits"]["metric"], "right"),
+        ("time", "right"),
     )
     for row in study_table(state):
         loss = row.metric(state.spec["fits"]["metric"])
         table.add_row(
-            row.family, row.size + ("" if row.variant == "base" else f" {row.variant}"), format_count(row.parameters),
+            row.family,
+            row.size + ("" if row.variant == "base" else f" {row.variant}"),
+            format_count(row.parameters),
             f"{row.psnr:.2f}" if row.finished and row.psnr is not None else row.state,
-            f"{loss:.4f}" if row.finished and loss is not None else "", format_seconds(row.seconds),
+            f"{loss:.4f}" if row.finished and loss is not None else "",
+            format_seconds(row.seconds),
         )
     console.print(table)
     console.print()
@@ -116,7 +151,9 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
         console.print(note)
     best = next((trial.registered["uri"] for trial in state.in_state("finished") if trial.registered), None)
     console.print(f"\npage:    {page.resolve().as_uri()}", soft_wrap=True)
-    console.print(f"mlflow:  {tracking_uri}   (transvae registry list; mlflow ui --backend-store-uri ...)", soft_wrap=True)
+    console.print(
+        f"mlflow:  {tracking_uri}   (transvae registry list; mlflow ui --backend-store-uri ...)", soft_wrap=True
+    )
     if best:
         console.print(f"load:    from transvae_platform import load_model; vae = load_model({best!r})", soft_wrap=True)
 
@@ -158,10 +195,17 @@ def _table(*columns: tuple[str, str]) -> Table:
 
 def _plan_row(row: TrialPlan) -> dict[str, Any]:
     return {
-        "trial": row.trial.id, "model": row.trial.model, "parameters": row.parameters,
-        "forward_flops_per_image": row.forward_flops, "training_flops": row.training_flops, "steps": row.steps,
-        "devices": row.devices, "seconds": round(row.seconds, 1), "measured": row.measured,
-        "disk_bytes": row.disk_bytes, "state": row.state,
+        "trial": row.trial.id,
+        "model": row.trial.model,
+        "parameters": row.parameters,
+        "forward_flops_per_image": row.forward_flops,
+        "training_flops": row.training_flops,
+        "steps": row.steps,
+        "devices": row.devices,
+        "seconds": round(row.seconds, 1),
+        "measured": row.measured,
+        "disk_bytes": row.disk_bytes,
+        "state": row.state,
     }
 
 

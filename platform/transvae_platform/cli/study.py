@@ -27,7 +27,9 @@ Tracking = Annotated[
 ]
 Address = Annotated[
     str | None,
-    typer.Option(help="Ray cluster: its Jobs API, e.g. http://127.0.0.1:8265; default this machine.", show_default=False),
+    typer.Option(
+        help="Ray cluster: its Jobs API, e.g. http://127.0.0.1:8265; default this machine.", show_default=False
+    ),
 ]
 StudyName = Annotated[str, typer.Argument(help="The study's name, or its file.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
@@ -119,8 +121,8 @@ def schema() -> None:
 
 
 def _open(study: str, home: Path) -> StudyState:
-    from transvae_platform.study.folders import study_folder
     from transvae_platform.errors import SpecError
+    from transvae_platform.study.folders import study_folder
     from transvae_platform.study.load import load_study
     from transvae_platform.study.state import StudyState
 

@@ -24,8 +24,14 @@ SOURCE_ROOTS = ("models", "platform", "dashboards")
 
 
 def submit_job(
-    file: Path, changes: tuple[str, ...], spec: StudySpec, address: str, home: Path, tracking_uri: str | None,
-    *, follow: bool,
+    file: Path,
+    changes: tuple[str, ...],
+    spec: StudySpec,
+    address: str,
+    home: Path,
+    tracking_uri: str | None,
+    *,
+    follow: bool,
 ) -> str:
     """Submit a study file as a job; returns the job's id and, if asked, follows its output to the end.
 
@@ -53,7 +59,9 @@ def submit_job(
             runtime_env={
                 "working_dir": str(bundle),
                 "env_vars": {
-                    "PYTHONPATH": ":".join(SOURCE_ROOTS), "RAY_ADDRESS": "auto", "PYTHONUNBUFFERED": "1",
+                    "PYTHONPATH": ":".join(SOURCE_ROOTS),
+                    "RAY_ADDRESS": "auto",
+                    "PYTHONUNBUFFERED": "1",
                     CODE_VERSION_VARIABLE: code_version(),
                 },
             },

@@ -43,7 +43,9 @@ def ray_session(address: str | None) -> Iterator[None]:
     """
     os.environ.update(RAY_ENVIRONMENT)
     quiet: dict[str, Any] = {
-        "log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": {"env_vars": RAY_ENVIRONMENT}
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "runtime_env": {"env_vars": RAY_ENVIRONMENT},
     }
     if address is None:
         cpus, gpus = local_devices()
@@ -80,8 +82,8 @@ def check_devices(trials: Sequence[Trial], cpus: int, gpus: int, where: str) -> 
         if asked > have[device]:
             kind = {"cpu": "CPU core", "gpu": "GPU"}[device]
             raise SpecError(
-                f"resources: {trial.label} asks for {asked} {kind}{'s' * (asked > 1)}, but {where} has {have[device]} - "
-                "lower `resources.workers`, change `resources.device`, or submit to a larger cluster"
+                f"resources: {trial.label} asks for {asked} {kind}{'s' * (asked > 1)}, but {where} has "
+                f"{have[device]} - lower `resources.workers`, change `resources.device`, or submit to a larger cluster"
             )
 
 
@@ -100,16 +102,22 @@ def cluster_devices() -> tuple[int, int]:
     return int(resources.get(SLOTS["cpu"], 0)), int(resources.get(SLOTS["gpu"], 0))
 
 
-def run_trials(trials: Sequence[Trial], study_folder: Path, home: Path, submission: int, lineage: dict[str, Any]) -> None:
+def run_trials(
+    trials: Sequence[Trial], study_folder: Path, home: Path, submission: int, lineage: dict[str, Any]
+) -> None:
     """Run trials to their end, each as one Tune trial; outcomes stand in the trials' journals.
 
     Must be called inside `ray_session`.
     """
     ray_storage = study_folder / "ray"
-    jobs = [
+    jobs: list[dict[str, Any]] = [
         {
-            "trial": trial.model_dump(mode="json"), "folder": str(study_folder / "trials" / trial.id),
-            "home": str(home), "ray_storage": str(ray_storage), "submission": submission, "lineage": lineage,
+            "trial": trial.model_dump(mode="json"),
+            "folder": str(study_folder / "trials" / trial.id),
+            "home": str(home),
+            "ray_storage": str(ray_storage),
+            "submission": submission,
+            "lineage": lineage,
         }
         for trial in trials
     ]
@@ -123,7 +131,9 @@ def run_trials(trials: Sequence[Trial], study_folder: Path, home: Path, submissi
         tune_config=tune.TuneConfig(trial_dirname_creator=_folder_name, trial_name_creator=_folder_name),
         run_config=tune.RunConfig(
             # Tune's own files are disposable, the journal says what is left to run: a new name per submission
-            name=f"tune-{submission}", storage_path=str(ray_storage), verbose=0
+            name=f"tune-{submission}",
+            storage_path=str(ray_storage),
+            verbose=0,
         ),
     )
     results = tuner.fit()

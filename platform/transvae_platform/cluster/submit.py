@@ -101,14 +101,17 @@ def submit_study(
         left = [trial for trial in prepared.trials if _state_of(state, trial) != "finished"]
         record = lineage()
         tracker = Tracker(client, state, home)
-        listen(state, "starting Ray")
         if left:
+            listen(state, "starting Ray")
             with ray_session(address):
                 cpus, gpus = local_devices() if address is None else cluster_devices()
                 check_devices(left, cpus, gpus, f"the cluster at {address}" if address else "this machine")
                 submission = len(state.submissions)
                 journal.append(
-                    "submitted", spec=prepared.spec.model_dump(mode="json"), lineage=record, tracking=tracking_uri,
+                    "submitted",
+                    spec=prepared.spec.model_dump(mode="json"),
+                    lineage=record,
+                    tracking=tracking_uri,
                     cluster=address or "local",
                 )
                 _ingest(prepared, home, journal, state, listen)
@@ -172,8 +175,11 @@ def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState,
     listen(state, f"ingesting {len(prepared.photographs)} photographs")
     manifest = ingest(prepared.photographs, prepared.spec.data, home, run_on_ray)
     journal.append(
-        "ingested", fingerprint=manifest.fingerprint, photographs=manifest.photographs,
-        train=manifest.samples("train"), validation=manifest.samples("validation"),
+        "ingested",
+        fingerprint=manifest.fingerprint,
+        photographs=manifest.photographs,
+        train=manifest.samples("train"),
+        validation=manifest.samples("validation"),
         skipped=[vars(skip) for skip in manifest.skipped],
     )
     state.refresh()
@@ -194,9 +200,7 @@ def _queue(left: Sequence[Trial], journal: Journal, state: StudyState) -> None:
     state.refresh()
 
 
-def _register(
-    state: StudyState, tracker: Tracker, client: Any, journal: Journal, listen: Listener
-) -> None:
+def _register(state: StudyState, tracker: Tracker, client: Any, journal: Journal, listen: Listener) -> None:
     listen(state, "sending the last records to MLflow")
     if not tracker.send(now=True):
         listen(state, f"{tracker.problem} - submit again to send them")

@@ -63,7 +63,10 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     trial, folder = Trial.model_validate(job["trial"]), Path(job["folder"])
     context = ray.train.get_context()
     world = World(
-        rank=context.get_world_rank(), size=context.get_world_size(), device=get_device(), wrap=prepare_model,
+        rank=context.get_world_rank(),
+        size=context.get_world_size(),
+        device=get_device(),
+        wrap=prepare_model,
         report=ray.train.report,
     )
     journal = Journal(folder / "journal.jsonl") if world.rank == 0 else None

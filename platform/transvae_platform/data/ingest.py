@@ -88,7 +88,9 @@ def _plan_shards(photographs: Sequence[Photograph], data: Data, folder: Path) ->
     ]
     return [
         {
-            "number": number, "split": split, "data": data.model_dump(mode="json"),
+            "number": number,
+            "split": split,
+            "data": data.model_dump(mode="json"),
             "path": str(folder / f"{split}-{number:05d}.arrow"),
             "photographs": [[photo.index, photo.name, photo.path, photo.sha256] for photo in members],
         }

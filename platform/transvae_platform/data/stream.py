@@ -22,8 +22,8 @@ from transvae_platform.errors import UserError
 class Batch:
     """One worker's part of a global batch: sample ids (B,) and images (B, H, W, 3) uint8."""
 
-    ids_B: NDArray[np.int64]
-    images_BHWC: Tensor
+    ids: NDArray[np.int64]
+    images: Tensor
 
 
 class SampleSet:

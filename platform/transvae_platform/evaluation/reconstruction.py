@@ -52,8 +52,11 @@ def _sums(x_BCHW: Tensor, reconstruction_BCHW: Tensor) -> Tensor:
     assert isinstance(ssim_B, Tensor)
     return torch.stack(
         [
-            error.abs().mean(dim=(1, 2, 3)).sum(), error.square().mean(dim=(1, 2, 3)).sum(), psnr_B.sum(),
-            ssim_B.double().sum(), torch.tensor(float(len(x_BCHW)), dtype=torch.float64, device=error.device),
+            error.abs().mean(dim=(1, 2, 3)).sum(),
+            error.square().mean(dim=(1, 2, 3)).sum(),
+            psnr_B.sum(),
+            ssim_B.double().sum(),
+            torch.tensor(float(len(x_BCHW)), dtype=torch.float64, device=error.device),
         ]
     )
 
@@ -64,11 +67,11 @@ def to_8bit(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def save_pictures(model: nn.Module, samples: SampleSet, count: int, world: World, path: Path) -> list[float]:
+def save_pictures(model: nn.Module, samples: SampleSet, count: int, device: torch.device, path: Path) -> list[float]:
     """Write originals (top row) above reconstructions (bottom row) as one PNG; returns each picture's PSNR in dB."""
     # spread over the split, so that several photographs are seen
     ids = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(np.int64)
-    x_BCHW = to_model_input(torch.from_numpy(samples.read(ids)), world.device)
+    x_BCHW = to_model_input(torch.from_numpy(samples.read(ids)), device)
     reconstruction_BCHW, *_ = model(x_BCHW)
     rows = [to_8bit(images.float().clamp(-1, 1)) for images in (x_BCHW, reconstruction_BCHW)]
     grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)

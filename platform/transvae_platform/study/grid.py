@@ -100,16 +100,30 @@ def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, dat
             f"{cell}, the whole run would be warm-up - shorten the warm-up or train longer"
         )
     identity = {
-        "model": config.to_dict(), "seed": seed, "data": data_fingerprint, "resolution": spec.data.resolution,
-        "flip": spec.data.flip, "recipe": recipe.model_dump(mode="json"),
+        "model": config.to_dict(),
+        "seed": seed,
+        "data": data_fingerprint,
+        "resolution": spec.data.resolution,
+        "flip": spec.data.flip,
+        "recipe": recipe.model_dump(mode="json"),
         "evaluation": spec.evaluation.model_dump(mode="json"),
     }
     variant_part = "" if variant == "base" else f"-{variant}"
     return Trial(
         id=f"{family}-{size}{variant_part}-s{seed}-{stable_hash(identity)[:HASH_LENGTH]}",
-        study=spec.study, family=family, size=size, variant=variant, seed=seed, model=name,
-        model_config_values=config.to_dict(), data_fingerprint=data_fingerprint, resolution=spec.data.resolution,
-        flip=spec.data.flip, recipe=recipe, evaluation=spec.evaluation, workers=workers,
+        study=spec.study,
+        family=family,
+        size=size,
+        variant=variant,
+        seed=seed,
+        model=name,
+        model_config_values=config.to_dict(),
+        data_fingerprint=data_fingerprint,
+        resolution=spec.data.resolution,
+        flip=spec.data.flip,
+        recipe=recipe,
+        evaluation=spec.evaluation,
+        workers=workers,
         max_failures=spec.resources.max_failures,
     )
 

@@ -139,7 +139,8 @@ def _explain(fault: Any, path: Path, marks: Marks) -> str:
 def _is_union_step(part: str | int) -> bool:
     # "centre" and "crops" are the tags of `view`, the bracketed ones pydantic's names for union members
     return isinstance(part, str) and (
-        part in {"centre", "crops", "[key]"} or part.startswith(("constrained", "tuple[", "function"))
+        part in {"centre", "crops", "[key]"}
+        or part.startswith(("constrained", "tuple[", "function"))
         or part in {"float", "int", "str"}
     )
 
@@ -147,9 +148,11 @@ def _is_union_step(part: str | int) -> bool:
 def _known_keys(parents: KeyPath) -> list[str]:
     sections: list[type[BaseModel]] = [StudySpec]
     for part in parents:
-        sections = [
-            inner for section in sections for inner in _sections_of(section.model_fields[str(part)].annotation)
-        ] if all(str(part) in section.model_fields for section in sections) else sections
+        sections = (
+            [inner for section in sections for inner in _sections_of(section.model_fields[str(part)].annotation)]
+            if all(str(part) in section.model_fields for section in sections)
+            else sections
+        )
     return sorted({name for section in sections for name in section.model_fields})
 
 

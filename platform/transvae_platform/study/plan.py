@@ -16,12 +16,12 @@ from transvae.config import AutoencoderConfig
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.state import StudyState
 
-# Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50 GFLOP/s
-# (measured on a 2-core server CPU); GPU: 30 % of an H100's 990 TFLOP/s dense bf16 peak (assumption; published VAE and
-# DiT trainings reach 12 to 50 %).
+# Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
+# GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of an H100's 990 TFLOP/s dense bf16 peak (assumption; published
+# VAE and DiT trainings reach 12 to 50 %).
 ASSUMED_RATE = {"cpu": 2e10, "gpu": 3e14}
 START_SECONDS = {"cpu": 20.0, "gpu": 40.0}
-"""From a free slot to the first step: processes, imports, model (measured with Ray 2.60 on 2 cores; gpu: assumption)."""
+"""From a free slot to the first step: processes, imports, model (cpu: measured on 2 cores; gpu: assumption)."""
 BYTES_PER_PARAMETER = 16  # a checkpoint: fp32 weights, their average and AdamW's two moments
 
 
@@ -85,8 +85,10 @@ def model_cost(trial: Trial) -> dict[str, float]:
     """Parameters and FLOPs per image of a trial's model at its training resolution, by name."""
     cost = count_model(AutoencoderConfig.from_dict(trial.model_config_values), trial.resolution)
     return {
-        "parameters": cost.parameters, "encoder_parameters": cost.encoder_parameters,
-        "decoder_parameters": cost.decoder_parameters, "forward_flops": cost.forward_flops,
+        "parameters": cost.parameters,
+        "encoder_parameters": cost.encoder_parameters,
+        "decoder_parameters": cost.decoder_parameters,
+        "forward_flops": cost.forward_flops,
         "training_flops": cost.training_flops,
     }
 
@@ -107,9 +109,14 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
         kept = trial.evaluation.keep_checkpoints + 1
         rows.append(
             TrialPlan(
-                trial=trial, parameters=int(cost["parameters"]), forward_flops=int(cost["forward_flops"]),
-                training_flops=training, steps=trial.recipe.steps, devices=f"{workers} x {device}",
-                seconds=busy + START_SECONDS[device], measured=step_seconds is not None,
+                trial=trial,
+                parameters=int(cost["parameters"]),
+                forward_flops=int(cost["forward_flops"]),
+                training_flops=training,
+                steps=trial.recipe.steps,
+                devices=f"{workers} x {device}",
+                seconds=busy + START_SECONDS[device],
+                measured=step_seconds is not None,
                 disk_bytes=int(cost["parameters"]) * BYTES_PER_PARAMETER * kept,
                 state=known.state if known else "queued",
             )
@@ -124,8 +131,14 @@ def _studies(home: Path) -> Iterable[StudyState]:
 def _rate_key(trial: Trial) -> tuple[object, ...]:
     recipe = trial.recipe
     return (
-        trial.model, trial.variant, trial.resolution, recipe.batch_size, recipe.precision,
-        recipe.gradient_checkpointing, trial.workers.device, trial.workers.workers,
+        trial.model,
+        trial.variant,
+        trial.resolution,
+        recipe.batch_size,
+        recipe.precision,
+        recipe.gradient_checkpointing,
+        trial.workers.device,
+        trial.workers.workers,
     )
 
 

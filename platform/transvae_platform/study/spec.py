@@ -41,7 +41,7 @@ class Grid(Section):
     """Latent code: spatial compression f and channels d, e.g. `f16d32`."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """One trial per seed; a seed sets initial weights, data order, augmentation and latent noise."""
-    variants: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] = Field(default_factory=lambda: {"base": {}})
+    variants: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] = Field(default={"base": {}})
     """Named changes of the model configuration (ablation switches), e.g. `no-rope: {position: none}`."""
 
     @model_validator(mode="after")

@@ -38,14 +38,22 @@ def register_best(client: MlflowClient, experiment_id: str, run_id: str, trial: 
     folder, metrics = _promotable(trial)
     sha256 = _sha256(folder / "model.safetensors")
     tags = {
-        "trial_id": trial.trial.id, "study": trial.trial.study, "model": trial.trial.model,
-        "data_fingerprint": trial.trial.data_fingerprint, "weights_sha256": sha256,
-        "code": str(trial.started[-1]["lineage"]["code"]), **{key: f"{value:.6g}" for key, value in metrics.items()},
+        "trial_id": trial.trial.id,
+        "study": trial.trial.study,
+        "model": trial.trial.model,
+        "data_fingerprint": trial.trial.data_fingerprint,
+        "weights_sha256": sha256,
+        "code": str(trial.started[-1]["lineage"]["code"]),
+        **{key: f"{value:.6g}" for key, value in metrics.items()},
     }
     tags = {key.replace("/", "."): value for key, value in tags.items()}
     logged = client.create_logged_model(
-        experiment_id, name=name, source_run_id=run_id, tags=tags,
-        params={key: f"{value:.0f}" for key, value in trial.cost.items()}, model_type="vae",
+        experiment_id,
+        name=name,
+        source_run_id=run_id,
+        tags=tags,
+        params={key: f"{value:.0f}" for key, value in trial.cost.items()},
+        model_type="vae",
     )
     client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
@@ -111,8 +119,12 @@ def registered_models(client: MlflowClient) -> list[dict[str, str]]:
         version = client.get_model_version_by_alias(model.name, "best")
         rows.append(
             {
-                "uri": f"models:/{model.name}@best", "version": str(version.version), "psnr": version.tags["val.psnr"],
-                "model": version.tags["model"], "study": version.tags["study"], "trial": version.tags["trial_id"],
+                "uri": f"models:/{model.name}@best",
+                "version": str(version.version),
+                "psnr": version.tags["val.psnr"],
+                "model": version.tags["model"],
+                "study": version.tags["study"],
+                "trial": version.tags["trial_id"],
                 "weights_sha256": version.tags["weights_sha256"],
             }
         )

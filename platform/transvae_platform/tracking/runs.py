@@ -112,8 +112,12 @@ class Tracker:
         identity = trial.trial.id
         if identity not in self._runs:
             tags = {
-                "study": trial.trial.study, "family": trial.trial.family, "size": trial.trial.size,
-                "variant": trial.trial.variant, "seed": str(trial.trial.seed), MLFLOW_PARENT_RUN_ID: self.study_run,
+                "study": trial.trial.study,
+                "family": trial.trial.family,
+                "size": trial.trial.size,
+                "variant": trial.trial.variant,
+                "seed": str(trial.trial.seed),
+                MLFLOW_PARENT_RUN_ID: self.study_run,
             }
             run_id = self._find_or_create({"kind": "trial", "trial_id": identity}, identity, tags, _params(trial))
             history = self._client.get_metric_history(run_id, "images")
@@ -159,8 +163,10 @@ class Tracker:
         self, identity: dict[str, str], name: str, tags: dict[str, str], params: Sequence[Param] = ()
     ) -> str:
         found = self._client.search_runs(
-            [self.experiment_id], " and ".join(f"tags.{key} = '{value}'" for key, value in identity.items()),
-            order_by=["attributes.start_time ASC"], max_results=1,
+            [self.experiment_id],
+            " and ".join(f"tags.{key} = '{value}'" for key, value in identity.items()),
+            order_by=["attributes.start_time ASC"],
+            max_results=1,
         )
         if found:
             return str(found[0].info.run_id)
@@ -172,9 +178,12 @@ class Tracker:
 
 def _params(trial: TrialState) -> list[Param]:
     values: dict[str, Any] = {
-        "model": trial.trial.model, "data_fingerprint": trial.trial.data_fingerprint,
-        "resolution": trial.trial.resolution, "workers": trial.trial.workers.workers,
-        "device": trial.trial.workers.device, **{f"cost.{key}": value for key, value in trial.cost.items()},
+        "model": trial.trial.model,
+        "data_fingerprint": trial.trial.data_fingerprint,
+        "resolution": trial.trial.resolution,
+        "workers": trial.trial.workers.workers,
+        "device": trial.trial.workers.device,
+        **{f"cost.{key}": value for key, value in trial.cost.items()},
         **_flat("recipe", trial.trial.recipe.model_dump(mode="json", exclude={"overrides"})),
         **_flat("model", trial.trial.model_config_values),
     }

@@ -52,7 +52,8 @@ class CheckpointStore:
         temporary.mkdir()
         write(temporary)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        manifest = json.dumps({path.relative_to(temporary).as_posix(): _sha256_synced(path) for path in files}, indent=1)
+        hashes = {path.relative_to(temporary).as_posix(): _sha256_synced(path) for path in files}
+        manifest = json.dumps(hashes, indent=1)
         (temporary / "manifest.json").write_text(manifest)
         _sha256_synced(temporary / "manifest.json")
         final = self.path(step)

@@ -29,6 +29,11 @@ class World:
     report: Callable[[dict[str, float]], None] = _no_report
     """Tells the scheduler the metrics of a checkpoint; every rank calls it equally often."""
 
+    @property
+    def name(self) -> str:
+        """What the device is called: the GPU's model, or `cpu`."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
         if self.size > 1:
