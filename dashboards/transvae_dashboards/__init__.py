@@ -1,5 +1,19 @@
 """The pages of a study, drawn from its journals: one self-contained HTML report."""
 
-from transvae_dashboards.page import write_report
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transvae_dashboards.page import write_report as write_report
 
 __all__ = ["write_report"]
+
+
+def __getattr__(name: str) -> Any:
+    # imported on first use: the terminal summary needs tables and fits, but no charts
+    if name == "write_report":
+        from transvae_dashboards.page import write_report
+
+        return write_report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

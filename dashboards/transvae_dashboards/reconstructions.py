@@ -21,10 +21,11 @@ WEBP_QUALITY = 90
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures below each other as one image file; `resolution` pixels wide."""
+    """Pictures below each other as one image file; `resolution` pixels wide, `height` pixels high."""
 
     uri: str
     resolution: int
+    height: int
     pictures: int
 
 
@@ -99,13 +100,14 @@ def _column(trial: TrialState, pictures: Sequence[Image.Image]) -> Column:
 
 def _strip(pictures: Sequence[Image.Image]) -> Strip:
     resolution = pictures[0].width
-    strip = Image.new("RGB", (resolution, resolution * len(pictures)))
+    pitch = resolution + max(1, resolution // 32)  # a thin transparent line keeps the pictures apart
+    strip = Image.new("RGBA", (resolution, pitch * len(pictures) - (pitch - resolution)))
     for i, picture in enumerate(pictures):
-        strip.paste(picture, (0, i * resolution))
+        strip.paste(picture, (0, i * pitch))
     file, kind = io.BytesIO(), "png" if resolution <= PIXEL_ART else "webp"
     if kind == "png":
         strip.save(file, "PNG", optimize=True)
     else:
         strip.save(file, "WEBP", quality=WEBP_QUALITY)
     uri = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
-    return Strip(uri, resolution, len(pictures))
+    return Strip(uri, resolution, strip.height, len(pictures))

@@ -13,6 +13,7 @@ FAMILIES = ("transvae", "cnn", "vit", "swin")
 SIZES = ("T", "B", "L", "H", "G", "giant_printed")
 FAMILY_NAMES = {"transvae": "TransVAE", "cnn": "CNN", "vit": "ViT", "swin": "Swin"}
 SIZE_NAMES = {**{size: size for size in SIZES}, "giant_printed": "G (printed)"}
+X_WORDS = {"parameters": "parameters", "training_flops": "training FLOPs"}
 METRIC_NAMES = {"val/l1": "validation L1", "val/mse": "validation MSE"}
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transvae_platform.tracking.registry import load_model as load_model
 
-__version__ = "0.1.0"
 __all__ = ["load_model"]
 
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from transvae_platform import __version__
+from transvae_platform.version import __version__
 
 CODE_VERSION_VARIABLE = "TRANSVAE_CODE_VERSION"
 LIBRARIES = ("torch", "ray", "mlflow", "numpy", "pyarrow", "pillow", "torchmetrics")

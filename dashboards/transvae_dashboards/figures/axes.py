@@ -28,16 +28,14 @@ def log_axis(axis: Any, low: float, high: float, units: tuple[tuple[float, str],
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers within [low, high], four to seven of them."""
+    """Round numbers within [low, high], four to seven of them where there are so many."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in STEPS:
-        ticks = [step * 10.0**decade for decade in decades for step in steps]
-        inside = [tick for tick in ticks if low <= tick <= high]
-        if len(inside) >= MIN_TICKS:
-            return inside[:: math.ceil(len(inside) / MAX_TICKS)]
-    # a small part of a decade: equal distances read better
-    even = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return [float(tick) for tick in even if low <= tick <= high]
+    candidates = [[step * 10.0**decade for decade in decades for step in steps] for steps in STEPS]
+    # in a small part of a decade equal distances read better
+    candidates.append([float(tick) for tick in MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)])
+    inside = [[tick for tick in ticks if low <= tick <= high] for ticks in candidates]
+    chosen = next((ticks for ticks in inside if len(ticks) >= MIN_TICKS), max(inside, key=len))
+    return chosen[:: math.ceil(len(chosen) / MAX_TICKS)]
 
 
 def padded(values: Sequence[float], share: float = 0.08) -> tuple[float, float]:

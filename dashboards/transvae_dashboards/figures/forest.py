@@ -13,7 +13,7 @@ from transvae_dashboards import formats
 from transvae_dashboards.figures.canvas import WIDTH, Panel, canvas
 from transvae_dashboards.laws import in_order
 from transvae_dashboards.style import COLOURS, INK, MARKERS, MUTED, PAPER
-from transvae_dashboards.tables import FAMILY_NAMES
+from transvae_dashboards.tables import FAMILY_NAMES, X_WORDS
 from transvae_platform.fitting import FamilyFit, FitReport
 
 ALPHA_SHOWN = 2.0
@@ -37,12 +37,11 @@ def forest_panels(report: FitReport) -> list[Panel]:
     fits = [fit for fit in in_order(report) if fit.sizes]
     if not fits:
         return []
-    what = report.x_name.replace("_", " ")
     gains, alphas = [gain_bar(fit) for fit in fits], [alpha_bar(fit) for fit in fits]
     gain_title = "Loss removed from the smallest to the largest size"
     return [
         _panel(f"gain-{report.x_name}", gain_title, gains, lambda value: f"{100 * value:g} %"),
-        _panel(f"alpha-{report.x_name}", f"Exponent alpha over {what}", alphas, "{:g}".format),
+        _panel(f"alpha-{report.x_name}", f"Exponent alpha over {X_WORDS[report.x_name]}", alphas, "{:g}".format),
     ]
 
 

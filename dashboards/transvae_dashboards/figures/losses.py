@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from transvae_dashboards.figures.axes import end_labels, log_axis, padded
 from transvae_dashboards.figures.canvas import Panel, canvas
@@ -61,19 +62,19 @@ def _panel(family: str, trials: Sequence[TrialState], limits: tuple[float, float
     return drawing.panel[0]
 
 
-def _restarts(axes: object, trial: TrialState) -> None:
+def _restarts(axes: Any, trial: TrialState) -> None:
     """A triangle on the step axis where an attempt took over from an earlier one, with the size's letter."""
     for start in trial.started[1:]:
-        axes.plot(  # type: ignore[attr-defined]
+        axes.plot(
             [start["resumed_from"]],
             [0],
             marker="^",
             ms=4.5,
             color=INK,
             clip_on=False,
-            transform=axes.get_xaxis_transform(),  # type: ignore[attr-defined]
+            transform=axes.get_xaxis_transform(),
         )
-        axes.annotate(  # type: ignore[attr-defined]
+        axes.annotate(
             SIZE_NAMES[trial.trial.size],
             (start["resumed_from"], 0),
             xytext=(0, 5),
@@ -81,7 +82,7 @@ def _restarts(axes: object, trial: TrialState) -> None:
             xycoords=axes.get_xaxis_transform(),
             ha="center",
             fontsize=7.5,
-            color=INK,  # type: ignore[attr-defined]
+            color=INK,
         )
 
 

@@ -12,12 +12,15 @@ from transvae_dashboards.figures.axes import end_labels, log_axis, padded
 from transvae_dashboards.figures.canvas import HEIGHT, Panel, canvas
 from transvae_dashboards.laws import in_order
 from transvae_dashboards.style import COLOURS, INK, MARKERS, MUTED, PAPER
-from transvae_dashboards.tables import FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES
+from transvae_dashboards.tables import FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES, X_WORDS
 from transvae_platform.fitting import FamilyFit, FitReport
 
 AXIS = {
     "parameters": ("parameters", formats.COUNT_UNITS),
-    "training_flops": ("training FLOPs (2 × multiply-adds, forward + backward)", formats.UNITS),
+    "training_flops": (
+        "training FLOPs = 2 × multiply-adds, forward + backward,\nencoder + decoder, loss networks excluded",
+        formats.UNITS,
+    ),
 }
 BEYOND = 4.0
 """How far the dashed law goes beyond the largest size; the fits refuse predictions that go further."""
@@ -33,12 +36,16 @@ def scaling_panels(report: FitReport) -> list[Panel]:
     values += [fit.hold_out.predicted for fit in fits if fit.hold_out is not None]
     values += [float(fit.law(fit.sizes[-1].x * BEYOND)) for fit in fits if fit.law is not None]
     limits = padded([value for value in values if value > 0], 0.08)
-    return [_joint(report, fits, limits), *(_family(report, fit, limits) for fit in fits)]
+    # one range for all families: small multiples are compared with each other
+    beyond = BEYOND**0.97 if any(fit.law is not None for fit in fits) else 1.0
+    ends = [x for fit in fits for x in (fit.sizes[0].x, fit.sizes[-1].x)]
+    xs = [min(ends), max(ends) * beyond]
+    return [_joint(report, fits, limits), *(_family(report, fit, xs, limits) for fit in fits)]
 
 
 def _joint(report: FitReport, fits: Sequence[FamilyFit], limits: tuple[float, float]) -> Panel:
     names = ", ".join(FAMILY_NAMES[fit.family] for fit in fits)
-    label = f"{_y_name(report)} against {report.x_name.replace('_', ' ')}: {names} in one chart"
+    label = f"{_y_name(report)} against {X_WORDS[report.x_name]}: {names} in one chart"
     # as tall as the table of the same numbers that stands beside it
     height = min(max(HEIGHT, 0.8 + 0.2 * sum(len(fit.sizes) for fit in fits)), 1.45 * HEIGHT)
     with canvas(f"scaling-{report.x_name}-all", label, height=height) as drawing:
@@ -53,22 +60,21 @@ def _joint(report: FitReport, fits: Sequence[FamilyFit], limits: tuple[float, fl
     return drawing.panel[0]
 
 
-def _family(report: FitReport, fit: FamilyFit, limits: tuple[float, float]) -> Panel:
+def _family(report: FitReport, fit: FamilyFit, xs: Sequence[float], limits: tuple[float, float]) -> Panel:
     name, colour, marker = FAMILY_NAMES[fit.family], COLOURS[fit.family], MARKERS[fit.family]
-    label = f"{name}: {_y_name(report)} against {report.x_name.replace('_', ' ')}. {fit.verdict}"
+    label = f"{name}: {_y_name(report)} against {X_WORDS[report.x_name]}. {fit.verdict}"
     with canvas(f"scaling-{report.x_name}-{fit.family}", label) as drawing:
         axes = drawing.axes
-        beyond = BEYOND if fit.law is not None else 1.0
-        _law(axes, fit, colour, beyond)
+        _law(axes, fit, colour, BEYOND)
         for size in fit.sizes:
             axes.plot([size.x] * len(size.values), size.values, marker=marker, color=colour, ls="none", ms=3.2,
                       alpha=0.45, mew=0)  # fmt: skip
             axes.plot([size.x], [size.mean], marker=marker, color=colour, ms=6, mec=PAPER, mew=0.7, ls="none")
-            axes.annotate(SIZE_NAMES[size.size], (size.x, size.mean), xytext=(0, 7), textcoords="offset points",
+            above = 11 if fit.hold_out is not None and fit.hold_out.size == size.size else 7
+            axes.annotate(SIZE_NAMES[size.size], (size.x, size.mean), xytext=(0, above), textcoords="offset points",
                           ha="center", fontsize=8.5, fontweight="bold", color=INK)  # fmt: skip
         _hold_out(axes, fit, colour, marker)
-        xs = [size.x for size in fit.sizes]
-        _frame(axes, report, [*xs, xs[-1] * beyond**0.97], limits)
+        _frame(axes, report, xs, limits)
         axes.set_title(name, color=colour)
         if fit.law is None:
             axes.text(0.98, 0.95, "no law: see the table of laws", transform=axes.transAxes, ha="right", va="top",

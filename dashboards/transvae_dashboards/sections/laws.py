@@ -10,10 +10,9 @@ from transvae_dashboards.icons import family_mark
 from transvae_dashboards.laws import in_order
 from transvae_dashboards.markup import Html, details, join, section, table, tag
 from transvae_dashboards.sections.charts import figure
-from transvae_dashboards.tables import FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES
+from transvae_dashboards.tables import FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES, X_WORDS
 from transvae_platform.fitting import FamilyFit, FitReport
 
-X_WORDS = {"parameters": "parameters", "training_flops": "training FLOPs"}
 LEAD = (
     "L(x) = E + A x^-alpha is fitted to the {metric} of each family's sizes (means over seeds). Intervals are "
     "{level:.0f} % profile intervals; the scatter of the sizes about the law, not the noise of the seeds, decides "
@@ -118,14 +117,16 @@ def _hold_outs(fits: Sequence[FamilyFit]) -> Html:
 
 
 def _contrasts(report: FitReport) -> Html:
+    x = X_WORDS[report.x_name]
     body = [
         [
-            f"{FAMILY_NAMES[contrast.first]} − {FAMILY_NAMES[contrast.second]}", contrast.question.replace("_", " "),
+            f"{FAMILY_NAMES[contrast.first]} − {FAMILY_NAMES[contrast.second]}",
+            contrast.question.replace(report.x_name, x),
             formats.number(contrast.difference, 3).replace("-", "−"),
             formats.NONE if contrast.interval is None
             else f"[{contrast.interval.lower:.3f}, {contrast.interval.upper:.3f}]".replace("-", "−"),
             formats.p_value(contrast.p_value).removeprefix("= "), formats.p_value(contrast.p_holm).removeprefix("= "),
-            contrast.answer,
+            contrast.answer.partition(" (Holm")[0].replace(report.x_name, x),
         ]
         for contrast in (*report.gain_contrasts, *report.alpha_contrasts)
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from transvae_dashboards import formats
 from transvae_dashboards.icons import family_mark, state_mark
 from transvae_dashboards.laws import in_order
 from transvae_dashboards.markup import Html, join, tag
-from transvae_dashboards.tables import FAMILIES, FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES, TrialRow, mean
+from transvae_dashboards.tables import FAMILIES, FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES, X_WORDS, TrialRow, mean
 from transvae_platform.fitting import FamilyFit, FitReport
 from transvae_platform.fitting.compare import Contrast
 from transvae_platform.study.state import STATES, StudyState
@@ -74,13 +74,13 @@ def between(report: FitReport) -> str:
     rest = len(report.gain_contrasts) - len(decided)
     if not decided:
         return "Between families: cannot tell which gains more from its size; no difference exceeds the noise."
-    clauses = []
+    clauses: list[str] = []
     for better in FAMILIES:
         worse = [c.second if _better(c) == c.first else c.first for c in decided if _better(c) == better]
         if worse:
             clauses.append(f"{FAMILY_NAMES[better]} {'more' if clauses else 'gains more'} than {_listed(worse)}")
     p = formats.p_value(max(contrast.p_holm or 0.0 for contrast in decided))
-    sentence = f"Per tenfold {report.x_name.replace('_', ' ')}, {'; '.join(clauses)} (p {p} after Holm)."
+    sentence = f"Per tenfold {X_WORDS[report.x_name]}, {'; '.join(clauses)} (p {p} after Holm)."
     return sentence + (f" Other pairs: cannot tell ({rest} of {len(report.gain_contrasts)})." if rest else "")
 
 

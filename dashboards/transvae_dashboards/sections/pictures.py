@@ -37,7 +37,7 @@ def _block(block: FamilyPictures) -> Html:
 
 
 def _column(title: str, under: str, strip: Strip, text: str) -> Html:
-    width, height = strip.resolution, strip.resolution * strip.pictures
+    width, height = strip.resolution, strip.height
     kind = "pixels" if width <= PIXEL_ART else None
     image = Html(f'<img src="{strip.uri}" width="{width}" height="{height}" alt="{text}" class="{kind or "photo"}">')
     return tag("figure", tag("figcaption", title), image, tag("p", under or " "))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from transvae_dashboards import formats
 from transvae_dashboards.icons import family_mark
 from transvae_dashboards.markup import Html, details, escape, join, section, table, tag
-from transvae_dashboards.tables import SIZE_NAMES, TrialRow
+from transvae_dashboards.tables import SIZE_NAMES, X_WORDS, TrialRow
 from transvae_platform.fitting import FitReport
 from transvae_platform.study.state import StudyState
 
@@ -22,7 +22,7 @@ def provenance(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, F
     return section(
         "Provenance", tag("div", _data(state), _tracking(state), class_="pair"), _registered(rows), _submissions(state),
         _libraries(state), details("Study file, every value resolved", _pairs(_leaves(state.spec), "Study file")),
-        *(details(f"Fit over {report.x_name.replace('_', ' ')}", _pairs(_leaves(report.provenance), "Fit"))
+        *(details(f"Fit over {X_WORDS[report.x_name]}", _pairs(_leaves(report.provenance), "Fit"))
           for report in fits.values()),
         anchor="provenance",
     )  # fmt: skip

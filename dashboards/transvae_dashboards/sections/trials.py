@@ -11,9 +11,9 @@ from transvae_dashboards.markup import Html, join, scroll, section, tag
 from transvae_dashboards.tables import SIZE_NAMES, TrialRow
 
 LEAD = (
-    "Metrics on held-out images, of the averaged weights, at the last validation. L1 and MSE on values in [-1, 1]; "
-    "PSNR in dB from 8-bit values, mean over images. FLOPs: 2 × multiply-adds, forward per image, and forward + "
-    "backward over the whole training, encoder + decoder, loss networks excluded."
+    "Metrics on held-out images, of the averaged weights, at the last validation (grey where the trial has not "
+    "finished). L1 and MSE on values in [-1, 1]; PSNR in dB from 8-bit values, mean over images. FLOPs: "
+    "2 × multiply-adds, forward per image, and forward + backward over the whole training, encoder + decoder, loss networks excluded."
 )
 
 
@@ -47,8 +47,8 @@ def _family(rows: Sequence[TrialRow], variants: bool, seeds: bool, columns: int)
         cells += [
             tag("td", state_mark(row.state)), _n(formats.parameters(row.parameters)),
             _n(formats.scaled(row.forward_flops)), _n(formats.scaled(row.training_flops)), _n(steps),
-            _n(formats.number(row.psnr)), _n(formats.number(row.ssim, 3)), _n(formats.number(row.val_l1, 4)),
-            _n(formats.number(row.val_mse, 5)), _n(formats.duration(row.seconds) if row.seconds else formats.NONE),
+            *(_n(text, final=row.finished) for text in _metrics(row)),
+            _n(formats.duration(row.seconds) if row.seconds else formats.NONE),
             _n(str(row.attempts)),
         ]  # fmt: skip
         lines.append(cells)
@@ -59,5 +59,12 @@ def _family(rows: Sequence[TrialRow], variants: bool, seeds: bool, columns: int)
     return tag("tbody", tag("tr", name, *first), join(tag("tr", *cells) for cells in others))
 
 
-def _n(text: str) -> Html:
-    return tag("td", text, class_="n")
+def _metrics(row: TrialRow) -> tuple[str, ...]:
+    return (
+        formats.number(row.psnr), formats.number(row.ssim, 3), formats.number(row.val_l1, 4),
+        formats.number(row.val_mse, 5),
+    )  # fmt: skip
+
+
+def _n(text: str, final: bool = True) -> Html:
+    return tag("td", text, class_="n" if final else "n muted")

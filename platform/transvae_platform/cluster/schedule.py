@@ -18,9 +18,10 @@ from typing import Any
 import ray
 from ray import tune
 
-from transvae_platform.cluster.worker import _record_failure, drive_trial, ended
+from transvae_platform.cluster.worker import drive_trial, ended, record_failure
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.study.grid import Trial
+from transvae_platform.study.journal import Fence
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
 DRIVER_HEAD_SHARE = 0.001  # the head declares 1: a thousand drivers, more than any grid
@@ -102,12 +103,10 @@ def cluster_devices() -> tuple[int, int]:
     return int(resources.get(SLOTS["cpu"], 0)), int(resources.get(SLOTS["gpu"], 0))
 
 
-def run_trials(
-    trials: Sequence[Trial], study_folder: Path, home: Path, submission: int, lineage: dict[str, Any]
-) -> None:
+def run_trials(trials: Sequence[Trial], study_folder: Path, home: Path, fence: Fence, lineage: dict[str, Any]) -> None:
     """Run trials to their end, each as one Tune trial; outcomes stand in the trials' journals.
 
-    Must be called inside `ray_session`.
+    Must be called inside `ray_session`. `fence` is this submission's, from the study's lock.
     """
     ray_storage = study_folder / "ray"
     jobs: list[dict[str, Any]] = [
@@ -116,7 +115,7 @@ def run_trials(
             "folder": str(study_folder / "trials" / trial.id),
             "home": str(home),
             "ray_storage": str(ray_storage),
-            "submission": submission,
+            "fence": {"lock": str(fence.lock), "token": fence.token},
             "lineage": lineage,
         }
         for trial in trials
@@ -131,7 +130,7 @@ def run_trials(
         tune_config=tune.TuneConfig(trial_dirname_creator=_folder_name, trial_name_creator=_folder_name),
         run_config=tune.RunConfig(
             # Tune's own files are disposable, the journal says what is left to run: a new name per submission
-            name=f"tune-{submission}",
+            name=f"tune-{fence.token}",
             storage_path=str(ray_storage),
             verbose=0,
         ),
@@ -139,7 +138,7 @@ def run_trials(
     results = tuner.fit()
     for job, result in zip(jobs, results, strict=True):
         if result.error is not None and not ended(Path(job["folder"])):  # the driver itself died
-            _record_failure(Path(job["folder"]), str(result.error).strip().splitlines()[-1])
+            record_failure(job, str(result.error).strip().splitlines()[-1])
 
 
 def _slots(trial: dict[str, Any]) -> dict[str, float]:

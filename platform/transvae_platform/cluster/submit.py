@@ -94,7 +94,7 @@ def submit_study(
     folder = study_folder(home, prepared.spec.study)
     _check_writable(folder)
     client = connect(tracking_uri, home)
-    with study_lock(folder):
+    with study_lock(folder) as fence:
         state = StudyState(folder)
         refuse_changed_spec(state, prepared.spec)
         journal = Journal(folder / "journal.jsonl")
@@ -106,7 +106,6 @@ def submit_study(
             with ray_session(address):
                 cpus, gpus = local_devices() if address is None else cluster_devices()
                 check_devices(left, cpus, gpus, f"the cluster at {address}" if address else "this machine")
-                submission = len(state.submissions)
                 journal.append(
                     "submitted",
                     spec=prepared.spec.model_dump(mode="json"),
@@ -117,7 +116,7 @@ def submit_study(
                 _ingest(prepared, home, journal, state, listen)
                 _queue(left, journal, state)
                 with _Follower(state, tracker, listen):
-                    run_trials(left, folder, home, submission, record)
+                    run_trials(left, folder, home, fence, record)
         tracker.take(state.refresh())
         _register(state, tracker, client, journal, listen)
         journal.close()

@@ -13,7 +13,7 @@ import ray.train
 from ray import tune
 
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.journal import Fence, Journal, SupersededError, read_journal
 
 
 def drive_trial(config: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ def drive_trial(config: dict[str, Any]) -> None:
         ),
         run_config=ray.train.RunConfig(
             # a new name per submission: Ray must start from nothing, our checkpoints say where to continue
-            name=f"{trial.id}-{job['submission']}",
+            name=f"{trial.id}-{job['fence']['token']}",
             storage_path=job["ray_storage"],
             callbacks=[TuneReportCallback()],
             failure_config=ray.train.FailureConfig(max_failures=trial.max_failures),
@@ -45,7 +45,7 @@ def drive_trial(config: dict[str, Any]) -> None:
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        _record_failure(Path(job["folder"]), _root_cause(error))
+        record_failure(job, _root_cause(error))
         raise
     if "failed" in result.return_value:  # the loop itself gave up: no retry would end differently
         raise RuntimeError(result.return_value["failed"])
@@ -58,7 +58,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
 
     from transvae_platform.data.stream import open_data
     from transvae_platform.training.loop import DivergedError, train_vae
-    from transvae_platform.training.world import World
+    from transvae_platform.world import World
 
     trial, folder = Trial.model_validate(job["trial"]), Path(job["folder"])
     context = ray.train.get_context()
@@ -69,10 +69,12 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         wrap=prepare_model,
         report=ray.train.report,
     )
-    journal = Journal(folder / "journal.jsonl") if world.rank == 0 else None
+    journal = Journal(folder / "journal.jsonl", _fence(job)) if world.rank == 0 else None
     try:
         samples = open_data(Path(job["home"]), trial.data_fingerprint)
         return train_vae(trial, samples, folder, journal, world, job["lineage"])
+    except SupersededError as error:
+        return {"failed": str(error)}
     except DivergedError as error:
         if journal:
             journal.append("failed", reason=str(error))
@@ -82,10 +84,15 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
             journal.close()
 
 
-def _record_failure(folder: Path, reason: str) -> None:
-    journal = Journal(folder / "journal.jsonl")
+def record_failure(job: dict[str, Any], reason: str) -> None:
+    """Write the failure of a trial whose workers have ended into its journal."""
+    journal = Journal(Path(job["folder"]) / "journal.jsonl", _fence(job))
     journal.append("failed", reason=reason)
     journal.close()
+
+
+def _fence(job: dict[str, Any]) -> Fence:
+    return Fence(Path(job["fence"]["lock"]), job["fence"]["token"])
 
 
 def _root_cause(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from transvae.torchvision_cpu import ensure_torchvision
 from transvae_platform.data.stream import SampleSet, to_model_input
-from transvae_platform.training.world import World
+from transvae_platform.world import World
 
 ensure_torchvision()  # torchmetrics imports torchvision
 from torchmetrics.functional.image import structural_similarity_index_measure  # noqa: E402

@@ -10,6 +10,8 @@ Protocol
 4. A reader takes complete lines only. A torn last line, left by a kill, is not there for readers, and the next writer
    ends it with a newline so that it spoils no other record.
 5. Order is the order in the file. Where an attempt repeats steps of an earlier one, the later record of a step wins.
+6. Every submission writes a token of its own into the study's lock file, and gives it to its workers. A worker compares
+   the two before every record: one that outlived a killed submission stops as soon as the next submission begins.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import fcntl
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +33,37 @@ Record = dict[str, Any]
 Clock = Callable[[], float]
 
 
+class SupersededError(UserError):
+    """A later submission of the study has taken over; this process must write nothing more."""
+
+
+@dataclass(frozen=True)
+class Fence:
+    """Lets a journal's writer pass only while its submission is the study's newest (protocol 6)."""
+
+    lock: Path
+    token: str
+
+    def check(self) -> None:
+        """Raises SupersededError if a later submission has begun."""
+        if self.lock.read_text().split()[-1:] != [self.token]:
+            raise SupersededError(f"{self.lock.parent.name}: a later submission has taken over")
+
+
 class Journal:
     """Appends records to one journal file; see the protocol above."""
 
-    def __init__(self, path: Path, clock: Clock = time.time) -> None:
+    def __init__(self, path: Path, fence: Fence | None = None, clock: Clock = time.time) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._clock = clock
+        self._clock, self._fence = clock, fence
         self._file = path.open("ab", buffering=0)
         if _ends_torn(path):
             self._file.write(b"\n")
 
     def append(self, event: str, **fields: Any) -> None:
         """Write one record; `fields` must be JSON values (NaN and infinity become null)."""
+        if self._fence is not None:
+            self._fence.check()
         record = {"at": round(self._clock(), 3), "event": event, **_finite(fields)}
         self._file.write(json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n")
         if event != "step":
@@ -83,26 +106,27 @@ def read_journal(path: Path) -> list[Record]:
 
 
 @contextmanager
-def study_lock(folder: Path) -> Iterator[None]:
-    """Hold the study's lock: one submitting process at a time.
+def study_lock(folder: Path) -> Iterator[Fence]:
+    """Hold the study's lock, one submitting process at a time; yields the fence for its workers.
 
     Raises:
         UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    fence = Fence(folder / "lock", uuid.uuid4().hex)
+    with fence.lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise UserError(
-                f"{folder.name}: already running in process {file.read().strip() or '?'} - "
+                f"{folder.name}: already running in process {(file.read().split() or ['?'])[0]} - "
                 f"follow it with `transvae study status {folder.name}`"
             ) from None
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} {fence.token}")
         file.flush()
-        yield
+        yield fence
 
 
 def _ends_torn(path: Path) -> bool:

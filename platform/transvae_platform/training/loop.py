@@ -27,7 +27,7 @@ from transvae_platform.study.journal import Journal
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.schedule import learning_rate
 from transvae_platform.training.weights import TrialWeights
-from transvae_platform.training.world import World
+from transvae_platform.world import World
 
 
 class DivergedError(UserError):

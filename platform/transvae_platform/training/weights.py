@@ -15,7 +15,7 @@ from transvae.config import AutoencoderConfig
 from transvae_platform.study.grid import Trial
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.schedule import ema_decay
-from transvae_platform.training.world import World
+from transvae_platform.world import World
 
 TensorList = tuple[Tensor, ...] | list[Tensor]
 

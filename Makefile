@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine with Python 3.11 or 3.12:
+#   make demo    photographs -> 14 trained autoencoders -> a page with scaling curves
+#   make test    the test suite, ruff, mypy and the import rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install demo test check slow clean
+
+help:
+	@echo "make demo   train the quick-start study on real photographs and draw its page"
+	@echo "make test   install, then tests, ruff, mypy and import rules"
+	@echo "make slow   the tests that take minutes or kill processes"
+
+# The stamp depends on what decides the environment; touching nothing installs nothing.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+	  || { echo "Python 3.11 or 3.12 is needed, $$($(PYTHON) --version) was found: make PYTHON=python3.11 ..."; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing pinned packages into $(VENV): about 2 minutes and 2 GB"
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+install: $(VENV)/.installed
+
+demo: install
+	@$(BIN)/transvae study submit studies/quickstart.yaml
+
+test: install
+	@$(MAKE) --no-print-directory check
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+check: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+slow: install
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or fault"
+
+clean:
+	rm -rf $(VENV) dist

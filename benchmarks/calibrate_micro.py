@@ -1,0 +1,94 @@
+"""Which learning rate does each rung of the micro ladder want? A sweep on the bundled photographs, without Ray.
+
+    python benchmarks/calibrate_micro.py OUTPUT.jsonl cnn-T:5e-4,1e-3,2e-3 transvae-G:1e-3,2e-3
+    python benchmarks/calibrate_micro.py --table OUTPUT.jsonl
+
+Every cell is one run of the quick-start recipe (`studies/quickstart.yaml`, its steps and batch) at one learning rate.
+One line of JSON per run: model, rate, steps, batch, PSNR, L1, SSIM, CPU seconds, seed. Runs that the file already
+holds are not repeated. `docs/calibration.md` reads the table and says what was chosen.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from transvae_platform.data.ingest import ingest, run_locally
+from transvae_platform.data.sources import list_photographs
+from transvae_platform.data.split import data_fingerprint
+from transvae_platform.data.stream import open_data
+from transvae_platform.study.grid import build_grid
+from transvae_platform.study.journal import Journal
+from transvae_platform.study.load import load_study
+from transvae_platform.training.loop import DivergedError, train_vae
+from transvae_platform.world import World
+
+STUDY = Path(__file__).parents[1] / "studies" / "quickstart.yaml"
+
+
+def main() -> None:
+    torch.set_num_threads(1)  # as in a study, where every worker has one core
+    if sys.argv[1] == "--table":
+        print_table(Path(sys.argv[2]))
+        return
+    output, cells = Path(sys.argv[1]), sys.argv[2:]
+    with tempfile.TemporaryDirectory() as home:
+        for cell in cells:
+            model, _, rates = cell.partition(":")
+            for rate in rates.split(","):
+                run(model, float(rate), output, Path(home))
+
+
+def run(model: str, rate: float, output: Path, home: Path, seed: int = 0) -> None:
+    known = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
+    family, _, size = model.partition("-")
+    spec = load_study(
+        STUDY,
+        (
+            f"grid.families={{{family}: [{size}]}}",
+            f"grid.seeds=[{seed}]",
+            f"recipe.learning_rate={rate}",
+            "recipe.overrides={}",
+        ),
+    )
+    key = {"model": model, "rate": rate, "steps": spec.recipe.steps, "batch": spec.recipe.batch_size, "seed": seed}
+    if any(key.items() <= row.items() for row in known):
+        return
+    photographs = list_photographs(spec.data)
+    manifest = ingest(photographs, spec.data, home, run_locally)
+    (trial,) = build_grid(spec, data_fingerprint(photographs, spec.data))
+    folder = home / f"{trial.id}-{rate}"
+    clock = time.process_time()
+    try:
+        journal = Journal(folder / "journal.jsonl")
+        metrics = train_vae(trial, open_data(home, manifest.fingerprint), folder, journal, World(), {})
+        values = {name.removeprefix("val/"): round(value, 4) for name, value in metrics.items()}
+    except DivergedError as error:
+        values = {"diverged": str(error)}
+    row = {**key, "code": spec.grid.code, **values, "cpu_seconds": round(time.process_time() - clock, 1)}
+    with output.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row), flush=True)
+
+
+def print_table(results: Path) -> None:
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    rates = sorted({row["rate"] for row in rows})
+    print("| model | " + " | ".join(f"{rate:g}" for rate in rates) + " |")
+    print("|---|" + "---|" * len(rates))
+    for model in dict.fromkeys(row["model"] for row in rows):
+        cells = {row["rate"]: row.get("psnr") for row in rows if row["model"] == model}
+        best = max((value for value in cells.values() if value), default=None)
+        texts = [
+            "" if rate not in cells else "diverged" if cells[rate] is None
+            else f"**{cells[rate]:.2f}**" if cells[rate] == best else f"{cells[rate]:.2f}"
+            for rate in rates
+        ]  # fmt: skip
+        print(f"| {model} | " + " | ".join(texts) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The charts: what stands in them, that they repeat byte by byte, and that labels keep their distance."""
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from transvae_dashboards import formats
+from transvae_dashboards.figures.axes import log_ticks, spread
+from transvae_dashboards.figures.forest import forest_panels
+from transvae_dashboards.figures.losses import loss_panels
+from transvae_dashboards.figures.quality import quality_panel
+from transvae_dashboards.figures.scaling import scaling_panels
+from transvae_dashboards.laws import fit_study
+from transvae_dashboards.tables import study_table
+
+
+def texts(panel):
+    return re.findall(r"<text[^>]*>([^<]*)</text>", panel.svg)
+
+
+@pytest.fixture(scope="module")
+def fits(whole):
+    return fit_study(whole.state())
+
+
+def test_scaling_panels(fits):
+    joint, transvae, cnn, vit, swin = scaling_panels(fits["parameters"])
+    assert {"TransVAE", "CNN", "ViT", "Swin", "parameters", "validation L1"} <= set(texts(joint))
+    assert set("TBLHG") <= set(texts(transvae))
+    assert any(text.startswith("G predicted from the others: ") for text in texts(cnn))
+    assert "no law: see the table of laws" in texts(swin)
+    assert "var(--vit, #a8578a)" in vit.svg
+    flops = scaling_panels(fits["training_flops"])[0]
+    assert any("2 × multiply-adds, forward + backward" in text for text in texts(flops))
+    assert any("loss networks excluded" in text for text in texts(flops))
+
+
+def test_loss_panels_label_sizes_in_order_and_mark_restarts(whole):
+    panels = loss_panels(whole.state())
+    assert [panel.name for panel in panels] == ["loss-transvae", "loss-cnn", "loss-vit", "loss-swin"]
+    found = texts(panels[0])
+    assert {"T", "B", "L", "H", "G"} <= set(found)
+    assert found.count("H") == 2  # at its line's end and at its restart
+    assert [text for text in texts(panels[3]) if text in "TBLHG"] == ["T", "B", "L"]
+
+
+def test_forest_says_cannot_tell_in_words(fits):
+    gain, alpha = forest_panels(fits["parameters"])
+    assert "cannot tell" in texts(gain)  # ViT has one finished size
+    assert texts(alpha).count("cannot tell") == 2
+    assert "TransVAE: 0." in alpha.label
+
+
+def test_panels_are_accessible_and_scale_with_the_page(whole, fits):
+    panels = [*loss_panels(whole.state()), *scaling_panels(fits["parameters"])]
+    panels.append(quality_panel(study_table(whole.state())))
+    for panel in panels:
+        opening = panel.svg[: panel.svg.index(">")]
+        assert 'role="img"' in opening
+        assert "aria-label=" in opening
+        assert "viewBox=" in opening
+        assert "width=" not in opening
+        assert "#010101" not in panel.svg
+
+
+def test_equal_data_give_equal_bytes(whole):
+    assert loss_panels(whole.state()) == loss_panels(whole.state())
+
+
+def test_spread_keeps_order_and_distance():
+    placed = spread([10.0, 10.5, 3.0, 11.0, 40.0], 5.0)
+    order = sorted(range(5), key=lambda i: placed[i])
+    assert order == [2, 0, 1, 3, 4]
+    assert all(b - a >= 5.0 - 1e-9 for a, b in pairwise(sorted(placed)))
+    assert placed[4] == 40.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (5e4, 5e6, "100k 300k 1M 3M"),
+        (0.09, 0.16, "0.1 0.12 0.14 0.16"),
+        (4e7, 3e9, "100M 200M 500M 1B 2B"),
+    ],
+)
+def test_log_ticks_are_round(low, high, labels):
+    found = " ".join(formats.tick(value) for value in log_ticks(low, high))
+    assert all(label in found.split() for label in labels.split()), found
+    assert len(found.split()) <= 7
+
+
+def test_formats():
+    assert formats.parameters(2_310_000_000) == "2.31 B"
+    assert formats.scaled(1.234e13) == "12.3 T"
+    assert formats.duration(7500) == "2 h 05 min"
+    assert formats.percent(-0.0123, signed=True) == "−1.2 %"
+    assert formats.significant(0.0123456) == "0.0123"
+    assert formats.number(float("nan")) == "–"

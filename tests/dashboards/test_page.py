@@ -1,0 +1,173 @@
+"""The report: self-contained, escaped, repeatable, complete, and there for every state a study can be in."""
+
+import html
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from transvae_dashboards import write_report
+from transvae_dashboards.laws import fit_study
+from transvae_dashboards.page import render
+from transvae_dashboards.sections.provenance import without_password
+from transvae_dashboards.tables import study_table
+from transvae_platform.study.state import StudyState, code_changed
+
+
+class Outline(HTMLParser):
+    """Checks that tags close in order; collects headings and attributes that fetch something."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.fetched, self.tags = [], [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "xlink:href", "action", "data", "srcset"):
+                self.fetched.append(value)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(whole):
+    return render(whole.state())
+
+
+def shown(page):
+    """The page's text as a reader sees it."""
+    return html.unescape(re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL)))
+
+
+def test_page_is_self_contained_and_well_formed(page):
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
+    assert not outline.tags & {"script", "link", "iframe", "object"}
+    assert all(target.startswith(("#", "data:image/")) for target in outline.fetched)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert "@import" not in page
+    assert set(re.findall(r"url\(([^)]{1})", page)) <= {"#"}
+    assert not re.search(r"https?://(?!mlflow\.example\.org)", page)
+
+
+def test_hostile_text_is_escaped(page):
+    assert "<script" not in page
+    assert 'Is 1 &lt; 2 &amp; &quot;so on&quot;? &lt;script&gt;alert(1)&lt;/script&gt;' in page
+    assert "holiday/&lt;broken&gt;.jpg" in page
+    assert "CUDA out of memory at &lt;60 %&gt;" in page
+
+
+def test_equal_journals_give_equal_bytes(whole, page, tmp_path):
+    path = write_report(whole.state(), tmp_path / "deep" / "report.html")
+    assert path == tmp_path / "deep" / "report.html"
+    assert path.read_text(encoding="utf-8") == page
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+
+
+def test_every_trial_is_in_the_table_with_its_numbers(whole, page):
+    table = page[page.index('<table class="trials">') : page.index("</table>")]
+    rows = study_table(whole.state())
+    sizes = re.findall(r"<td><b>([A-Z])</b></td>", table)
+    assert sizes == [row.size for row in rows]
+    for row in rows:
+        for text in (f"{row.psnr:.2f}", f"{row.ssim:.3f}", f"{row.val_l1:.4f}", f"{row.val_mse:.5f}"):
+            assert f">{text}</td>" in table
+    assert [table.count(f"</svg> {state}</span>") for state in ("finished", "running", "failed")] == [13, 1, 1]
+    assert "300 / 400" in table
+
+
+def test_notices(whole, page):
+    text = shown(page)
+    assert code_changed(whole.state()) in text
+    assert "image file is truncated" in text
+    assert re.search(r"1 failed trial\. .* Swin L, seed 0, at step 200 of 400: CUDA out of memory", text)
+
+
+def test_answers_verdicts_and_refusals(whole, page):
+    text, fits = shown(page), fit_study(whole.state())
+    for report in fits.values():
+        for fit in report.families:
+            assert fit.verdict.removeprefix("cannot") in text
+            assert all(refusal.sentence in text for refusal in fit.refusals)
+        for entry in report.excluded:
+            assert entry.reason in text
+    first = text[: text.index("Expected beforehand")]
+    sentence = r"TransVAE\s+From T to G, validation L1 falls by \d+\.\d %; PSNR goes from [\d.]+ to [\d.]+ dB"
+    assert re.search(sentence, first)
+    assert "Cannot tell how validation L1 changes with size: fewer than two sizes are finished" in first
+
+
+def test_parts_stand_in_order(page):
+    titles = re.findall(r"<h2>([^<]+)</h2>", page)
+    assert titles == [
+        "Answer", "Trials", "Scaling with parameters", "Scaling with training compute", "Reconstruction quality",
+        "Fitted laws", "Loss curves", "Reconstructions", "Provenance",
+    ]  # fmt: skip
+
+
+def test_reconstructions_follow_the_sizes(page):
+    grids = page[page.index('id="reconstructions"') : page.index('id="provenance"')]
+    captions = re.findall(r"<figcaption>([^<]+)</figcaption>", grids)
+    assert captions == ["Original", *"TBLHG", "Original", *"TBLHG", "Original", *"TG", "Original", *"TBL"]
+    assert grids.count("data:image/png;base64,") == len(captions)
+    assert "step 300" in grids
+
+
+def test_provenance(page):
+    text = shown(page)
+    for part in (
+        "0.1.0+gaaaa", "0.1.0+gbbbb", "recipe.learning_rate", "f" * 64, "models:/demo.transvae-G@best",
+        "from transvae_platform import load_model", 'vae = load_model("models:/demo.transvae-G@best")',
+        "z = vae.encode(x)", "torch 2.13.0", "bench, x86_64, 2 CPUs", "data_sha256", "mlflow.example.org:5000",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "secret" not in page
+
+
+def test_pictures_that_are_gone_leave_the_page_whole(write_study):
+    study = write_study({"cnn": "TB"})
+    study.submit()
+    study.run_all()
+    state = study.state()
+    gone, damaged = (trial.pictures[400] for trial in state.trials.values())
+    gone.unlink()
+    assert render(state).count("<figcaption>") == 2
+    damaged.write_bytes(b"not a picture")
+    assert "Nothing to show yet" in render(state)
+
+
+def test_running_study_says_what_is_missing(write_study):
+    study = write_study({"transvae": "TB", "cnn": "T"})
+    study.submit()
+    study.run(study.find("transvae", "T"), until=50)
+    text = shown(render(study.state()))
+    assert "0 of 3" in text
+    assert "Nothing to draw yet: this needs a finished trial." in text
+    assert "not finished: step 40 of 400" in text
+    assert "not started" in text
+
+
+def test_submitted_and_empty_studies_have_a_page(write_study, tmp_path):
+    study = write_study({"cnn": "T"})
+    study.submit()
+    assert "0 of 1" in shown(render(study.state()))
+    empty = shown(render(StudyState(tmp_path / "nothing")))
+    assert "This study has not been submitted yet." in empty
+    assert "No trial has been queued yet." in empty
+
+
+def test_addresses_lose_their_password():
+    assert without_password("postgresql://me:pw@host:5/db") == "postgresql://host:5/db"
+    assert without_password("sqlite:////home/x/mlflow.db") == "sqlite:////home/x/mlflow.db"
