@@ -86,7 +86,8 @@ def _law(axes: Any, fit: FamilyFit, colour: str, beyond: float) -> None:
     if fit.law is None:
         return
     first, last = fit.sizes[0].x, fit.sizes[-1].x
-    for low, high, style, strength in ((first, last, "-", 0.16), (last, last * beyond * (1 - 1e-12), "--", 0.08)):
+    known = "-" if fit.alpha_interval is not None and fit.alpha_interval.bounded else ":"
+    for low, high, style, strength in ((first, last, known, 0.16), (last, last * beyond * (1 - 1e-12), "--", 0.08)):
         if high <= low:
             continue
         xs = np.geomspace(low, high, SAMPLES)

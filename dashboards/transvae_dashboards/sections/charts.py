@@ -19,8 +19,8 @@ from transvae_platform.study.state import StudyState
 FLOPS = "Training FLOPs are 2 × multiply-adds, forward + backward, encoder + decoder; loss networks are excluded."
 READING = (
     "Small markers: one trial each. Large markers: the mean of a size. Solid line: the fitted law within the trained "
-    "sizes; dashed: beyond them. Shaded: the {level:.0f} % interval of the law, where there is one. Hollow marker: "
-    "what the smaller sizes predict for the largest, with its interval."
+    "sizes, dotted where the data do not bound its exponent; dashed: beyond them. Shaded: the {level:.0f} % interval "
+    "of the law, where there is one. Hollow marker: what the smaller sizes predict for the largest, with its interval."
 )
 TITLES = {"parameters": "Scaling with parameters", "training_flops": "Scaling with training compute"}
 

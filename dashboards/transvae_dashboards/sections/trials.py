@@ -13,7 +13,8 @@ from transvae_dashboards.tables import SIZE_NAMES, TrialRow
 LEAD = (
     "Metrics on held-out images, of the averaged weights, at the last validation (grey where the trial has not "
     "finished). L1 and MSE on values in [-1, 1]; PSNR in dB from 8-bit values, mean over images. FLOPs: "
-    "2 × multiply-adds, forward per image, and forward + backward over the whole training, encoder + decoder, loss networks excluded."
+    "2 × multiply-adds, forward per image, and forward + backward over the whole training, encoder + decoder, loss "
+    "networks excluded."
 )
 
 

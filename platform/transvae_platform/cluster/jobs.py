@@ -7,6 +7,7 @@ outlives the machine that submitted it.
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import shutil
 import sys
@@ -43,10 +44,18 @@ def submit_job(
         UnreachableError: no Jobs API answers there.
         UserError: the job failed (when following).
     """
+    if _has_token():  # before Ray is imported: a cluster that asks for no token ignores it
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     try:
         client = JobSubmissionClient(address)
+    except AuthenticationError:
+        raise UnreachableError(
+            f"--address: the cluster at {address} wants a token - copy the head's ~/.ray/auth_token to this machine, or "
+            "set RAY_AUTH_TOKEN"
+        ) from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UnreachableError(
             f"--address: no Ray Jobs API answers at {address} ({error}) - open a tunnel with "
@@ -76,6 +85,11 @@ def submit_job(
     else:
         print(job)
     return job
+
+
+def _has_token() -> bool:
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
+    return "RAY_AUTH_TOKEN" in os.environ or Path(named).expanduser().is_file()
 
 
 def _bundle(folder: Path, spec: StudySpec) -> Path:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from transvae.config import AutoencoderConfig
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.spec import Evaluation, Recipe, RecipeValues, Section, StudySpec, Workers
@@ -76,16 +77,7 @@ def model_name(spec: StudySpec, family: str, size: str) -> str:
 
 def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, data_fingerprint: str) -> Trial:
     name = model_name(spec, family, size)
-    try:
-        config = model_config(name, **{"resolution": spec.data.resolution, **spec.grid.variants[variant]})
-    except ValueError as error:
-        where = "grid" if variant == "base" else f"grid.variants.{variant}"
-        raise SpecError(f"{spec.study}: {where}: {error}") from None
-    if spec.data.resolution % config.compression:
-        raise SpecError(
-            f"{spec.study}: data.resolution: {spec.data.resolution} is not a multiple of the compression "
-            f"{config.compression} of {name} - use {spec.data.resolution // config.compression * config.compression}"
-        )
+    config = _model_config(spec, name, variant)
     cell = f"{family}-{size}"
     recipe = _resolve_recipe(spec.recipe, cell)
     workers = _resolve_workers(spec, cell)
@@ -126,6 +118,24 @@ def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, dat
         workers=workers,
         max_failures=spec.resources.max_failures,
     )
+
+
+def _model_config(spec: StudySpec, name: str, variant: str) -> AutoencoderConfig:
+    switches, resolution = spec.grid.variants[variant], spec.data.resolution
+    where = "grid" if variant == "base" else f"grid.variants.{variant}"
+    if "resolution" in switches:
+        raise SpecError(f"{spec.study}: {where}: the resolution is that of all trials - set it in data.resolution")
+    try:
+        compression = model_config(name, **switches).compression
+        if resolution % compression:
+            near = max(compression, resolution // compression * compression)
+            raise SpecError(
+                f"{spec.study}: data.resolution: {resolution} is not a multiple of the compression {compression} of "
+                f"{name} - use {near}"
+            )
+        return model_config(name, resolution=resolution, **switches)
+    except (ValueError, TypeError) as error:  # TypeError: a word where the model computes with a number
+        raise SpecError(f"{spec.study}: {where}: {error}") from None
 
 
 def stable_hash(values: object) -> str:

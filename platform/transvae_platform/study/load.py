@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Hashable, Iterator
@@ -21,16 +22,24 @@ Marks = dict[KeyPath, tuple[int, int]]
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses repeated keys (PyYAML would keep the last one in silence)."""
+    """Safe YAML that refuses repeated keys (PyYAML would keep the last one in silence) and reads 1e-4 as a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
+            place = f"{self.name}:{key_node.start_mark.line + 1}:{key_node.start_mark.column + 1}"
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise SpecError(f"{place}: a key must be a plain word, this one is a list or a mapping")
             if key_node.value in seen:
-                line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
-                raise SpecError(f"{self.name}:{line}:{column}: {key_node.value}: this key stands twice - remove one")
+                raise SpecError(f"{place}: {key_node.value}: this key stands twice - remove one")
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1, which PyYAML follows, takes 1e-4 for a word because it has no dot
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
@@ -49,24 +58,25 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         raise SpecError(f"{path}: no such study file{_nearest_file(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from None
-    loader = _Loader(text)
-    loader.name = str(path)
-    try:
-        root = loader.get_single_node()
-        values = loader.construct_document(root) if root is not None else None
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path}: not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
+    root, values = _read_yaml(text, str(path), f"{path}: not valid YAML")
     if not isinstance(values, dict):
         raise SpecError(f"{path}: a study file is a mapping of keys such as `study:`, `grid:`, `data:`")
     for override in overrides:
         _apply(values, override)
     try:
-        spec = StudySpec.model_validate(values)
+        document = json.dumps(values, default=str)
+    except (TypeError, ValueError) as error:  # a date as a key, an alias inside of what it stands for
+        raise SpecError(f"{path}: not a study file: {error}") from None
+    try:
+        # JSON, because only there strict means what a file needs: no "300" or `yes` for a number, but lists for tuples
+        spec = StudySpec.model_validate_json(document, strict=True)
     except ValidationError as error:
         marks = dict(_walk(root)) if root is not None else {}
-        lines = [_explain(fault, path, marks) for fault in error.errors(include_url=False)]
+        faults = error.errors(include_url=False)
+        outer = {fault["loc"][:depth] for fault in faults for depth in range(len(fault["loc"]))}
+        # a list that is short only because its members are wrong is no second fault
+        faults = [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in outer]
+        lines = [_explain(fault, path, marks) for fault in faults]
         raise SpecError("\n".join(dict.fromkeys(lines))) from None
     if spec.data.path is not None:
         folder = (path.parent / spec.data.path.expanduser()).resolve()
@@ -77,6 +87,16 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
 def study_schema() -> str:
     """The JSON schema of study files, for completion and checking in editors."""
     return json.dumps(StudySpec.model_json_schema(), indent=2) + "\n"
+
+
+def _read_yaml(text: str, name: str, complaint: str) -> tuple[yaml.Node | None, Any]:
+    try:
+        loader = _Loader(text)
+        loader.name = name
+        root = loader.get_single_node()
+        return root, loader.construct_document(root) if root is not None else None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{complaint}: {error}") from None
 
 
 def _nearest_file(path: Path) -> str:
@@ -96,10 +116,7 @@ def _apply(values: dict[Any, Any], override: str) -> None:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise SpecError(f"{override!r}: {parent} is not a section of the study file")
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{override!r}: the value is not valid YAML: {error}") from None
+    _, values[last] = _read_yaml(text, override, f"{override!r}: the value is not valid YAML")
 
 
 def _walk(node: yaml.Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, tuple[int, int]]]:
@@ -130,29 +147,27 @@ def _explain(fault: Any, path: Path, marks: Marks) -> str:
         message = f"unknown key - {hint}"
     elif fault["type"] == "missing":
         message = "this key is needed"
-    else:
+    elif not isinstance(fault["input"], dict):  # a whole section says less than its message
         value = repr(fault["input"])
         message += f" (got {value if len(value) < 60 else value[:57] + '...'})"
     return f"{path}:{line}:{column}: {key}: {message}"
 
 
 def _is_union_step(part: str | int) -> bool:
-    # "centre" and "crops" are the tags of `view`, the bracketed ones pydantic's names for union members
-    return isinstance(part, str) and (
-        part in {"centre", "crops", "[key]"}
-        or part.startswith(("constrained", "tuple[", "function"))
-        or part in {"float", "int", "str"}
-    )
+    # the tags of `data.view` and of `data.holdout`, and pydantic's name for the key of a mapping
+    return part in {"centre", "crops", "<share>", "<names>", "[key]"}
 
 
 def _known_keys(parents: KeyPath) -> list[str]:
     sections: list[type[BaseModel]] = [StudySpec]
+    within_mapping = False  # the next part is a name that the file chose, such as the pattern of an override
     for part in parents:
-        sections = (
-            [inner for section in sections for inner in _sections_of(section.model_fields[str(part)].annotation)]
-            if all(str(part) in section.model_fields for section in sections)
-            else sections
-        )
+        if within_mapping:
+            within_mapping = False
+            continue
+        annotations = [section.model_fields[str(part)].annotation for section in sections]
+        within_mapping = any(typing.get_origin(annotation) is dict for annotation in annotations)
+        sections = [inner for annotation in annotations for inner in _sections_of(annotation)]
     return sorted({name for section in sections for name in section.model_fields})
 
 

@@ -8,11 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
 
 Family = Literal["transvae", "cnn", "vit", "swin"]
 Size = Literal["T", "B", "L", "H", "G", "giant_printed"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # what every generator takes, also after mixing in a step
+Holdout = Annotated[
+    Annotated[float, Field(gt=0, lt=1), Tag("<share>")]
+    | Annotated[tuple[str, ...], Field(min_length=1), Tag("<names>")],
+    Discriminator(lambda value: "<names>" if isinstance(value, (list, tuple)) else "<share>"),
+]
 
 
 class Section(BaseModel):
@@ -39,7 +45,7 @@ class Grid(Section):
     """Which size tables: the paper's (tables 3-6) or the micro ladder for laptop-sized machines."""
     code: Annotated[str, StringConstraints(pattern=r"^f\d+d\d+$")] = "f16d32"
     """Latent code: spatial compression f and channels d, e.g. `f16d32`."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """One trial per seed; a seed sets initial weights, data order, augmentation and latent noise."""
     variants: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] = Field(default={"base": {}})
     """Named changes of the model configuration (ablation switches), e.g. `no-rope: {position: none}`."""
@@ -81,11 +87,11 @@ class Data(Section):
     """Height and width of a sample in pixels."""
     view: Annotated[CentreView | CropsView, Field(discriminator="kind")] = CentreView()
     """How samples are cut out of a photograph."""
-    holdout: Annotated[float, Field(gt=0, lt=1)] | tuple[str, ...] = 0.1
+    holdout: Holdout = 0.1
     """Whole photographs kept for validation: a share of all, or the names (file stems) of those photographs."""
     flip: bool = True
     """Mirror training samples left-right with probability 1/2 (keyed by seed, sample and epoch)."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of crop places and of the hold-out draw: the same samples for every trial."""
 
     @model_validator(mode="after")

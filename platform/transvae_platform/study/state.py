@@ -73,8 +73,8 @@ class TrialState:
             case "failed":
                 self.state, self.reason = "failed", record["reason"]
             case "queued":  # a later submission tries a failed trial again
-                self.state = "queued"
-        if record["event"] not in ("queued", "failed"):
+                self.state, self.reason = "queued", None
+        if record["event"] not in ("queued", "failed", "damaged"):  # "damaged" stands before the attempt's start
             self.step = record.get("step", self.step)
             if self.started:
                 self.seconds += max(0.0, record["at"] - self._since)
@@ -147,7 +147,8 @@ class StudyState:
 
 def code_changed(state: StudyState) -> str | None:
     """A sentence for every page when a study continued under other code than it began with, else None."""
-    versions = list(dict.fromkeys(submission["lineage"]["code"] for submission in state.submissions))
-    if len(versions) < 2:
+    versions = [submission["lineage"]["code"] for submission in state.submissions]
+    if len(set(versions)) < 2:
         return None
-    return f"This study was continued under other code: it began with {versions[0]} and last ran {versions[-1]}."
+    others = ", ".join(version for version in dict.fromkeys(versions) if version != versions[0])
+    return f"This study was continued under other code: it began with {versions[0]} and also ran under {others}."

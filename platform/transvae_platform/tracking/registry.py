@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelStatus
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -34,6 +38,7 @@ def register_best(client: MlflowClient, experiment_id: str, run_id: str, trial: 
     name = registered_name(trial)
     for version in client.search_model_versions(f"name='{name}'"):
         if version.tags.get("trial_id") == trial.trial.id:
+            _promote(client, name, version.version, float(version.tags["val.psnr"]))
             return _described(name, version.version, version.tags["weights_sha256"])
     folder, metrics = _promotable(trial)
     sha256 = _sha256(folder / "model.safetensors")
@@ -65,8 +70,7 @@ def register_best(client: MlflowClient, experiment_id: str, run_id: str, trial: 
     created = client.create_model_version(
         name, source=f"models:/{logged.model_id}", run_id=run_id, tags=tags, model_id=logged.model_id
     )
-    if metrics["val/psnr"] >= _best_psnr(client, name):
-        client.set_registered_model_alias(name, "best", created.version)
+    _promote(client, name, created.version, metrics["val/psnr"])
     return _described(name, created.version, sha256)
 
 
@@ -101,12 +105,15 @@ def load_model(uri: str, *, home: str | Path = "runs", tracking_uri: str | None 
         else:
             version = max(client.search_model_versions(f"name='{name}'"), key=lambda known: int(known.version))
     except (MlflowException, ValueError) as error:
-        known = ", ".join(model.name for model in client.search_registered_models(max_results=50)) or "none yet"
+        known = ", ".join(model.name for model in _all_models(client)) or "none yet"
         raise UserError(f"{uri}: no such model in the registry ({error}) - registered models: {known}") from None
     cache = home / "models" / version.tags["weights_sha256"]
-    if not (cache / "model.safetensors").exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        download_artifacts(version.source, dst_path=str(cache), tracking_uri=client.tracking_uri)
+    if not cache.exists():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache.parent) as folder:  # renamed when complete
+            download_artifacts(version.source, dst_path=folder, tracking_uri=client.tracking_uri)
+            shutil.copytree(folder, f"{folder}.complete")
+        Path(f"{folder}.complete").rename(cache)
     if _sha256(cache / "model.safetensors") != version.tags["weights_sha256"]:
         raise UserError(f"{uri}: the weights in {cache} differ from the registered SHA-256 - delete that folder")
     return Autoencoder.from_pretrained(cache).eval()
@@ -115,8 +122,12 @@ def load_model(uri: str, *, home: str | Path = "runs", tracking_uri: str | None 
 def registered_models(client: MlflowClient) -> list[dict[str, str]]:
     """Every registered model's `best` version: uri, version, PSNR, study, model and trial, by name."""
     rows = []
-    for model in client.search_registered_models():
+    for model in _all_models(client):
+        if "best" not in model.aliases:  # a model of something else that uses the same server
+            continue
         version = client.get_model_version_by_alias(model.name, "best")
+        if "weights_sha256" not in version.tags:
+            continue
         rows.append(
             {
                 "uri": f"models:/{model.name}@best",
@@ -131,6 +142,15 @@ def registered_models(client: MlflowClient) -> list[dict[str, str]]:
     return sorted(rows, key=lambda row: row["uri"])
 
 
+def _all_models(client: MlflowClient) -> Iterator[RegisteredModel]:
+    token = None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
 def _promotable(trial: TrialState) -> tuple[Path, dict[str, float]]:
     if trial.state != "finished":
         raise UserError(f"{trial.trial.id}: only finished trials are registered, this one is {trial.state}")
@@ -142,11 +162,14 @@ def _promotable(trial: TrialState) -> tuple[Path, dict[str, float]]:
     return folder / "ema", metrics
 
 
-def _best_psnr(client: MlflowClient, name: str) -> float:
+def _promote(client: MlflowClient, name: str, version: str | int, psnr: float) -> None:
+    """Let the alias `best` point to this version if it has the highest PSNR."""
     try:
-        return float(client.get_model_version_by_alias(name, "best").tags["val.psnr"])
+        best = float(client.get_model_version_by_alias(name, "best").tags["val.psnr"])
     except MlflowException:  # no version has the alias yet
-        return -math.inf
+        best = -math.inf
+    if psnr > best:
+        client.set_registered_model_alias(name, "best", str(version))
 
 
 def _described(name: str, version: str | int, sha256: str) -> dict[str, str | int]:

@@ -3,10 +3,10 @@
 Protocol
 1. The journal is the truth. A tracker reads its records and sends them in batches; nothing else writes to MLflow.
 2. A run belongs to the trial whose id stands in its tag `trial_id`. A submission that continues a study continues it.
-3. Per trial, a record is sent once: on connecting, the largest step already in the run's history is read, and records
-   up to it are passed over (repeated steps of a resumed trial have equal values).
+3. Per trial and metric, a step is sent once: on connecting, the largest step already in the metric's history is read,
+   and steps up to it are passed over (repeated steps of a resumed trial have equal values).
 4. A server that does not answer stops nothing: what was not sent stays queued and is tried again, in this submission
-   or the next.
+   or the next, which goes through the whole journals.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,15 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sqlalchemy.exc import SQLAlchemyError
 
 from transvae_platform.errors import UnreachableError
-from transvae_platform.study.journal import Record
+from transvae_platform.study.journal import Record, read_journal
 from transvae_platform.study.state import StudyState, TrialState
 
 SEND_EVERY_SECONDS = 10.0  # one batch of many steps per call is 25 times faster than one call per step (measured)
 METRICS_PER_CALL = 1000  # the server's limit for one batch
+PICTURES = "pictures"  # folder of a run's artifacts
 MLFLOW_STATUS = {"queued": "SCHEDULED", "running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
 
 
@@ -56,11 +57,11 @@ def connect(uri: str, home: Path) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     mlflow.set_tracking_uri(uri)
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+    except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:  # ImportError: no driver for a database
+        reason = str(error).strip().partition("\n")[0][:200]
         raise UnreachableError(
             f"tracking: the MLflow server at {uri} does not answer ({reason}) - start it, or correct "
             "MLFLOW_TRACKING_URI / --tracking-uri"
@@ -80,10 +81,14 @@ class Tracker:
             self.experiment_id = client.create_experiment(state.name, artifact_location=artifacts if local else None)
         else:
             self.experiment_id = experiment.experiment_id
-        self.study_run = self._find_or_create({"kind": "study", "study": state.name}, f"study {state.name}", {})
+        self.study_run = self._find_or_create({"kind": "study", "study": state.name}, f"study {state.name}", {})[0]
         self._runs: dict[str, str] = {}
-        self._sent_step: dict[str, int] = {}
+        self._sent: dict[str, dict[str, int]] = {}
+        self._pictures: dict[str, set[str]] = {}
         self._outbox: dict[str, list[Record]] = defaultdict(list)
+        for trial in state.trials.values():  # what earlier submissions could not send; the rest is passed over
+            if records := read_journal(trial.folder / "journal.jsonl"):
+                self._outbox[trial.trial.id] = records
         self._next_send = 0.0
         self.problem: str | None = None
         """Why the last sending failed, or None: shown while a study runs."""
@@ -119,9 +124,15 @@ class Tracker:
                 "seed": str(trial.trial.seed),
                 MLFLOW_PARENT_RUN_ID: self.study_run,
             }
-            run_id = self._find_or_create({"kind": "trial", "trial_id": identity}, identity, tags, _params(trial))
-            history = self._client.get_metric_history(run_id, "images")
-            self._sent_step[identity] = max((point.step for point in history), default=0)
+            run_id, existed = self._find_or_create({"kind": "trial", "trial_id": identity}, identity, tags)
+            data = self._client.get_run(run_id).data
+            if not data.params:
+                self._client.log_batch(run_id, params=_params(trial))
+            self._sent[identity] = {
+                key: max(point.step for point in self._client.get_metric_history(run_id, key)) for key in data.metrics
+            }
+            pictures = self._client.list_artifacts(run_id, PICTURES) if existed else []
+            self._pictures[identity] = {picture.path for picture in pictures}
             self._runs[identity] = run_id
         return self._runs[identity]
 
@@ -133,35 +144,42 @@ class Tracker:
 
     def _send_trial(self, trial: TrialState, records: list[Record]) -> None:
         run_id = self.run_id(trial)
-        sent = self._sent_step[trial.trial.id]
+        sent = self._sent[trial.trial.id]
         metrics: dict[tuple[str, int], Metric] = {}
+        tags = {"trial.state": trial.state, "trial.reason": trial.reason or ""}
         for record in records:
-            if record["event"] in ("step", "validated") and record["step"] > sent:
-                at = int(record["at"] * 1000)
+            if record["event"] in ("step", "validated"):
+                at, step = int(record["at"] * 1000), record["step"]
                 values = {**record["metrics"], "images": record["images"], "training_flops": record["flops"]}
                 for key, value in values.items():
-                    if value is not None:
-                        metrics[key, record["step"]] = Metric(key, float(value), at, record["step"])
+                    if value is not None and step > sent.get(key, 0):
+                        metrics[key, step] = Metric(key, float(value), at, step)
             elif record["event"] == "pictures":
-                self._client.log_artifact(run_id, str(trial.folder / record["path"]), "pictures")
+                self._send_picture(trial, run_id, record["path"])
             elif record["event"] == "started":
-                lineage = [RunTag(f"lineage.{key}", str(value)) for key, value in record["lineage"].items()]
-                self._client.log_batch(run_id, tags=[*lineage, RunTag("device", record["device"])])
+                tags |= {"device": record["device"]}
+                tags |= {f"lineage.{key}": str(value) for key, value in record["lineage"].items()}
         points = list(metrics.values())
         for start in range(0, len(points), METRICS_PER_CALL):
-            self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_CALL])
-        self._sent_step[trial.trial.id] = max([sent, *(step for _, step in metrics)])
-        self._client.log_batch(
-            run_id, tags=[RunTag("trial.state", trial.state), RunTag("trial.reason", trial.reason or "")]
-        )
+            chunk = points[start : start + METRICS_PER_CALL]
+            self._client.log_batch(run_id, metrics=chunk)
+            sent |= {point.key: point.step for point in chunk}
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         if trial.state in ("finished", "failed"):
-            self._client.set_terminated(run_id, MLFLOW_STATUS[trial.state])
+            ended = int(records[-1]["at"] * 1000)
+            self._client.set_terminated(run_id, MLFLOW_STATUS[trial.state], end_time=ended)
         else:
             self._client.update_run(run_id, status=MLFLOW_STATUS[trial.state])
 
-    def _find_or_create(
-        self, identity: dict[str, str], name: str, tags: dict[str, str], params: Sequence[Param] = ()
-    ) -> str:
+    def _send_picture(self, trial: TrialState, run_id: str, path: str) -> None:
+        file = trial.folder / path
+        name, known = f"{PICTURES}/{file.name}", self._pictures[trial.trial.id]
+        if name not in known and file.exists():
+            self._client.log_artifact(run_id, str(file), PICTURES)
+            known.add(name)
+
+    def _find_or_create(self, identity: dict[str, str], name: str, tags: dict[str, str]) -> tuple[str, bool]:
+        """A run's id, and whether it was there before."""
         found = self._client.search_runs(
             [self.experiment_id],
             " and ".join(f"tags.{key} = '{value}'" for key, value in identity.items()),
@@ -169,11 +187,9 @@ class Tracker:
             max_results=1,
         )
         if found:
-            return str(found[0].info.run_id)
+            return str(found[0].info.run_id), True
         run = self._client.create_run(self.experiment_id, run_name=name, tags={**identity, **tags})
-        if params:
-            self._client.log_batch(run.info.run_id, params=params)
-        return str(run.info.run_id)
+        return str(run.info.run_id), False
 
 
 def _params(trial: TrialState) -> list[Param]:

@@ -28,9 +28,11 @@ PREFIX = "step_"
 class CheckpointStore:
     """The checkpoints of one trial in one folder."""
 
-    def __init__(self, folder: Path, keep: int, on_bad: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(
+        self, folder: Path, keep: int, on_bad: Callable[[str], None] = lambda message: None, *, writer: bool = True
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._keep, self._on_bad = folder, keep, on_bad
+        self.folder, self._keep, self._on_bad, self._writer = folder, keep, on_bad, writer
 
     def clean(self) -> None:
         """Remove what killed writers left; only the writer calls it."""
@@ -69,6 +71,8 @@ class CheckpointStore:
             path = self.path(step)
             if (fault := _fault(path)) is None:
                 return step, path
+            if not self._writer:  # the writer moves it, and may have done so already
+                continue
             quarantine = path.with_name(f"bad_{path.name}")
             shutil.rmtree(quarantine, ignore_errors=True)
             path.rename(quarantine)

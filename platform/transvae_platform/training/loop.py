@@ -96,7 +96,8 @@ def _restore(
         if journal:
             journal.append("damaged", message=message)
 
-    store = CheckpointStore(folder / "checkpoints", weights.trial.evaluation.keep_checkpoints, on_bad)
+    keep = weights.trial.evaluation.keep_checkpoints
+    store = CheckpointStore(folder / "checkpoints", keep, on_bad, writer=journal is not None)
     weights.restore(store)
     if journal:
         store.clean()
