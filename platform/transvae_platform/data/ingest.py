@@ -7,7 +7,6 @@ makes the same bytes. A file that cannot be read is skipped here, once, with its
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -69,7 +68,6 @@ def run_on_ray(function: Callable[[Work], Work], work: Sequence[Work]) -> Iterab
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the command line has one progress display of its own
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     # rows travel as JSON text: nested lists of mixed types have no Arrow type
     rows = [{"work": json.dumps(item)} for item in work]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(

@@ -31,7 +31,8 @@ def coin_flips(seed: int, ids: NDArray[np.int64], epochs: NDArray[np.int64]) -> 
     """A fair coin per (seed, id, epoch): the finaliser of SplitMix64 (Steele et al. 2014) as a hash."""
     with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is the point
         x = (ids.astype(np.uint64) << np.uint64(24)) + epochs.astype(np.uint64)
-        x = (x + np.uint64(seed + 1)) * np.uint64(0x9E3779B97F4A7C15)
+        # the seed far from the epoch, or a seed's flips would be those of its neighbour one epoch later
+        x = (x + np.uint64(seed) * np.uint64(0xD1B54A32D192ED03) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return ((x ^ (x >> np.uint64(31))) & np.uint64(1)).astype(np.bool_)

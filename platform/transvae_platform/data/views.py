@@ -86,10 +86,17 @@ def _random_crops(image: Image.Image, resolution: int, view: CropsView, seed: in
     return crops
 
 
+def _white(mode: str, highest: float) -> float:
+    # "I;16" says its range; 32-bit files do not, and hold 16-bit, 8-bit or (floats) 0..1 values
+    if mode.startswith("I;16") or highest > 255:
+        return 65535.0
+    return 1.0 if mode == "F" and highest <= 1 else 255.0
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):  # 16-bit greys: PIL's own conversion would clip at 255
         values = np.asarray(image, np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0
+        top = _white(image.mode, values.max())
         return Image.fromarray((values.clip(0, top) * (255.0 / top)).round().astype(np.uint8)).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")

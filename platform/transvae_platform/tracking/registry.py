@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,10 +109,9 @@ def load_model(uri: str, *, home: str | Path = "runs", tracking_uri: str | None 
     cache = home / "models" / version.tags["weights_sha256"]
     if not cache.exists():
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache.parent) as folder:  # renamed when complete
-            download_artifacts(version.source, dst_path=folder, tracking_uri=client.tracking_uri)
-            shutil.copytree(folder, f"{folder}.complete")
-        Path(f"{folder}.complete").rename(cache)
+        folder = Path(tempfile.mkdtemp(prefix=".loading-", dir=cache.parent))
+        download_artifacts(version.source, dst_path=str(folder), tracking_uri=client.tracking_uri)
+        folder.rename(cache)  # complete from the moment it is seen
     if _sha256(cache / "model.safetensors") != version.tags["weights_sha256"]:
         raise UserError(f"{uri}: the weights in {cache} differ from the registered SHA-256 - delete that folder")
     return Autoencoder.from_pretrained(cache).eval()

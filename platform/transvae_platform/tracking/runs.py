@@ -11,6 +11,7 @@ Protocol
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import defaultdict
@@ -56,6 +57,8 @@ def connect(uri: str, home: Path) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    for library in ("mlflow", "alembic"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # no lines about creating tables
     mlflow.set_tracking_uri(uri)
     try:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)

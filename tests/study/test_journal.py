@@ -1,0 +1,145 @@
+"""The journal holds what was written before a kill, and one writer at a time."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from transvae_platform.errors import UserError
+from transvae_platform.study.journal import Journal, JournalReader, SupersededError, read_journal, study_lock
+
+
+def events(path):
+    return [record["event"] for record in read_journal(path)]
+
+
+def test_records_come_back_in_order_with_their_fields(tmp_path):
+    path = tmp_path / "deep" / "journal.jsonl"
+    times = iter([30.0004, 10.0, 20.0])
+    journal = Journal(path, clock=lambda: next(times))
+    journal.append("started", lineage={"code": "a\nb"})
+    journal.append("step", step=1, metrics={"loss": 0.5})
+    journal.append("finished")
+    journal.close()
+    # the order is that of the file, whatever the clocks say
+    assert read_journal(path) == [
+        {"at": 30.0, "event": "started", "lineage": {"code": "a\nb"}},
+        {"at": 10.0, "event": "step", "step": 1, "metrics": {"loss": 0.5}},
+        {"at": 20.0, "event": "finished"},
+    ]
+
+
+def test_absent_journal_has_no_records(tmp_path):
+    assert read_journal(tmp_path / "none.jsonl") == []
+
+
+def test_every_append_is_one_complete_line_at_once(tmp_path):
+    path = tmp_path / "j.jsonl"
+    journal = Journal(path)
+    for step in range(3):
+        journal.append("step", step=step)
+        assert len(read_journal(path)) == step + 1
+        assert path.read_bytes().endswith(b"\n")
+
+
+def test_what_decides_the_next_submission_is_flushed_to_the_disk(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    journal = Journal(tmp_path / "j.jsonl")
+    journal.append("step", step=1)
+    assert not flushed
+    for event in ("queued", "started", "checkpoint", "finished", "failed"):
+        journal.append(event)
+    assert len(flushed) == 5
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_torn_last_line_is_not_there_and_spoils_nothing(tmp_path, cut):
+    path = tmp_path / "j.jsonl"
+    journal = Journal(path)
+    journal.append("started")
+    journal.append("step", step=1, text="long enough to be cut")
+    journal.close()
+    path.write_bytes(path.read_bytes()[:-cut - 1])
+    assert events(path) == ["started"]
+    torn = path.read_bytes()
+    journal = Journal(path)
+    journal.append("finished")
+    journal.close()
+    assert events(path) == ["started", "finished"]
+    assert path.read_bytes().startswith(torn + b"\n")
+
+
+def test_reader_yields_each_record_once_and_waits_for_the_end_of_a_line(tmp_path):
+    path = tmp_path / "j.jsonl"
+    reader = JournalReader(path)
+    assert list(reader.new()) == []
+    lines = [json.dumps({"event": name}).encode() + b"\n" for name in ("a", "b", "c")]
+    with path.open("ab", buffering=0) as file:
+        file.write(lines[0] + lines[1][:6])
+        assert [record["event"] for record in reader.new()] == ["a"]
+        assert list(reader.new()) == []
+        file.write(lines[1][6:] + lines[2])
+        assert [record["event"] for record in reader.new()] == ["b", "c"]
+        assert list(reader.new()) == []
+
+
+def test_lines_that_are_no_records_are_passed_over(tmp_path):
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'\n{"event": "a"}\nnoise\n[1]\n{"no": "event"}\n\xff\xfe\n{"event": "b"}\n')
+    assert events(path) == ["a", "b"]
+
+
+def test_not_a_number_becomes_null(tmp_path):
+    path = tmp_path / "j.jsonl"
+    Journal(path).append("step", metrics={"a": float("nan"), "b": [float("inf"), 1.0], "c": (-float("inf"),)}, d=2)
+    assert read_journal(path)[0]["metrics"] == {"a": None, "b": [None, 1.0], "c": [None]}
+    assert "NaN" not in path.read_text()
+
+
+def test_second_process_is_refused_and_told_who_holds_the_lock(tmp_path):
+    folder = tmp_path / "studies" / "mine"
+    program = (
+        "import sys, pathlib; from transvae_platform.study.journal import study_lock\n"
+        "with study_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=f"mine: already running in process {holder.pid} "), study_lock(folder):
+            pass
+        holder.kill()  # a killed holder leaves no lock behind
+        holder.wait()
+        with study_lock(folder):
+            assert (folder / "lock").read_text().split()[0] == str(os.getpid())
+
+
+def test_lock_is_free_after_use_and_after_an_error(tmp_path):
+    for _ in range(2):
+        with pytest.raises(RuntimeError), study_lock(tmp_path):
+            raise RuntimeError
+
+
+def test_worker_that_outlived_its_submission_writes_nothing_more(tmp_path):
+    path = tmp_path / "trial.jsonl"
+    with study_lock(tmp_path) as fence:
+        journal = Journal(path, fence)
+        journal.append("started")
+    journal.append("step")  # the submission has ended, and none has begun since
+    with study_lock(tmp_path) as newer:
+        for event in ("step", "checkpoint", "finished"):
+            with pytest.raises(SupersededError):
+                journal.append(event)
+        Journal(path, newer).append("queued")
+    assert events(path) == ["started", "step", "queued"]
+
+
+def test_refused_submission_does_not_take_over(tmp_path):
+    with study_lock(tmp_path) as fence:
+        with pytest.raises(UserError, match="already running"), study_lock(tmp_path):
+            pass
+        fence.check()

@@ -1,0 +1,128 @@
+"""The plan says what a study will cost, from counts and from what earlier studies measured, and changes nothing."""
+
+import pytest
+
+from transvae.accounting import count_model
+from transvae_platform.cluster.schedule import check_devices
+from transvae_platform.errors import SpecError
+from transvae_platform.study.plan import ASSUMED_RATE, START_SECONDS, Plan, TrialPlan, build_plan
+from transvae_platform.study.state import StudyState
+
+
+def plan(trials, home, slots=None, current=None):
+    return build_plan(trials, slots or {"cpu": 2, "gpu": 0}, home, current)
+
+
+def measure(study, trial, seconds, attempts=1):
+    """Let a study have run a trial in this time."""
+    journal = study.queue(trial)
+    for attempt in range(attempts):
+        journal.append("started", resumed_from=0, step=0, world=1, device="cpu", lineage={})
+        study.now += seconds
+        journal.append("step" if attempt < attempts - 1 else "finished", step=trial.recipe.steps, metrics={})
+        study.now += 1000
+
+
+def test_costs_are_those_of_the_accounting(grid, tmp_path):
+    for row in plan(grid(), tmp_path).rows:
+        cost = count_model(row.trial.model, 32)
+        images = row.trial.recipe.steps * row.trial.recipe.batch_size
+        assert row.parameters == cost.parameters
+        assert row.forward_flops == cost.forward_flops
+        assert row.training_flops == cost.training_flops * images
+        assert row.disk_bytes == 16 * cost.parameters * 3
+        assert row.seconds == pytest.approx(row.training_flops / ASSUMED_RATE["cpu"] + START_SECONDS["cpu"])
+        assert (row.measured, row.state, row.devices) == (False, "queued", "1 x cpu")
+
+
+def test_variants_are_counted_apart(grid, tmp_path):
+    trials = grid(grid__families={"transvae": ["T"]}, grid__variants={"base": {}, "std": {"ffn": "standard", "ffn_ratio": 4}})
+    base, std = sorted(plan(trials, tmp_path).rows, key=lambda row: row.trial.variant)
+    assert base.parameters != std.parameters
+
+
+def test_time_comes_from_what_another_study_measured(writer, grid, tmp_path):
+    before = writer(study="earlier", recipe__steps=100)
+    measured = before.trials[-1]
+    measure(before, measured, 50.0)
+    rows = {row.trial.label: row for row in plan(grid(), tmp_path).rows}
+    row = rows[measured.label]
+    assert row.measured
+    assert row.seconds == pytest.approx(0.5 * row.steps + START_SECONDS["cpu"])
+    assert not any(row.measured for label, row in rows.items() if label != measured.label)
+
+
+@pytest.mark.parametrize(
+    "change", [{"recipe__batch_size": 16}, {"data__resolution": 64}, {"recipe__precision": "bf16"}, {"resources__workers": 2}]
+)  # fmt: skip
+def test_measurement_of_other_work_is_not_taken(writer, grid, tmp_path, change):
+    before = writer(study="earlier", **change)
+    measure(before, before.trials[-1], 50.0)
+    assert not any(row.measured for row in plan(grid(), tmp_path).rows)
+
+
+def test_measurement_of_an_interrupted_trial_is_not_taken(writer, grid, tmp_path):
+    before = writer(study="earlier")
+    measure(before, before.trials[-1], 50.0, attempts=2)
+    assert not any(row.measured for row in plan(grid(), tmp_path).rows)
+
+
+def test_finished_trials_are_shown_and_not_counted(writer, tmp_path):
+    study = writer()
+    measure(study, study.trials[0], 50.0)
+    study.queue(study.trials[1]).append("failed", reason="lost")
+    result = plan(study.trials, tmp_path, current=StudyState(study.folder))
+    assert [row.state for row in result.rows] == ["finished", "failed", "queued"]
+    assert result.device_seconds == pytest.approx(sum(row.seconds for row in result.rows[1:]))
+
+
+def row(trial, seconds, workers, device="cpu", state="queued"):
+    trial = trial.model_copy(update={"workers": trial.workers.model_copy(update={"workers": workers, "device": device})})
+    return TrialPlan(trial, 1, 1, 1.0, 1, "", seconds, True, 1, state)
+
+
+@pytest.mark.parametrize(
+    ("rows", "slots", "wall", "device"),
+    [
+        ([(4, 1), (3, 1), (2, 1)], {"cpu": 2}, 5, 9),  # 4 beside 3, then 2 after 3
+        ([(4, 1), (3, 2), (2, 1)], {"cpu": 2}, 9, 12),  # the wide one waits for both, the last one for it
+        ([(4, 1), (3, 1)], {"cpu": 1}, 7, 7),
+        ([(4, 1), (6, 1, "gpu")], {"cpu": 1, "gpu": 1}, 6, 10),  # kinds run beside each other
+        ([(4, 1, "cpu", "finished"), (3, 1)], {"cpu": 1}, 3, 3),
+        ([], {"cpu": 2}, 0, 0),
+    ],
+)
+def test_makespan(grid, rows, slots, wall, device):
+    trial = grid()[0]
+    result = Plan(tuple(row(trial, *cells) for cells in rows), slots)
+    assert result.wall_seconds == wall
+    assert result.device_seconds == device
+
+
+def test_planning_writes_nothing(writer, tmp_path):
+    study = writer()
+    measure(study, study.trials[0], 50.0)
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in tmp_path.rglob("*")}
+    plan(study.trials, tmp_path, current=StudyState(study.folder))
+    plan(study.trials, tmp_path / "absent")
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "message"),
+    [
+        (9, "gpu", "resources: transvae-B asks for 9 GPUs, but this machine has 8 - lower `resources.workers`"),
+        (3, "cpu", "resources: transvae-B asks for 3 CPU cores, but this machine has 2 - "),
+    ],
+)
+def test_more_devices_than_there_are_is_refused(grid, workers, device, message):
+    trials = grid(recipe__batch_size=72, resources__workers=workers, resources__device=device)
+    with pytest.raises(SpecError) as caught:
+        check_devices(trials, 2, 8, "this machine")
+    assert message in str(caught.value)
+    check_devices(trials, workers, workers, "this machine")
+
+
+def test_one_gpu_on_a_machine_without_is_refused(grid):
+    with pytest.raises(SpecError, match="asks for 1 GPU, but this machine has 0"):
+        check_devices(grid(resources__device="gpu"), 2, 0, "this machine")

@@ -1,0 +1,164 @@
+"""Replaying journals: what a study's pages, its progress and its next submission believe."""
+
+import pytest
+
+from transvae_platform.study.state import StudyState, code_changed
+
+
+@pytest.fixture
+def study(writer):
+    study = writer()
+    study.submit()
+    return study
+
+
+def step(journal, number, **fields):
+    journal.append("step", step=number, images=number * 8, flops=1.0, metrics={"train/loss": 1 / number}, **fields)
+
+
+def validate(journal, number, psnr):
+    journal.append("validated", step=number, images=number * 8, flops=1.0, metrics={"val/psnr": psnr})
+    journal.append("pictures", step=number, path=f"pictures/{number}.png", psnr=[psnr])
+    journal.append("checkpoint", step=number, sha256="0", best_step=number)
+
+
+def start(journal, resumed_from=0):
+    journal.append("started", step=resumed_from, resumed_from=resumed_from, world=1, device="cpu", lineage={})
+
+
+def test_a_trial_from_queued_to_finished(study):
+    trial = study.trials[0]
+    journal = study.queue(trial)
+    state = StudyState(study.folder)
+    assert [t.state for t in state.trials.values()] == ["queued"]
+    start(journal)
+    step(journal, 10)
+    validate(journal, 20, 17.0)
+    assert [(t.trial.id, r["event"]) for t, r in state.refresh()] == [
+        (trial.id, event) for event in ("started", "step", "validated", "pictures", "checkpoint")
+    ]
+    (known,) = state.in_state("running")
+    assert (known.step, known.images, known.attempts, known.final) == (20, 160, 1, {})
+    validate(journal, 40, 18.0)
+    journal.append("finished", step=40, metrics={"val/psnr": 18.0})
+    state.refresh()
+    assert state.in_state("finished") == [known]
+    assert known.final == {"val/psnr": 18.0}
+    assert known.pictures[40] == study.folder / "trials" / trial.id / "pictures/40.png"
+    assert known.picture_psnr == {20: [17.0], 40: [18.0]}
+    assert state.refresh() == []
+
+
+def test_replaying_at_once_equals_following(study):
+    journal = study.queue(study.trials[0])
+    follower = StudyState(study.folder)
+    for number in (10, 20, 30):
+        if number == 10:
+            start(journal)
+        step(journal, number)
+        follower.refresh()
+    (followed,), (replayed,) = follower.trials.values(), StudyState(study.folder).trials.values()
+    assert followed == replayed
+
+
+def test_what_a_lost_attempt_did_after_its_checkpoint_never_happened(study):
+    journal = study.queue(study.trials[0])
+    start(journal)
+    step(journal, 10)
+    validate(journal, 20, 17.0)
+    step(journal, 30)
+    validate(journal, 40, 30.0)
+    start(journal, resumed_from=20)
+    (trial,) = StudyState(study.folder).trials.values()
+    assert (trial.step, trial.attempts, len(trial.started)) == (20, 2, 2)
+    assert list(trial.train) == [10]
+    for records in (trial.validation, trial.checkpoints, trial.pictures, trial.picture_psnr):
+        assert list(records) == [20]
+    step(journal, 30, mark="second")
+    (trial,) = StudyState(study.folder).trials.values()
+    assert trial.train[30]["mark"] == "second"
+
+
+def test_failed_trial_keeps_its_reason_until_it_is_tried_again(study):
+    journal = study.queue(study.trials[0])
+    start(journal)
+    step(journal, 10)
+    journal.append("failed", reason="out of memory")
+    (trial,) = StudyState(study.folder).in_state("failed")
+    assert (trial.reason, trial.step, trial.final) == ("out of memory", 10, {})
+    journal.append("queued")
+    (trial,) = StudyState(study.folder).in_state("queued")
+    assert trial.reason is None
+    start(journal)
+    (trial,) = StudyState(study.folder).in_state("running")
+    assert (trial.step, trial.attempts) == (0, 2)
+
+
+def test_later_submission_may_move_a_trial_to_other_resources(study, writer):
+    study.queue(study.trials[0])
+    moved = writer(resources__workers=2)
+    moved.queue(moved.trials[0])
+    (trial,) = StudyState(study.folder).trials.values()
+    assert trial.trial.workers.workers == 2
+
+
+def test_seconds_count_work_and_not_the_time_between_attempts(study):
+    journal = study.queue(study.trials[0])
+    for at, act in [
+        (100, lambda: start(journal)),
+        (110, lambda: step(journal, 10)),
+        (125, lambda: validate(journal, 20, 17.0)),
+        (130, lambda: journal.append("failed", reason="lost")),  # may be noticed much later than it happened
+        (5000, lambda: journal.append("queued")),
+        (9000, lambda: journal.append("damaged", message="checkpoint of step 20 is damaged")),
+        (9001, lambda: start(journal, 0)),
+        (9031, lambda: step(journal, 30)),
+        (9041, lambda: journal.append("finished", step=40, metrics={})),
+    ]:
+        study.now = float(at)
+        act()
+    (trial,) = StudyState(study.folder).trials.values()
+    assert trial.seconds == pytest.approx(25 + 40)
+
+
+def test_a_clock_that_jumps_back_never_makes_time_negative(study):
+    journal = study.queue(study.trials[0])
+    for at, number in [(100, 0), (50, 10), (60, 20)]:
+        study.now = float(at)
+        step(journal, number) if number else start(journal)
+    (trial,) = StudyState(study.folder).trials.values()
+    assert trial.seconds == pytest.approx(10)
+
+
+def test_registered_version_and_ingest_belong_to_the_study(study):
+    trial = study.trials[0]
+    study.queue(trial)
+    study.study.append("ingested", fingerprint="f", photographs=3, train=2, validation=1, skipped=[])
+    study.study.append("registered", trial=trial.id, name="tiny-cnn-T", version=3, uri="models:/tiny-cnn-T@best", sha256="0")
+    state = StudyState(study.folder)
+    assert state.trials[trial.id].registered["version"] == 3
+    assert state.data["photographs"] == 3
+    assert state.spec["study"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("versions", "sentence"),
+    [
+        (["a"], None),
+        (["a", "a"], None),
+        (["a", "b"], "began with a and also ran under b."),
+        (["a", "b", "c", "b"], "began with a and also ran under b, c."),
+        (["a", "b", "a"], "began with a and also ran under b."),
+    ],
+)
+def test_continuing_under_other_code_is_said(writer, versions, sentence):
+    study = writer()
+    for version in versions:
+        study.submit(version)
+    said = code_changed(StudyState(study.folder))
+    assert said is None if sentence is None else said.endswith(sentence)
+
+
+def test_study_without_journals_is_empty(tmp_path):
+    state = StudyState(tmp_path / "nothing")
+    assert (state.trials, state.spec, state.name) == ({}, {}, "nothing")

@@ -1,0 +1,95 @@
+"""A small ViT, crops of real photographs, and runs of a few steps in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from transvae_platform.data.ingest import ingest, run_locally
+from transvae_platform.data.sources import list_photographs
+from transvae_platform.data.stream import SampleSet, open_data
+from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.spec import StudySpec
+from transvae_platform.training.loop import train_vae
+from transvae_platform.world import World
+
+SPEC: dict[str, Any] = {
+    "study": "loop",
+    "question": "Does it train?",
+    "expected": {"outcome": "It does.", "source": "assumption"},
+    "grid": {"ladder": "micro", "code": "f8d8", "families": {"vit": ["T"]}},
+    "data": {
+        "source": "bundled", "resolution": 32, "view": {"kind": "crops", "per_photograph": 8, "scales": [0.25]},
+        "holdout": ["coffee", "rocket"],
+    },
+    "recipe": {"steps": 12, "batch_size": 8, "learning_rate": 2e-3, "warmup_steps": 2, "ema_decay": 0.9},
+    "evaluation": {"every": 4, "log_every": 1, "images": 12, "pictures": 3},
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory) -> Path:
+    """A home with the data set of `SPEC`: crops of the bundled photographs."""
+    home = tmp_path_factory.mktemp("home")
+    data = StudySpec.model_validate(SPEC).data
+    ingest(list_photographs(data), data, home, run_locally)
+    return home
+
+
+@pytest.fixture(scope="session")
+def samples(home) -> tuple[SampleSet, SampleSet]:
+    (folder,) = (home / "data").iterdir()
+    return open_data(home, folder.name)
+
+
+@pytest.fixture
+def trial(home) -> Callable[..., Trial]:
+    """The trial of `SPEC` with changes such as `recipe__steps=3`."""
+
+    def build(**changes: Any) -> Trial:
+        values = {key: dict(value) if isinstance(value, dict) else value for key, value in SPEC.items()}
+        for path, value in changes.items():
+            part, _, key = path.partition("__")
+            values[part][key] = value
+        (folder,) = (home / "data").iterdir()
+        return build_grid(StudySpec.model_validate(values), folder.name)[0]
+
+    return build
+
+
+@pytest.fixture
+def train(samples, tmp_path) -> Callable[..., dict[str, float]]:
+    """Train a trial in `tmp_path/<name>` as its only process."""
+
+    def run(trial: Trial, name: str = "run", world: World | None = None) -> dict[str, float]:
+        journal = Journal(tmp_path / name / "journal.jsonl")
+        try:
+            return train_vae(trial, samples, tmp_path / name, journal, world or World(), {"code": "test"})
+        finally:
+            journal.close()
+
+    return run
+
+
+@pytest.fixture
+def records(tmp_path) -> Callable[..., list[dict[str, Any]]]:
+    """The journal of a run, or only the records of one event."""
+
+    def read(name: str = "run", event: str | None = None) -> list[dict[str, Any]]:
+        found = read_journal(tmp_path / name / "journal.jsonl")
+        return [record for record in found if event in (None, record["event"])]
+
+    return read

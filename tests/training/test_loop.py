@@ -1,0 +1,292 @@
+"""The loop without Ray and MLflow: it learns, it resumes as if it had never stopped, it publishes no nonsense."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from transvae import create_model
+from transvae.accounting import count_model
+from transvae.autoencoder import Autoencoder
+from transvae_platform.data.order import batch_ids
+from transvae_platform.data.stream import TrainStream
+from transvae_platform.errors import UserError
+from transvae_platform.training import loop
+from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.loop import DivergedError, latent_noise
+from transvae_platform.training.weights import TrialWeights
+from transvae_platform.world import World
+
+
+class KilledError(Exception):
+    pass
+
+
+def last_state(folder):
+    """Weights, average and optimiser of the newest checkpoint, flat, and its other values."""
+    step, path = CheckpointStore(folder / "checkpoints", keep=9).newest_good()
+    state = torch.load(path / "state.pt", weights_only=True)
+    optimizer = state["optimizer"]["state"]
+    tensors = {f"weights.{key}": value for key, value in state["model_state_dict"].items()}
+    tensors |= {f"adam.{index}.{key}": value for index, moments in optimizer.items() for key, value in moments.items()}
+    tensors |= {f"average.{key}": value for key, value in Autoencoder.from_pretrained(path / "ema").state_dict().items()}
+    return step, tensors, {key: state[key] for key in ("step", "metrics", "best_step", "best_psnr")}
+
+
+def assert_same(one, other):
+    assert one[0] == other[0]
+    assert one[1].keys() == other[1].keys()
+    assert any(key.startswith("adam") for key in one[1])
+    assert [key for key in one[1] if not torch.equal(one[1][key], other[1][key])] == []
+    assert one[2] == other[2]
+
+
+def kill_at(monkeypatch, steps):
+    """Let the process end in the middle of these steps, once each."""
+    left = list(steps)
+    read = TrainStream.batch
+
+    def batch(self, step):
+        if left and step == left[0]:
+            left.pop(0)
+            raise KilledError
+        return read(self, step)
+
+    monkeypatch.setattr(TrainStream, "batch", batch)
+
+
+def test_loss_falls_on_photographs(trial, train, records, tmp_path):
+    metrics = train(trial(recipe__steps=60, evaluation__every=30))
+    losses = [record["metrics"]["train/loss"] for record in records(event="step")]
+    assert len(losses) == 60
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    first, last = records(event="validated")
+    assert last["metrics"] == metrics
+    assert metrics["val/l1"] < first["metrics"]["val/l1"]
+    assert metrics["val/psnr"] > 10
+
+
+def test_journal_tells_the_whole_story(trial, train, records, tmp_path):
+    work, reports = trial(), []
+    metrics = train(work, world=World(report=reports.append))
+    begin = records(event="started")[0]
+    assert (begin["step"], begin["resumed_from"], begin["world"], begin["device"]) == (0, 0, 1, "cpu")
+    assert begin["attention"]
+    assert begin["lineage"] == {"code": "test"}
+    events = [(record["event"], record.get("step")) for record in records() if record["event"] != "step"]
+    at_each = ("validated", "pictures", "checkpoint")
+    assert events == [("started", 0), *((event, step) for step in (4, 8, 12) for event in at_each), ("finished", 12)]
+    cost = count_model("vit-micro-T/f8d8", 32).training_flops
+    for record in records(event="step"):
+        assert record["images"] == 8 * record["step"]
+        assert record["flops"] == 8 * record["step"] * cost
+        assert {"train/loss", "train/l1", "train/kl", "train/gradient_norm", "train/learning_rate"} <= set(record["metrics"])
+    assert [report["step"] for report in reports] == [4, 8, 12]
+    assert records(event="finished")[0]["metrics"] == metrics == {k: v for k, v in reports[-1].items() if k != "step"}
+    for record in records(event="pictures"):
+        with Image.open(tmp_path / "run" / record["path"]) as picture:
+            assert picture.size == (3 * 32, 2 * 32)
+        assert len(record["psnr"]) == 3
+    best = max(records(event="validated"), key=lambda record: record["metrics"]["val/psnr"])["step"]
+    assert records(event="checkpoint")[-1]["best_step"] == best
+
+
+def test_same_seed_same_run_other_seed_other_run(trial, train, tmp_path):
+    short = {"recipe__steps": 4}
+    for name in ("a", "b"):
+        train(trial(**short), name)
+    train(trial(grid__seeds=[1], **short), "c")
+    assert_same(last_state(tmp_path / "a"), last_state(tmp_path / "b"))
+    a, c = last_state(tmp_path / "a")[1], last_state(tmp_path / "c")[1]
+    assert not torch.equal(a["average.encoder.stem.weight"] if "average.encoder.stem.weight" in a else next(iter(a.values())),
+                           c["average.encoder.stem.weight"] if "average.encoder.stem.weight" in c else next(iter(c.values())))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "killed_in", [(1,), (6,), (8,), (5, 10)], ids=["before any checkpoint", "between", "right after one", "twice"]
+)
+def test_killed_and_resumed_equals_uninterrupted(trial, train, records, tmp_path, monkeypatch, killed_in):
+    # 96 crops and batches of 8: step 12 begins the second epoch, so with 14 steps the edge lies behind a resume
+    work = trial(recipe__steps=14, recipe__schedule="cosine", recipe__clip_norm=1.0)
+    train(work, "whole")
+    kill_at(monkeypatch, killed_in)
+    for _ in killed_in:
+        with pytest.raises(KilledError):
+            train(work)
+    train(work)
+    assert_same(last_state(tmp_path / "run"), last_state(tmp_path / "whole"))
+    assert [record["resumed_from"] for record in records(event="started")] == [0, *(4 * (step // 4) for step in killed_in)]
+    resumed = {record["step"]: record["metrics"] for record in records(event="step")}
+    whole = {record["step"]: record["metrics"] for record in records("whole", "step")}
+    assert resumed == whole
+
+
+@pytest.mark.parametrize("family", ["transvae", "cnn", "swin"])
+def test_every_family_resumes_exactly(trial, train, tmp_path, monkeypatch, family):
+    work = trial(grid__families={family: ["T"]}, recipe__steps=4, evaluation__every=2, recipe__batch_size=4)
+    train(work, "whole")
+    kill_at(monkeypatch, [3])
+    with pytest.raises(KilledError):
+        train(work)
+    train(work)
+    assert_same(last_state(tmp_path / "run"), last_state(tmp_path / "whole"))
+
+
+def test_damaged_newest_checkpoint_costs_steps_and_no_exactness(trial, train, records, tmp_path):
+    work = trial()
+    train(work, "whole")
+    train(work)
+    state = tmp_path / "run" / "checkpoints" / "step_000000012" / "state.pt"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 4
+    state.write_bytes(content)
+    train(work)
+    assert_same(last_state(tmp_path / "run"), last_state(tmp_path / "whole"))
+    assert "checkpoint of step 12 is damaged" in records(event="damaged")[0]["message"]
+    assert [record["resumed_from"] for record in records(event="started")] == [0, 8]
+
+
+def test_finished_trial_is_not_trained_again(trial, train, monkeypatch):
+    work = trial(recipe__steps=4)
+    metrics = train(work)
+    monkeypatch.setattr(TrainStream, "batch", lambda self, step: pytest.fail("trained again"))
+    assert train(work) == metrics
+
+
+def test_checkpoint_of_another_trial_is_refused(trial, train):
+    train(trial(recipe__steps=4))
+    with pytest.raises(AssertionError, match="belongs to"):
+        train(trial(recipe__steps=4, recipe__learning_rate=1e-3))
+
+
+@pytest.mark.parametrize(("step", "every"), [(5, 1), (6, 3), (8, 3), (12, 5)])
+def test_diverged_loss_ends_the_trial_before_the_next_checkpoint(trial, train, records, tmp_path, monkeypatch, step, every):
+    objective = loop.Objective.forward
+    calls = iter(range(1, 100))
+
+    def poisoned(self, *arguments):
+        loss, terms = objective(self, *arguments)
+        return (loss * math.nan if next(calls) == step else loss), terms
+
+    monkeypatch.setattr(loop.Objective, "forward", poisoned)
+    with pytest.raises(DivergedError, match="not finite"):
+        train(trial(evaluation__log_every=every))
+    good = (step - 1) // 4 * 4
+    assert CheckpointStore(tmp_path / "run" / "checkpoints", keep=9).steps() == list(range(4, good + 1, 4))
+    assert [record["step"] for record in records(event="validated")] == list(range(4, good + 1, 4))
+    assert not records(event="finished")
+    for record in records(event="step"):
+        assert record["metrics"]["train/loss"] is not None
+
+
+def test_weights_that_break_in_the_last_update_are_not_published(trial, train, tmp_path, monkeypatch):
+    advance = TrialWeights.advance
+
+    def broken(self):
+        if self.step == 3:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(math.nan)
+        advance(self)
+
+    monkeypatch.setattr(TrialWeights, "advance", broken)
+    with pytest.raises(DivergedError, match="a validation metric is not finite at step 4"):
+        train(trial(recipe__steps=4))
+    assert CheckpointStore(tmp_path / "run" / "checkpoints", keep=9).steps() == []
+
+
+def test_too_few_samples_for_a_batch(trial, train):
+    with pytest.raises(UserError, match="96 training samples are fewer than one batch of 200"):
+        train(trial(recipe__batch_size=200))
+
+
+def test_half_precision_trains_with_full_precision_weights(trial, train, tmp_path):
+    kinds = set()
+
+    def watch(model):
+        model.register_forward_hook(lambda module, inputs, outputs: kinds.add(outputs[0].dtype))
+        return model
+
+    metrics = train(trial(recipe__precision="bf16", recipe__steps=4), world=World(wrap=watch))
+    _, tensors, _ = last_state(tmp_path / "run")
+    assert all(tensor.dtype == torch.float32 for tensor in tensors.values() if tensor.is_floating_point())
+    assert math.isfinite(metrics["val/psnr"])
+    train(trial(recipe__steps=4), "full")
+    assert any(not torch.equal(value, tensors[key]) for key, value in last_state(tmp_path / "full")[1].items())
+
+
+def test_gradient_checkpointing_changes_memory_and_not_the_result(trial, train, tmp_path):
+    train(trial(recipe__steps=4), "plain")
+    train(trial(recipe__steps=4, recipe__gradient_checkpointing=True), "frugal")
+    plain, frugal = last_state(tmp_path / "plain")[1], last_state(tmp_path / "frugal")[1]
+    assert max((plain[key] - frugal[key]).abs().max().item() for key in plain if plain[key].numel()) < 1e-6
+
+
+def test_average_is_that_of_the_weights(trial):
+    weights = TrialWeights(trial(recipe__ema_decay=0.5), World())
+    parameter, averaged = next(weights.model.parameters()), next(weights.averaged.parameters())
+    expected = parameter.detach().clone()
+    assert torch.equal(averaged, expected)
+    for update in range(1, 9):
+        with torch.no_grad():
+            parameter.add_(1.0)
+        weights.advance()
+        decay = min(0.5, (1 + update) / (10 + update))
+        expected = expected * decay + parameter.detach() * (1 - decay)
+        assert torch.allclose(averaged, expected, atol=1e-6)
+
+
+def test_initial_weights_are_the_models_own_from_the_seed(trial):
+    work = trial(grid__seeds=[3])
+    torch.manual_seed(3)
+    fresh = create_model(work.model).state_dict()
+    weights = TrialWeights(work, World()).model.state_dict()
+    assert all(torch.equal(fresh[key], weights[key]) for key in fresh)
+
+
+def test_latent_noise_is_sliced_from_the_global_batch(trial):
+    config = TrialWeights(trial(), World()).config
+
+    def noise(rank=0, size=1, seed=0, step=0):
+        images = torch.empty(8 // size, 3, 32, 48)
+        return latent_noise(config, images, 8, seed, step, World(rank, size))
+
+    whole = noise()
+    assert whole.shape == (8, 8, 4, 6)
+    for size in (2, 4):
+        assert torch.equal(torch.cat([noise(rank, size) for rank in range(size)]), whole)
+    others = [noise(step=1), noise(seed=1), noise(seed=1, step=1)]
+    assert len({tuple(values.flatten().tolist()) for values in [whole, *others]}) == 4
+    assert abs(whole.mean()) < 0.15
+    assert abs(whole.std() - 1) < 0.1
+
+
+def test_two_processes_see_the_same_samples_and_reach_the_same_weights(trial, train, home, tmp_path):
+    work = trial(recipe__steps=8)
+    alone = train(work, "alone")
+    together = tmp_path / "together"
+    together.mkdir()
+    (together / "trial.json").write_text(work.model_dump_json())
+    (together / "home.txt").write_text(str(home))
+    script = Path(__file__).with_name("two_ranks.py")
+    ranks = [
+        subprocess.Popen([sys.executable, str(script), str(rank), str(together)], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    for process in ranks:
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+    told = [json.loads((together / f"rank{rank}.json").read_text()) for rank in range(2)]
+    for step in range(8):
+        assert told[0]["ids"][step] + told[1]["ids"][step] == batch_ids(96, 8, 0, step)[0].tolist()
+    assert told[0]["metrics"] == told[1]["metrics"]
+    assert told[0]["metrics"] == pytest.approx(alone, abs=1e-4)
+    assert told[0]["reports"] == told[1]["reports"]
+    one, two = last_state(tmp_path / "alone")[1], last_state(together)[1]
+    for key in one:
+        if not key.startswith("adam"):
+            assert (one[key] - two[key]).abs().max() < 1e-5, key
