@@ -52,9 +52,8 @@ DAMAGE = {
 
 
 def test_newest_is_found_with_its_files(store):
-    step, path = store.newest_good()
-    assert step == 2
-    assert (path / "state.pt").read_bytes() == b"\2" * 1000
+    assert store.newest_good() == 2
+    assert (store.path(2) / "state.pt").read_bytes() == b"\2" * 1000
     assert store.verified(1) == store.path(1)
 
 
@@ -74,13 +73,13 @@ def test_damaged_newest_is_set_aside_and_the_older_one_used(store, tmp_path, dam
         store.verified(2)
     said = []
     reader = CheckpointStore(store.folder, keep=2, on_bad=said.append)
-    assert reader.newest_good() == (1, store.path(1))
+    assert reader.newest_good() == 1
     assert store.steps() == [1]
     assert (store.folder / "bad_step_000000002").is_dir()
     assert len(said) == 1
     assert said[0].startswith("checkpoint of step 2 is damaged (")
     store.save(2, fill(2), best_step=None)  # the step is reached again
-    assert store.newest_good() == (2, store.path(2))
+    assert store.newest_good() == 2
 
 
 def test_damaged_twice_and_nothing_good_left(store):
@@ -92,15 +91,6 @@ def test_damaged_twice_and_nothing_good_left(store):
     assert store.newest_good() is None
 
 
-def test_other_processes_pass_over_a_damaged_checkpoint_and_leave_it_to_the_writer(store):
-    flip_bit(store.path(2))
-    said = []
-    other = CheckpointStore(store.folder, keep=2, on_bad=said.append, writer=False)
-    assert other.newest_good() == (1, store.path(1))
-    assert store.path(2).exists()
-    assert not said
-
-
 @pytest.mark.parametrize("event", [OSError("No space left on device"), KeyboardInterrupt()])
 def test_interrupted_write_is_invisible_and_cleaned(store, event):
     def write(folder):
@@ -110,16 +100,16 @@ def test_interrupted_write_is_invisible_and_cleaned(store, event):
     with pytest.raises(type(event)):
         store.save(3, write, best_step=None)
     assert store.steps() == [1, 2]
-    assert store.newest_good()[0] == 2
+    assert store.newest_good() == 2
     CheckpointStore(store.folder, keep=2).clean()
     assert sorted(path.name for path in store.folder.iterdir()) == ["step_000000001", "step_000000002"]
     store.save(3, fill(3), best_step=None)
-    assert store.newest_good()[0] == 3
+    assert store.newest_good() == 3
 
 
 def test_same_step_again_replaces_the_old_one(store):
     store.save(2, fill(9), best_step=None)
-    assert (store.newest_good()[1] / "state.pt").read_bytes() == b"\x09" * 1000
+    assert (store.verified(2) / "state.pt").read_bytes() == b"\x09" * 1000
 
 
 def test_newest_and_the_best_stay(tmp_path):

@@ -29,7 +29,9 @@ class KilledError(Exception):
 
 def last_state(folder):
     """Weights, average and optimiser of the newest checkpoint, flat, and its other values."""
-    step, path = CheckpointStore(folder / "checkpoints", keep=9).newest_good()
+    store = CheckpointStore(folder / "checkpoints", keep=9)
+    step = store.newest_good()
+    path = store.path(step)
     state = torch.load(path / "state.pt", weights_only=True)
     optimizer = state["optimizer"]["state"]
     tensors = {f"weights.{key}": value for key, value in state["model_state_dict"].items()}
@@ -103,8 +105,7 @@ def test_same_seed_same_run_other_seed_other_run(trial, train, tmp_path):
     train(trial(grid__seeds=[1], **short), "c")
     assert_same(last_state(tmp_path / "a"), last_state(tmp_path / "b"))
     a, c = last_state(tmp_path / "a")[1], last_state(tmp_path / "c")[1]
-    assert not torch.equal(a["average.encoder.stem.weight"] if "average.encoder.stem.weight" in a else next(iter(a.values())),
-                           c["average.encoder.stem.weight"] if "average.encoder.stem.weight" in c else next(iter(c.values())))  # fmt: skip
+    assert sum(not torch.equal(a[key], c[key]) for key in a) > len(a) / 2
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,9 @@ def test_two_processes_see_the_same_samples_and_reach_the_same_weights(trial, tr
     for step in range(8):
         assert told[0]["ids"][step] + told[1]["ids"][step] == batch_ids(96, 8, 0, step)[0].tolist()
     assert told[0]["metrics"] == told[1]["metrics"]
-    assert told[0]["metrics"] == pytest.approx(alone, abs=1e-4)
+    for key in ("val/l1", "val/mse", "val/ssim"):
+        assert told[0]["metrics"][key] == pytest.approx(alone[key], abs=1e-5)
+    assert told[0]["metrics"]["val/psnr"] == pytest.approx(alone["val/psnr"], abs=1e-3)  # of 8-bit values, rounded
     assert told[0]["reports"] == told[1]["reports"]
     one, two = last_state(tmp_path / "alone")[1], last_state(together)[1]
     for key in one:

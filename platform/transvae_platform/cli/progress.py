@@ -100,7 +100,7 @@ class StudyProgress:
         elapsed = time.monotonic() - self._started
         # the plan's estimate until a tenth is done, then what was measured
         left = elapsed / done - elapsed if done > 0.1 else max(0.0, self._wall_seconds - elapsed)
-        return f"about {format_seconds(left)} left" if done < 1 else ""
+        return f"about {format_seconds(left)} left" if done < 1 and left > 5 else ""
 
 
 def format_seconds(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,8 @@ def format_bytes(number: float) -> str:
 
 
 def _console() -> Console:
-    return Console()
+    # in a file or a pipe there is no width to fit: wide enough for the widest table
+    return Console() if sys.stdout.isatty() else Console(width=140)
 
 
 def _table(*columns: tuple[str, str]) -> Table:

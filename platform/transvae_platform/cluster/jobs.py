@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from transvae_platform.errors import UnreachableError, UserError
+from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import CODE_VERSION_VARIABLE, code_version
 from transvae_platform.study.spec import StudySpec
 
@@ -38,12 +38,18 @@ def submit_job(
 
     Args:
         address: the Jobs API, e.g. `http://127.0.0.1:8265` behind `ray dashboard cluster.yaml`.
-        home: the home folder on the cluster (shared by its nodes), where relative paths start in the job's directory.
+        home: the home folder on the cluster, an absolute path that all its nodes share.
 
     Raises:
+        SpecError: the home is not absolute.
         UnreachableError: no Jobs API answers there.
         UserError: the job failed (when following).
     """
+    if not home.is_absolute():
+        raise SpecError(
+            f"--home: {home} is relative, and a job's own folder is deleted with it - give the absolute path of a "
+            "folder that all nodes of the cluster share, e.g. --home /shared/runs"
+        )
     if _has_token():  # before Ray is imported: a cluster that asks for no token ignores it
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray.exceptions import AuthenticationError
@@ -53,8 +59,8 @@ def submit_job(
         client = JobSubmissionClient(address)
     except AuthenticationError:
         raise UnreachableError(
-            f"--address: the cluster at {address} wants a token - copy the head's ~/.ray/auth_token to this machine, or "
-            "set RAY_AUTH_TOKEN"
+            f"--address: the cluster at {address} wants a token - copy the head's ~/.ray/auth_token to this machine, "
+            "or set RAY_AUTH_TOKEN"
         ) from None
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UnreachableError(

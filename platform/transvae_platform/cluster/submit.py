@@ -32,7 +32,7 @@ from transvae_platform.study.plan import Plan, build_plan, model_cost
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import register_best
-from transvae_platform.tracking.runs import Tracker, connect
+from transvae_platform.tracking.runs import Tracker, answering, connect
 
 Listener = Callable[[StudyState, str], None]
 """Told of progress: the study's state and a line about the current stage; called about once a second."""
@@ -118,7 +118,8 @@ def submit_study(
                 with _Follower(state, tracker, listen):
                     run_trials(left, folder, home, fence, record)
         tracker.take(state.refresh())
-        _register(state, tracker, client, journal, listen)
+        with answering(client):
+            _register(state, tracker, client, journal, listen)
         journal.close()
     state.refresh()
     listen(state, "done")

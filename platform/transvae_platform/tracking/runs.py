@@ -15,6 +15,8 @@ import logging
 import os
 import time
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,19 @@ def connect(uri: str, home: Path) -> MlflowClient:
             "MLFLOW_TRACKING_URI / --tracking-uri"
         ) from None
     return client
+
+
+@contextmanager
+def answering(client: MlflowClient) -> Iterator[None]:
+    """For work that needs the server to the end: its errors become UnreachableError."""
+    try:
+        yield
+    except MlflowException as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UnreachableError(
+            f"tracking: MLflow at {client.tracking_uri} failed ({reason}) - the study's journal is complete; submit "
+            "the same study again to send the rest"
+        ) from None
 
 
 class Tracker:
@@ -139,8 +154,8 @@ class Tracker:
             self._runs[identity] = run_id
         return self._runs[identity]
 
-    def log_study(self, files: list[Path]) -> None:
-        """Attach the study's own files (study file, report, fits) to the study's run and close it."""
+    def log_study(self, files: Sequence[Path]) -> None:
+        """Attach files of the study as a whole, such as its page, to the study's run, and end that run."""
         for file in files:
             self._client.log_artifact(self.study_run, str(file))
         self._client.set_terminated(self.study_run, "FAILED" if self._state.in_state("failed") else "FINISHED")

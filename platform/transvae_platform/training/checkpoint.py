@@ -65,14 +65,12 @@ class CheckpointStore:
         self._retain(best_step)
         return hashlib.sha256(manifest.encode()).hexdigest()
 
-    def newest_good(self) -> tuple[int, Path] | None:
-        """(step, folder) of the newest checkpoint whose bytes equal its manifest, or None."""
+    def newest_good(self) -> int | None:
+        """Step of the newest checkpoint whose bytes equal its manifest, or None; only the writer calls it."""
         for step in reversed(self.steps()):
             path = self.path(step)
             if (fault := _fault(path)) is None:
-                return step, path
-            if not self._writer:  # the writer moves it, and may have done so already
-                continue
+                return step
             quarantine = path.with_name(f"bad_{path.name}")
             shutil.rmtree(quarantine, ignore_errors=True)
             path.rename(quarantine)
@@ -98,6 +96,8 @@ class CheckpointStore:
 def _fault(path: Path) -> str | None:
     try:
         manifest = json.loads((path / "manifest.json").read_text())
+        if not isinstance(manifest, dict) or not manifest:
+            return "manifest.json lists no files"
         for name, expected in manifest.items():
             with (path / name).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected:

@@ -98,7 +98,7 @@ def _restore(
 
     keep = weights.trial.evaluation.keep_checkpoints
     store = CheckpointStore(folder / "checkpoints", keep, on_bad, writer=journal is not None)
-    weights.restore(store)
+    weights.restore(store, world)
     if journal:
         store.clean()
         journal.append(

@@ -80,13 +80,15 @@ class TrialWeights:
         torch.save(state, folder / "state.pt")
         self.averaged.save_pretrained(folder / "ema")
 
-    def restore(self, store: CheckpointStore) -> None:
+    def restore(self, store: CheckpointStore, world: World) -> None:
         """Take the state of the newest good checkpoint, if there is one."""
-        newest = store.newest_good()
-        if newest is None:
+        # rank 0 looks, and moves damaged ones out of the way; the others take what it found
+        found = (store.newest_good() or 0) if world.rank == 0 else 0
+        step = int(world.sum(torch.tensor(found, device=world.device)))
+        if step == 0:
             return
-        _, path = newest
-        state = torch.load(path / "state.pt", map_location=self.model.device, weights_only=True)
+        path = store.path(step)
+        state = torch.load(path / "state.pt", map_location=world.device, weights_only=True)
         assert state["trial"] == self.trial.id, f"{path} belongs to {state['trial']}, not to {self.trial.id}"
         self.model.load_state_dict(state["model_state_dict"])
         self.optimizer.load_state_dict(state["optimizer"])

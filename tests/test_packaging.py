@@ -1,0 +1,42 @@
+"""The source roots: what would shadow the standard library, hide a package, or break an import."""
+
+import platform
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("models/transvae", "platform/transvae_platform", "dashboards/transvae_dashboards")
+
+
+@pytest.mark.parametrize("root", ["models", "platform", "dashboards"])
+def test_no_source_root_is_a_package(root):
+    # platform/__init__.py would shadow the standard library's platform: Ray workers would hang without an error
+    assert not (ROOT / root / "__init__.py").exists()
+
+
+def test_platform_is_the_standard_library_from_the_root():
+    code = "import platform, uuid, torch; print(platform.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).parent == Path(sysconfig.get_paths()["stdlib"])
+    assert Path(platform.__file__).parent == Path(sysconfig.get_paths()["stdlib"])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_git_does_not_ignore_a_package(package):
+    # a template's `models/` line in .gitignore would drop it from the wheel and from Ray's upload without a word
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    ignored = subprocess.run(["git", "check-ignore", "-q", f"{package}/__init__.py"], cwd=ROOT, check=False)
+    assert ignored.returncode == 1
+
+
+def test_every_image_library_imports_beside_this_torch():
+    code = (
+        "from transvae.torchvision_cpu import ensure_torchvision as ensure; ensure(); ensure();"
+        "import lpips, timm, torch_fidelity, torchmetrics.functional.image"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
