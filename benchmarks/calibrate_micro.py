@@ -54,7 +54,11 @@ def run(model: str, rate: float, output: Path, home: Path, seed: int = 0) -> Non
             "recipe.overrides={}",
         ),
     )
-    key = {"model": model, "rate": rate, "steps": spec.recipe.steps, "batch": spec.recipe.batch_size, "seed": seed}
+    recipe = spec.recipe
+    key = {
+        "model": model, "rate": rate, "steps": recipe.steps, "batch": recipe.batch_size,
+        "warmup": recipe.warmup_steps, "seed": seed,
+    }  # fmt: skip
     if any(key.items() <= row.items() for row in known):
         return
     photographs = list_photographs(spec.data)

@@ -7,7 +7,7 @@ import pytest
 
 from transvae_platform.data import ingest as module
 from transvae_platform.data.ingest import ingest, run_locally
-from transvae_platform.data.shards import Skipped, read_manifest, read_shard
+from transvae_platform.data.shards import read_manifest, read_shard
 from transvae_platform.data.sources import list_photographs
 from transvae_platform.data.split import split_photographs
 from transvae_platform.data.stream import open_data
@@ -93,7 +93,9 @@ def test_side_without_a_readable_photograph_is_refused_with_reasons(photos, sect
 
 def test_folder_of_small_pictures_is_refused(photos, section, tmp_path):
     data = section(photos(3), resolution=64)
-    with pytest.raises(UserError, match="no train photograph could be used .* is smaller than the sample size 64 x 64"):
+    with pytest.raises(
+        UserError, match=r"no train photograph could be used .* is smaller than the sample size 64 x 64"
+    ):
         ingest(list_photographs(data), data, tmp_path, run_locally)
 
 

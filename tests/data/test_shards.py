@@ -9,7 +9,15 @@ import pyarrow as pa
 import pytest
 
 from transvae_platform.data import shards
-from transvae_platform.data.shards import Manifest, Shard, Skipped, read_manifest, read_shard, write_manifest, write_shard
+from transvae_platform.data.shards import (
+    Manifest,
+    Shard,
+    Skipped,
+    read_manifest,
+    read_shard,
+    write_manifest,
+    write_shard,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
 OWNERS = np.array([0, 0, 3, 3, 7], np.int32)

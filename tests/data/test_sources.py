@@ -52,7 +52,9 @@ def test_folder_that_cannot_serve_is_refused(tmp_path, section, prepare, message
 
 def test_dependency_without_its_photographs_is_refused(section, monkeypatch):
     monkeypatch.setitem(BUNDLED, "skimage/data", (("gone.png", "CC0"),))
-    with pytest.raises(SpecError, match=r"data.source: skimage of this installation has no gone.png - run `make install`"):
+    with pytest.raises(
+        SpecError, match=r"data.source: skimage of this installation has no gone.png - run `make install`"
+    ):
         list_photographs(section())
     monkeypatch.setitem(BUNDLED, "no_such_package/data", (("a.png", "CC0"),))
     monkeypatch.delitem(BUNDLED, "skimage/data")

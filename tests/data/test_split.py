@@ -30,7 +30,9 @@ def test_draw_depends_on_contents_and_seed_and_not_on_names(photos, section):
         path.rename(folder / f"renamed-{path.name}")
     assert {photo.sha256 for photo in split_photographs(list_photographs(data), data)[1]} == held
     draws = {
-        frozenset(photo.sha256 for photo in split_photographs(list_photographs(data), section(holdout=0.3, seed=seed))[1])
+        frozenset(
+            photo.sha256 for photo in split_photographs(list_photographs(data), section(holdout=0.3, seed=seed))[1]
+        )
         for seed in range(5)
     }
     assert len(draws) > 1

@@ -1,5 +1,6 @@
 """Decoding every kind of file people have, refusing what is no image, and cutting samples."""
 
+import contextlib
 import random
 
 import numpy as np
@@ -22,7 +23,9 @@ def solid(mode, colour, size=(20, 16)):
     return Image.new(mode, size, colour)
 
 
-@pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (3, (-1, -1)), (6, (0, -1)), (8, (-1, 0)), (2, (0, -1))])
+@pytest.mark.parametrize(
+    ("orientation", "corner"), [(1, (0, 0)), (3, (-1, -1)), (6, (0, -1)), (8, (-1, 0)), (2, (0, -1))]
+)
 def test_exif_orientation_is_applied(encode, orientation, corner):
     image = solid("RGB", (0, 0, 0), (32, 16))
     image.paste((255, 255, 255), (0, 0, 8, 8))  # stored top left
@@ -79,11 +82,13 @@ def test_truncated_file_is_unreadable(noise, encode, kind):
     content = encode(noise(), kind)
     decode_photograph(content)
     for length in (3, len(content) // 3, 2 * len(content) // 3):
-        with pytest.raises(UnreadableImageError, match="."):
+        with pytest.raises(UnreadableImageError, match=r"."):
             decode_photograph(content[:length])
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 500, b"<html>404</html>", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 500, b"<html>404</html>", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG\r\n\x1a\n"]
+)
 def test_no_image_is_unreadable_and_says_why(content):
     with pytest.raises(UnreadableImageError) as caught:
         decode_photograph(content)
@@ -99,10 +104,8 @@ def test_damaged_bytes_give_an_image_or_one_kind_of_error(noise, encode, kind):
         damaged = bytearray(content)
         for _ in range(choose.choice([1, 4, 16])):
             damaged[choose.randrange(min(len(damaged), choose.choice([64, 1 << 20])))] = choose.randrange(256)
-        try:
+        with contextlib.suppress(UnreadableImageError):
             assert decode_photograph(bytes(damaged)).mode == "RGB"
-        except UnreadableImageError as error:
-            assert str(error)
 
 
 def test_decompression_bomb_is_refused_before_it_is_unpacked(encode, noise, monkeypatch):
@@ -117,7 +120,9 @@ def test_decompression_bomb_is_refused_before_it_is_unpacked(encode, noise, monk
 
 def test_photograph_smaller_than_a_sample_is_unreadable(noise, section):
     for size in [(40, 15), (15, 40)]:
-        with pytest.raises(UnreadableImageError, match=f"{size[0]} x {size[1]} is smaller than the sample size 16 x 16"):
+        with pytest.raises(
+            UnreadableImageError, match=f"{size[0]} x {size[1]} is smaller than the sample size 16 x 16"
+        ):
             cut_samples(noise(*size), section(), SHA)
     assert cut_samples(noise(16, 16), section(), SHA).shape == (1, 16, 16, 3)
 
@@ -131,8 +136,12 @@ def test_centre_crop_without_resizing_keeps_the_pixels(noise):
 
 @pytest.mark.parametrize(
     ("size", "resized", "box"),
-    [((300, 451), (128, 192), (0, 32, 128, 160)), ((451, 300), (192, 128), (32, 0, 160, 128)), ((1000, 129), (992, 128), (432, 0, 560, 128))],
-)  # fmt: skip
+    [
+        ((300, 451), (128, 192), (0, 32, 128, 160)),
+        ((451, 300), (192, 128), (32, 0, 160, 128)),
+        ((1000, 129), (992, 128), (432, 0, 560, 128)),
+    ],
+)
 def test_centre_crop_geometry(noise, size, resized, box):
     image = noise(*size)
     expected = image.resize(resized, Image.Resampling.BICUBIC).crop(box)

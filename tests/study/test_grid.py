@@ -97,22 +97,46 @@ def test_identity_refuses_numbers_without_a_canonical_form():
     ("change", "message"),
     [
         ({"grid__families": {"transvae": ["giant_printed"]}}, "the sizes of transvae-micro at f8d8 are T, B, L, H, G"),
-        ({"grid__ladder": "paper"}, "transvae exists at f16d32 with sizes T, B, L, H, G, giant_printed; f8d16 with sizes"),
+        (
+            {"grid__ladder": "paper"},
+            "transvae exists at f16d32 with sizes T, B, L, H, G, giant_printed; f8d16 with sizes",
+        ),
         ({"grid__code": "f8d9"}, "transvae-micro exists at f8d8 with sizes T, B, L, H, G; f4d4 with"),
-        ({"data__resolution": 36}, "data.resolution: 36 is not a multiple of the compression 8 of transvae-micro-T/f8d8 - use 32"),
-        ({"resources__workers": 3}, "recipe.batch_size: 8 does not divide among the 3 workers of transvae-T - choose a mult"),
+        (
+            {"data__resolution": 36},
+            "data.resolution: 36 is not a multiple of the compression 8 of transvae-micro-T/f8d8 - use 32",
+        ),
+        (
+            {"resources__workers": 3},
+            "recipe.batch_size: 8 does not divide among the 3 workers of transvae-T - choose a mult",
+        ),
         ({"recipe__warmup_steps": 40}, "recipe.warmup_steps: 40 is not below the 40 steps of transvae-T"),
         ({"recipe__overrides": {"cnn-*": {"steps": 4}}}, "recipe.warmup_steps: 4 is not below the 4 steps of cnn-T"),
-        ({"recipe__overrides": {"cnm-T": {"steps": 80}}}, "recipe.overrides: 'cnm-T' matches no model of the grid - did you mean 'cnn-T'?"),
-        ({"resources__overrides": {"zzz": {}}}, "resources.overrides: 'zzz' matches no model of the grid - this study's models: cnn-T, transvae-B, transvae-T"),
-        ({"grid__variants": {"x": {"positio": "none"}}}, "grid.variants.x: unknown override 'positio' (did you mean 'position'?)"),
-        ({"grid__variants": {"x": {"position": "roap"}}}, "grid.variants.x: position='roap' does not exist; choose one of rope, learned, none"),
+        (
+            {"recipe__overrides": {"cnm-T": {"steps": 80}}},
+            "recipe.overrides: 'cnm-T' matches no model of the grid - did you mean 'cnn-T'?",
+        ),
+        (
+            {"resources__overrides": {"zzz": {}}},
+            "resources.overrides: 'zzz' matches no model of the grid - this study's models: cnn-T, transvae-B",
+        ),
+        (
+            {"grid__variants": {"x": {"positio": "none"}}},
+            "grid.variants.x: unknown override 'positio' (did you mean 'position'?)",
+        ),
+        (
+            {"grid__variants": {"x": {"position": "roap"}}},
+            "grid.variants.x: position='roap' does not exist; choose one of rope, learned, none",
+        ),
         ({"grid__variants": {"x": {"latent_dim": "many"}}}, "grid.variants.x: "),
         ({"grid__variants": {"x": {"name": "cnn-T"}}}, "grid.variants.x: "),
-        ({"grid__variants": {"x": {"resolution": 64}}}, "grid.variants.x: the resolution is that of all trials - set it in data.resolution"),
+        (
+            {"grid__variants": {"x": {"resolution": 64}}},
+            "grid.variants.x: the resolution is that of all trials - set it in data.resolution",
+        ),
         ({"grid__variants": {"x": {"stage_attention": False}}}, "grid.variants.x: "),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_built_is_refused_with_the_way_out(grid, change, message):
     with pytest.raises(SpecError) as caught:
         grid(**change)
@@ -134,8 +158,9 @@ def test_later_override_wins_key_by_key(grid):
 
 def test_later_resources_win_as_a_whole(grid):
     trials = grid(
-        resources__workers=2, resources__overrides={"*-B": {"workers": 8, "device": "gpu"}, "transvae-*": {"workers": 4}}
-    )  # fmt: skip
+        resources__workers=2,
+        resources__overrides={"*-B": {"workers": 8, "device": "gpu"}, "transvae-*": {"workers": 4}},
+    )
     found = {f"{t.family}-{t.size}": (t.workers.workers, t.workers.device) for t in trials}
     assert found == {"cnn-T": (2, "cpu"), "transvae-T": (4, "cpu"), "transvae-B": (4, "cpu")}
 

@@ -62,7 +62,7 @@ def test_torn_last_line_is_not_there_and_spoils_nothing(tmp_path, cut):
     journal.append("started")
     journal.append("step", step=1, text="long enough to be cut")
     journal.close()
-    path.write_bytes(path.read_bytes()[:-cut - 1])
+    path.write_bytes(path.read_bytes()[: -cut - 1])
     assert events(path) == ["started"]
     torn = path.read_bytes()
     journal = Journal(path)

@@ -70,8 +70,18 @@ def test_wrong_type(refusal, old, new, key, reason):
         ("steps: 40", "steps: 0", "17:3: recipe.steps", "greater than or equal to 1 (got 0)"),
         ("rate: 0.001", "rate: -1", "19:3: recipe.learning_rate", "greater than 0 (got -1)"),
         ("rate: 0.001", "rate: .nan", "19:3: recipe.learning_rate", "finite number (got nan)"),
-        ("cnn: [T]", "cnn: [T, XL]", "11:14: grid.families.cnn.1", "'T', 'B', 'L', 'H', 'G' or 'giant_printed' (got 'XL')"),
-        ("cnn: [T]", "cnn: [XL]", "11:11: grid.families.cnn.0", "'T', 'B', 'L', 'H', 'G' or 'giant_printed' (got 'XL')"),
+        (
+            "cnn: [T]",
+            "cnn: [T, XL]",
+            "11:14: grid.families.cnn.1",
+            "'T', 'B', 'L', 'H', 'G' or 'giant_printed' (got 'XL')",
+        ),
+        (
+            "cnn: [T]",
+            "cnn: [XL]",
+            "11:11: grid.families.cnn.0",
+            "'T', 'B', 'L', 'H', 'G' or 'giant_printed' (got 'XL')",
+        ),
         ("cnn: [T]", "cnn: []", "11:5: grid.families.cnn", "at least 1 item after validation, not 0 (got [])"),
         ("cnn: [T]", "dnn: [T]", "11:5: grid.families.dnn", "'transvae', 'cnn', 'vit' or 'swin' (got 'dnn')"),
         ("cnn: [T]", "cnn: [T, T]", "6:1: grid", "families.cnn names a size twice: ['T', 'T']"),
@@ -79,14 +89,34 @@ def test_wrong_type(refusal, old, new, key, reason):
         ("study: tiny", "study: Ti ny", "1:1: study", "(got 'Ti ny')"),
         ("kind: crops", "kind: crop", "15:3: data.view", "does not match any of the expected tags: 'centre', 'crops'"),
         ("resolution: 32", "resolution: 32\n  holdout: 1.5", "15:3: data.holdout", "less than 1 (got 1.5)"),
-        ("resolution: 32", "resolution: 32\n  holdout: []", "15:3: data.holdout", "at least 1 item after validation, not 0 (got [])"),
+        (
+            "resolution: 32",
+            "resolution: 32\n  holdout: []",
+            "15:3: data.holdout",
+            "at least 1 item after validation, not 0 (got [])",
+        ),
         ("resolution: 32", "resolution: 32\n  holdout: [a, 5]", "15:16: data.holdout.1", "valid string (got 5)"),
-        ("source: bundled", "source: folder", "12:1: data", "`path` is needed with `source: folder` and belongs to no other source"),
-        ("source: bundled", "source: bundled\n  path: x", "12:1: data", "`path` is needed with `source: folder` and belongs to no other source"),
+        (
+            "source: bundled",
+            "source: folder",
+            "12:1: data",
+            "`path` is needed with `source: folder` and belongs to no other source",
+        ),
+        (
+            "source: bundled",
+            "source: bundled\n  path: x",
+            "12:1: data",
+            "`path` is needed with `source: folder` and belongs to no other source",
+        ),
         ("code: f8d8", "code: f8d8\n  seeds: [0, 0]", "6:1: grid", "seeds names a seed twice: [0, 0]"),
-        ("code: f8d8", "code: f8d8\n  seeds: [4294967296]", "9:11: grid.seeds.0", "less than 2147483648 (got 4294967296)"),
+        (
+            "code: f8d8",
+            "code: f8d8\n  seeds: [4294967296]",
+            "9:11: grid.seeds.0",
+            "less than 2147483648 (got 4294967296)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_impossible_value_is_one_line(refusal, old, new, key, reason):
     message = refusal((old, new))
     assert message.startswith(f"tiny.yaml:{key}: ")
@@ -144,7 +174,7 @@ def test_missing_file_names_the_nearest_one(tmp_path):
     (tmp_path / "quickstart.yaml").write_text("")
     with pytest.raises(SpecError, match=r"quikstart.yaml: no such study file - did you mean .*/quickstart.yaml\?"):
         load_study(tmp_path / "quikstart.yaml")
-    with pytest.raises(SpecError, match="no such study file$"):
+    with pytest.raises(SpecError, match=r"no such study file$"):
         load_study(tmp_path / "nowhere" / "a.yaml")
 
 
@@ -157,8 +187,13 @@ def test_numbers_in_the_spellings_people_use(tmp_path, text, written, value):
 
 def test_overrides_change_values_and_make_sections(tmp_path, text):
     study = load(
-        tmp_path, text, "recipe.steps=100", "fits.level=0.8", "grid.families.vit=[T, L]", "recipe.overrides.*-T.steps=7",
-    )  # fmt: skip
+        tmp_path,
+        text,
+        "recipe.steps=100",
+        "fits.level=0.8",
+        "grid.families.vit=[T, L]",
+        "recipe.overrides.*-T.steps=7",
+    )
     assert study.recipe.steps == 100
     assert study.fits.level == 0.8
     assert study.grid.families["vit"] == ("T", "L")

@@ -36,7 +36,9 @@ def test_costs_are_those_of_the_accounting(grid, tmp_path):
 
 
 def test_variants_are_counted_apart(grid, tmp_path):
-    trials = grid(grid__families={"transvae": ["T"]}, grid__variants={"base": {}, "std": {"ffn": "standard", "ffn_ratio": 4}})
+    trials = grid(
+        grid__families={"transvae": ["T"]}, grid__variants={"base": {}, "std": {"ffn": "standard", "ffn_ratio": 4}}
+    )
     base, std = sorted(plan(trials, tmp_path).rows, key=lambda row: row.trial.variant)
     assert base.parameters != std.parameters
 
@@ -53,8 +55,9 @@ def test_time_comes_from_what_another_study_measured(writer, grid, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"recipe__batch_size": 16}, {"data__resolution": 64}, {"recipe__precision": "bf16"}, {"resources__workers": 2}]
-)  # fmt: skip
+    "change",
+    [{"recipe__batch_size": 16}, {"data__resolution": 64}, {"recipe__precision": "bf16"}, {"resources__workers": 2}],
+)
 def test_measurement_of_other_work_is_not_taken(writer, grid, tmp_path, change):
     before = writer(study="earlier", **change)
     measure(before, before.trials[-1], 50.0)
@@ -77,7 +80,9 @@ def test_finished_trials_are_shown_and_not_counted(writer, tmp_path):
 
 
 def row(trial, seconds, workers, device="cpu", state="queued"):
-    trial = trial.model_copy(update={"workers": trial.workers.model_copy(update={"workers": workers, "device": device})})
+    trial = trial.model_copy(
+        update={"workers": trial.workers.model_copy(update={"workers": workers, "device": device})}
+    )
     return TrialPlan(trial, 1, 1, 1.0, 1, "", seconds, True, 1, state)
 
 

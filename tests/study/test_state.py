@@ -134,7 +134,9 @@ def test_registered_version_and_ingest_belong_to_the_study(study):
     trial = study.trials[0]
     study.queue(trial)
     study.study.append("ingested", fingerprint="f", photographs=3, train=2, validation=1, skipped=[])
-    study.study.append("registered", trial=trial.id, name="tiny-cnn-T", version=3, uri="models:/tiny-cnn-T@best", sha256="0")
+    study.study.append(
+        "registered", trial=trial.id, name="tiny-cnn-T", version=3, uri="models:/tiny-cnn-T@best", sha256="0"
+    )
     state = StudyState(study.folder)
     assert state.trials[trial.id].registered["version"] == 3
     assert state.data["photographs"] == 3

@@ -36,7 +36,9 @@ def last_state(folder):
     optimizer = state["optimizer"]["state"]
     tensors = {f"weights.{key}": value for key, value in state["model_state_dict"].items()}
     tensors |= {f"adam.{index}.{key}": value for index, moments in optimizer.items() for key, value in moments.items()}
-    tensors |= {f"average.{key}": value for key, value in Autoencoder.from_pretrained(path / "ema").state_dict().items()}
+    tensors |= {
+        f"average.{key}": value for key, value in Autoencoder.from_pretrained(path / "ema").state_dict().items()
+    }
     return step, tensors, {key: state[key] for key in ("step", "metrics", "best_step", "best_psnr")}
 
 
@@ -87,7 +89,9 @@ def test_journal_tells_the_whole_story(trial, train, records, tmp_path):
     for record in records(event="step"):
         assert record["images"] == 8 * record["step"]
         assert record["flops"] == 8 * record["step"] * cost
-        assert {"train/loss", "train/l1", "train/kl", "train/gradient_norm", "train/learning_rate"} <= set(record["metrics"])
+        assert {"train/loss", "train/l1", "train/kl", "train/gradient_norm", "train/learning_rate"} <= set(
+            record["metrics"]
+        )
     assert [report["step"] for report in reports] == [4, 8, 12]
     assert records(event="finished")[0]["metrics"] == metrics == {k: v for k, v in reports[-1].items() if k != "step"}
     for record in records(event="pictures"):
@@ -121,7 +125,10 @@ def test_killed_and_resumed_equals_uninterrupted(trial, train, records, tmp_path
             train(work)
     train(work)
     assert_same(last_state(tmp_path / "run"), last_state(tmp_path / "whole"))
-    assert [record["resumed_from"] for record in records(event="started")] == [0, *(4 * (step // 4) for step in killed_in)]
+    assert [record["resumed_from"] for record in records(event="started")] == [
+        0,
+        *(4 * (step // 4) for step in killed_in),
+    ]
     resumed = {record["step"]: record["metrics"] for record in records(event="step")}
     whole = {record["step"]: record["metrics"] for record in records("whole", "step")}
     assert resumed == whole
@@ -166,7 +173,9 @@ def test_checkpoint_of_another_trial_is_refused(trial, train):
 
 
 @pytest.mark.parametrize(("step", "every"), [(5, 1), (6, 3), (8, 3), (12, 5)])
-def test_diverged_loss_ends_the_trial_before_the_next_checkpoint(trial, train, records, tmp_path, monkeypatch, step, every):
+def test_diverged_loss_ends_the_trial_before_the_next_checkpoint(
+    trial, train, records, tmp_path, monkeypatch, step, every
+):
     objective = loop.Objective.forward
     calls = iter(range(1, 100))
 
@@ -267,7 +276,8 @@ def test_latent_noise_is_sliced_from_the_global_batch(trial):
 
 
 def test_two_processes_see_the_same_samples_and_reach_the_same_weights(trial, train, home, tmp_path):
-    work = trial(recipe__steps=8)
+    # a small rate: AdamW turns rounding of tiny gradients into differences of a share of it
+    work = trial(recipe__steps=5, recipe__learning_rate=2e-4, evaluation__every=5)
     alone = train(work, "alone")
     together = tmp_path / "together"
     together.mkdir()
@@ -279,10 +289,10 @@ def test_two_processes_see_the_same_samples_and_reach_the_same_weights(trial, tr
         for rank in range(2)
     ]
     for process in ranks:
-        _, error = process.communicate(timeout=120)
+        _, error = process.communicate(timeout=600)  # ends a hang, judges no speed
         assert process.returncode == 0, error
     told = [json.loads((together / f"rank{rank}.json").read_text()) for rank in range(2)]
-    for step in range(8):
+    for step in range(5):
         assert told[0]["ids"][step] + told[1]["ids"][step] == batch_ids(96, 8, 0, step)[0].tolist()
     assert told[0]["metrics"] == told[1]["metrics"]
     for key in ("val/l1", "val/mse", "val/ssim"):

@@ -11,7 +11,9 @@ def recipe(**changes):
 
 
 def test_warm_up_reaches_the_peak_and_stays():
-    assert [learning_rate(recipe(), step) for step in (0, 1, 2, 3, 4, 99)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+    assert [learning_rate(recipe(), step) for step in (0, 1, 2, 3, 4, 99)] == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8, 0.8, 0.8]
+    )
     assert learning_rate(recipe(warmup_steps=0), 0) == 0.8
 
 

@@ -112,7 +112,8 @@ def load_model(uri: str, *, home: str | Path = "runs", tracking_uri: str | None 
         folder = Path(tempfile.mkdtemp(prefix=".loading-", dir=cache.parent))
         download_artifacts(version.source, dst_path=str(folder), tracking_uri=client.tracking_uri)
         folder.rename(cache)  # complete from the moment it is seen
-    if _sha256(cache / "model.safetensors") != version.tags["weights_sha256"]:
+    weights = cache / "model.safetensors"
+    if not weights.is_file() or _sha256(weights) != version.tags["weights_sha256"]:
         raise UserError(f"{uri}: the weights in {cache} differ from the registered SHA-256 - delete that folder")
     return Autoencoder.from_pretrained(cache).eval()
 

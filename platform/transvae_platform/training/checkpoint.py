@@ -28,11 +28,9 @@ PREFIX = "step_"
 class CheckpointStore:
     """The checkpoints of one trial in one folder."""
 
-    def __init__(
-        self, folder: Path, keep: int, on_bad: Callable[[str], None] = lambda message: None, *, writer: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, keep: int, on_bad: Callable[[str], None] = lambda message: None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._keep, self._on_bad, self._writer = folder, keep, on_bad, writer
+        self.folder, self._keep, self._on_bad = folder, keep, on_bad
 
     def clean(self) -> None:
         """Remove what killed writers left; only the writer calls it."""

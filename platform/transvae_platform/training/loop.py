@@ -96,8 +96,7 @@ def _restore(
         if journal:
             journal.append("damaged", message=message)
 
-    keep = weights.trial.evaluation.keep_checkpoints
-    store = CheckpointStore(folder / "checkpoints", keep, on_bad, writer=journal is not None)
+    store = CheckpointStore(folder / "checkpoints", weights.trial.evaluation.keep_checkpoints, on_bad)
     weights.restore(store, world)
     if journal:
         store.clean()

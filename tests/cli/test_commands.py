@@ -1,0 +1,186 @@
+"""What the commands print, what they leave alone, and how they end."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from transvae.accounting import count_model
+from transvae_platform.cluster import schedule, submit
+from transvae_platform.cluster.submit import refuse_changed_spec
+from transvae_platform.errors import SpecError
+from transvae_platform.study.load import load_study, study_schema
+from transvae_platform.study.state import StudyState
+
+HEAVY = ("torch", "mlflow", "ray", "matplotlib", "pandas", "torchmetrics")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["study", "--help"], ["study", "submit", "--help"], ["registry", "--help"]]
+)
+def test_help_imports_nothing_heavy(arguments):
+    program = (
+        "import sys\n"
+        "from transvae_platform.cli.main import main\n"
+        f"sys.argv = ['transvae', *{arguments!r}]\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert "Usage: transvae" in done.stdout
+    assert done.stdout.endswith("loaded: []\n")
+
+
+def everything(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_plan_shows_every_trial_and_writes_nothing(transvae, study_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule.ray, "init", lambda *a, **k: pytest.fail("started Ray"))
+    before = everything(tmp_path)
+    answer = transvae("study", "plan", study_file, "--home", tmp_path / "runs")
+    assert (answer.code, answer.err) == (0, "")
+    for text in ("transvae-T", "vit-T", "tiny: Does it load?", "2 trials, 2 left to run", "1 x cpu", "queued"):
+        assert text in answer.out
+    assert everything(tmp_path) == before
+
+
+def test_plan_document_has_the_counted_numbers(transvae, study_file, tmp_path):
+    answer = transvae("study", "plan", study_file, "recipe.steps=50", "--home", tmp_path / "runs", "--json")
+    document = json.loads(answer.out)
+    assert document["schema_version"] == 1
+    rows = {row["model"]: row for row in document["trials"]}
+    assert set(rows) == {"transvae-micro-T/f8d8", "vit-micro-T/f8d8"}
+    for name, row in rows.items():
+        cost = count_model(name, 32)
+        assert (row["parameters"], row["steps"]) == (cost.parameters, 50)
+        assert row["training_flops"] == cost.training_flops * 50 * 4
+    assert document["disk_bytes"] == sum(row["disk_bytes"] for row in rows.values())
+
+
+def test_status_and_plan_know_what_was_submitted(transvae, study_file, submitted):
+    before = everything(submitted)
+    answer = transvae("study", "status", "tiny", "--home", submitted)
+    assert answer.code == 0
+    for text in ("running", "20/40", "17.50", "failed", "out of [memory]"):
+        assert text in answer.out
+    document = json.loads(transvae("study", "status", study_file, "--home", submitted, "--json").out)
+    states = {row["trial"].split("-")[0]: row for row in document["trials"]}
+    assert (states["vit"]["state"], states["vit"]["reason"]) == ("failed", "out of [memory]")
+    assert (states["transvae"]["state"], states["transvae"]["step"]) == ("running", 20)
+    assert states["transvae"]["metrics"] == {"val/psnr": 17.5}
+    assert everything(submitted) == before
+
+
+def test_schema_is_printed_as_a_document(transvae):
+    answer = transvae("study", "schema")
+    assert answer.out == study_schema()
+    assert json.loads(answer.out)["title"] == "StudySpec"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study", "plan", "{folder}/tini.yaml"], "no such study file - did you mean {folder}/tiny.yaml?"),
+        (["study", "plan", "{file}", "recipe.stepz=3"], "recipe.stepz: unknown key - did you mean 'steps'?"),
+        (["study", "submit", "{file}", "recipe.stepz=3"], "recipe.stepz: unknown key - did you mean 'steps'?"),
+        (["study", "plan", "{file}", "resources.device=gpu"], "asks for 1 GPU, but this machine has 0"),
+        (["study", "submit", "{file}", "resources.device=gpu"], "asks for 1 GPU, but this machine has 0"),
+        (
+            ["study", "plan", "{file}", "grid.families.cnn=[giant_printed]"],
+            "the sizes of cnn-micro at f8d8 are T, B, L",
+        ),
+        (["study", "plan", "{file}", "data.source=folder", "data.path=nowhere"], "{folder}/nowhere does not exist"),
+        (
+            ["study", "plan", "{file}", "recipe.batch_size=64"],
+            "training photographs give 13 samples, fewer than one batch of 64",
+        ),
+        (
+            ["study", "plan", "{file}", "data.holdout=[cofee]"],
+            "no photograph is named 'cofee' - did you mean 'coffee'?",
+        ),
+        (["study", "status", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
+        (["study", "report", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
+        (["study", "status", "tiny", "--home", "{folder}/elsewhere"], "holds no study 'tiny' - it has: none yet"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_message_and_exit_code_2(
+    transvae, study_file, submitted, tmp_path, arguments, message, monkeypatch
+):
+    monkeypatch.setattr(submit, "local_devices", lambda: (2, 0))
+    names = {"file": study_file, "folder": tmp_path, "home": submitted}
+    answer = transvae(*(argument.format(**names) for argument in arguments))
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("error: ")
+    assert message.format(**names) in answer.err
+    assert "Traceback" not in answer.err
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_home_that_cannot_be_written_is_exit_code_4(transvae, study_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    answer = transvae("study", "submit", study_file, "--home", tmp_path / "file" / "runs")
+    assert answer.code == 4
+    assert f"error: --home: {tmp_path}/file/runs/studies/tiny cannot be written" in answer.err
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "file:///tmp/x", "nonsense://x"])
+def test_tracking_server_that_cannot_be_reached_is_exit_code_4(transvae, study_file, tmp_path, monkeypatch, uri):
+    monkeypatch.setattr(submit, "ray_session", lambda address: pytest.fail("started Ray"))
+    monkeypatch.setattr(submit, "local_devices", lambda: (2, 0))
+    for command in (
+        ["study", "submit", study_file, "--home", tmp_path / "runs", "--tracking-uri", uri],
+        ["registry", "list", "--home", tmp_path / "runs", "--tracking-uri", uri],
+    ):
+        answer = transvae(*command)
+        assert answer.code == 4
+        assert "error: tracking: " in answer.err
+        assert uri in answer.err
+        assert "Traceback" not in answer.err
+
+
+def test_interrupt_says_how_to_go_on(transvae, study_file, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submit, "prepare", interrupted)
+    answer = transvae("study", "plan", study_file)
+    assert answer.code == 130
+    assert "Traceback" not in answer.err
+
+
+def test_wrong_usage_is_exit_code_2(transvae):
+    assert transvae("study", "plann").code == 2
+    assert transvae("study", "plan").code == 2
+
+
+def test_changed_study_under_the_same_name_is_refused_field_by_field(study_file, submitted):
+    state = StudyState(submitted / "studies" / "tiny")
+    refuse_changed_spec(state, load_study(study_file))
+    changed = load_study(
+        study_file, ("recipe.learning_rate=0.5", "grid.families.cnn=[B]", "recipe.overrides.vit-*.steps=9")
+    )
+    with pytest.raises(SpecError) as caught:
+        refuse_changed_spec(state, changed)
+    first, *fields, last = str(caught.value).splitlines()
+    assert first.startswith("study 'tiny' exists in ")
+    assert [field.strip().split(":")[0] for field in fields] == [
+        "grid.families.cnn", "recipe.learning_rate", "recipe.overrides.vit-*",
+    ]  # fmt: skip
+    assert fields[1].strip() == "recipe.learning_rate: 0.001 -> 0.5"
+    assert "give the changed study a new name" in last
+
+
+def test_other_resources_are_no_other_study(study_file, submitted):
+    state = StudyState(submitted / "studies" / "tiny")
+    refuse_changed_spec(state, load_study(study_file, ("resources.workers=2", "resources.max_failures=0")))
+
+
+def test_first_submission_has_nothing_to_differ_from(study_file, tmp_path):
+    refuse_changed_spec(StudyState(tmp_path / "none"), load_study(study_file))

@@ -1,0 +1,154 @@
+"""The registry: only what may be published, once, and loaded back as it was."""
+
+import shutil
+
+import pytest
+import torch
+
+from transvae import create_model
+from transvae_platform.errors import UserError
+from transvae_platform.tracking.registry import load_model, register_best, registered_models, registered_name
+from transvae_platform.tracking.runs import Tracker
+
+
+@pytest.fixture
+def register(client, study):
+    """Register a trial of the study as a submission does."""
+
+    def run(trial, state=None):
+        state = state or study.state()
+        tracker = Tracker(client, state, study.home)
+        assert tracker.send(now=True)
+        known = state.trials[trial.id]
+        return register_best(client, tracker.experiment_id, tracker.run_id(known), known)
+
+    return run
+
+
+def versions(client, study):
+    return client.search_model_versions(f"name='{study.spec.study}-vit-T'")
+
+
+def test_best_checkpoint_is_registered_once_with_its_lineage(client, study, register):
+    trial = study.trials[0]
+    study.start(trial)
+    study.validate(trial, 20, 21.0, seed=1)
+    study.validate(trial, 40, 19.0, best=20, seed=2)
+    study.finish(trial)
+    first = register(trial)
+    assert register(trial) == first
+    assert first["name"] == registered_name(study.state().trials[trial.id]) == f"{study.spec.study}-vit-T"
+    assert (first["version"], first["uri"]) == (1, f"models:/{first['name']}@best")
+    (version,) = versions(client, study)
+    tags = version.tags
+    assert (tags["trial_id"], tags["code"], tags["val.psnr"]) == (trial.id, "0.1.0+gaaaa", "21")
+    assert tags["model"] == "vit-micro-T/f8d8"
+    assert tags["data_fingerprint"] == "d" * 16
+
+
+@pytest.mark.parametrize(("psnrs", "best"), [((20.0, 22.0), 2), ((22.0, 20.0), 1)])
+def test_alias_points_to_the_highest_psnr(client, study, register, psnrs, best):
+    for trial, psnr in zip(study.trials, psnrs, strict=True):
+        study.train(trial, psnr)
+        register(trial)
+    name = f"{study.spec.study}-vit-T"
+    assert int(client.get_model_version_by_alias(name, "best").version) == best
+    (row,) = [row for row in registered_models(client) if row["study"] == study.spec.study]
+    assert (row["version"], row["uri"], float(row["psnr"])) == (str(best), f"models:/{name}@best", 22.0)
+
+
+def test_alias_that_a_kill_left_out_is_made_good(client, study, register):
+    trial = study.trials[0]
+    study.train(trial, 20.0)
+    name = register(trial)["name"]
+    client.delete_registered_model_alias(name, "best")
+    register(trial)
+    assert int(client.get_model_version_by_alias(name, "best").version) == 1
+
+
+def test_models_of_other_users_of_the_server_are_left_alone(client, study, register):
+    other = f"somebody-elses-{study.spec.study}"
+    client.create_registered_model(other)
+    version = client.create_model_version(other, source=study.folder.as_uri())
+    assert other not in {row["uri"] for row in registered_models(client)}
+    client.set_registered_model_alias(other, "best", version.version)
+    assert f"models:/{other}@best" not in {row["uri"] for row in registered_models(client)}
+
+
+@pytest.mark.parametrize("selector", ["@best", "/1", "/latest", ""])
+def test_loaded_model_is_the_registered_one(study, register, uri, selector):
+    trial = study.trials[0]
+    study.train(trial, 20.0, seed=7)
+    name = register(trial)["name"]
+    loaded = load_model(f"models:/{name}{selector}", home=study.home, tracking_uri=uri)
+    torch.manual_seed(7)
+    expected = create_model(trial.model).eval()
+    assert not loaded.training
+    assert loaded.config == expected.config
+    state = expected.state_dict()
+    assert loaded.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.state_dict().items())
+
+
+def test_model_is_found_where_the_home_is(study, register, uri, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    study.train(study.trials[0], 20.0)
+    name = register(study.trials[0])["name"]
+    assert load_model(f"models:/{name}@best", home=study.home).config.name == "vit-micro-T/f8d8"
+    assert load_model(f"models:/{name}@best", home=tmp_path / "elsewhere", tracking_uri=uri)
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "missing"])
+def test_damaged_weights_are_not_loaded(study, register, uri, damage, tmp_path):
+    study.train(study.trials[0], 20.0)
+    registered = register(study.trials[0])
+    model = f"models:/{registered['name']}@best"
+    load_model(model, home=tmp_path, tracking_uri=uri)
+    cache = tmp_path / "models" / str(registered["sha256"])
+    weights = cache / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content) if damage == "flipped bit" else weights.unlink()
+    with pytest.raises(UserError, match="delete that folder"):
+        load_model(model, home=tmp_path, tracking_uri=uri)
+    shutil.rmtree(cache)
+    load_model(model, home=tmp_path, tracking_uri=uri)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["models:/no-such-model@best", "models:/no-such-model", "no-such-model/3", "{name}@worst", "{name}/99"]
+)
+def test_unknown_model_names_those_that_exist(study, register, uri, wrong):
+    study.train(study.trials[0], 20.0)
+    name = register(study.trials[0])["name"]
+    with pytest.raises(UserError, match=rf"no such model in the registry .* - registered models: .*{name}"):
+        load_model(wrong.format(name=f"models:/{name}"), home=study.home, tracking_uri=uri)
+
+
+def test_unfinished_or_failed_trial_is_not_registered(client, study, register):
+    running, failed = study.trials
+    for trial in study.trials:
+        study.start(trial)
+        study.validate(trial, 20, 20.0)
+    study.own[failed.id].append("failed", reason="lost")
+    for trial, state in ((running, "running"), (failed, "failed")):
+        with pytest.raises(UserError, match=f"only finished trials are registered, this one is {state}"):
+            register(trial)
+    assert not versions(client, study)
+
+
+def test_result_that_is_not_finite_is_not_registered(client, study, register):
+    study.train(study.trials[0], float("nan"))
+    with pytest.raises(UserError, match="its metrics are not finite, it is not registered"):
+        register(study.trials[0])
+    assert not versions(client, study)
+
+
+def test_damaged_checkpoint_is_not_registered(client, study, register):
+    trial = study.trials[0]
+    study.train(trial, 20.0)
+    weights = next((study.folder / "trials" / trial.id).rglob("model.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"the checkpoint cannot be used: ema/model.safetensors differs"):
+        register(trial)
+    assert not versions(client, study)
