@@ -63,7 +63,7 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name for name in _names() if fnmatchcase(name, pattern)]
 
 
-def model_config(name: str, **overrides: Any) -> AutoencoderConfig:
+def model_config(name: str, /, **overrides: Any) -> AutoencoderConfig:
     """The configuration behind a name, with overrides (`OVERRIDES` lists them).
 
     Accepts the registered names ("transvae-L/f16d32") and README-style spellings ("transvae-large-f16d32"). Raises

@@ -9,8 +9,8 @@ import pytest
 
 from transvae.accounting import count_model
 from transvae_platform.cluster import schedule, submit
-from transvae_platform.cluster.submit import refuse_changed_spec
 from transvae_platform.errors import SpecError
+from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.load import load_study, study_schema
 from transvae_platform.study.state import StudyState
 
@@ -94,7 +94,10 @@ def test_schema_is_printed_as_a_document(transvae):
             ["study", "plan", "{file}", "grid.families.cnn=[giant_printed]"],
             "the sizes of cnn-micro at f8d8 are T, B, L",
         ),
-        (["study", "plan", "{file}", "data.source=folder", "data.path=nowhere"], "{folder}/nowhere does not exist"),
+        (
+            ["study", "plan", "{file}", "data.source=folder", "data.path={folder}/nowhere"],
+            "{folder}/nowhere does not exist",
+        ),
         (
             ["study", "plan", "{file}", "recipe.batch_size=64"],
             "training photographs give 13 samples, fewer than one batch of 64",
@@ -160,14 +163,19 @@ def test_wrong_usage_is_exit_code_2(transvae):
     assert transvae("study", "plan").code == 2
 
 
+def fingerprint(state):
+    (trial, *_) = state.trials.values()
+    return trial.trial.data_fingerprint
+
+
 def test_changed_study_under_the_same_name_is_refused_field_by_field(study_file, submitted):
     state = StudyState(submitted / "studies" / "tiny")
-    refuse_changed_spec(state, load_study(study_file))
+    refuse_changed_study(state, load_study(study_file), fingerprint(state))
     changed = load_study(
         study_file, ("recipe.learning_rate=0.5", "grid.families.cnn=[B]", "recipe.overrides.vit-*.steps=9")
     )
     with pytest.raises(SpecError) as caught:
-        refuse_changed_spec(state, changed)
+        refuse_changed_study(state, changed, fingerprint(state))
     first, *fields, last = str(caught.value).splitlines()
     assert first.startswith("study 'tiny' exists in ")
     assert [field.strip().split(":")[0] for field in fields] == [
@@ -179,8 +187,15 @@ def test_changed_study_under_the_same_name_is_refused_field_by_field(study_file,
 
 def test_other_resources_are_no_other_study(study_file, submitted):
     state = StudyState(submitted / "studies" / "tiny")
-    refuse_changed_spec(state, load_study(study_file, ("resources.workers=2", "resources.max_failures=0")))
+    moved = load_study(study_file, ("resources.workers=2", "resources.max_failures=0"))
+    refuse_changed_study(state, moved, fingerprint(state))
+
+
+def test_other_photographs_are_another_study(study_file, submitted):
+    state = StudyState(submitted / "studies" / "tiny")
+    with pytest.raises(SpecError, match=f"the photographs: fingerprint {fingerprint(state)} -> other"):
+        refuse_changed_study(state, load_study(study_file), "other")
 
 
 def test_first_submission_has_nothing_to_differ_from(study_file, tmp_path):
-    refuse_changed_spec(StudyState(tmp_path / "none"), load_study(study_file))
+    refuse_changed_study(StudyState(tmp_path / "none"), load_study(study_file), "any")

@@ -64,7 +64,7 @@ def test_page_is_self_contained_and_well_formed(page):
 
 def test_hostile_text_is_escaped(page):
     assert "<script" not in page
-    assert 'Is 1 &lt; 2 &amp; &quot;so on&quot;? &lt;script&gt;alert(1)&lt;/script&gt;' in page
+    assert "Is 1 &lt; 2 &amp; &quot;so on&quot;? &lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "holiday/&lt;broken&gt;.jpg" in page
     assert "CUDA out of memory at &lt;60 %&gt;" in page
 

@@ -23,9 +23,9 @@ def list_registered(
     """List registered models: the version behind `best`, its PSNR and where it comes from."""
     from transvae_platform.cli.render import print_models
     from transvae_platform.tracking.registry import registered_models
-    from transvae_platform.tracking.runs import connect, default_tracking_uri
+    from transvae_platform.tracking.runs import connect, existing_tracking_uri
 
-    models = registered_models(connect(tracking_uri or default_tracking_uri(home), home))
+    models = registered_models(connect(tracking_uri or existing_tracking_uri(home), home))
     if as_json:
         print(json.dumps({"schema_version": 1, "models": models}, indent=1))
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from transvae_platform.cli.progress import format_seconds
@@ -20,8 +21,8 @@ SCHEMA_VERSION = 1
 def print_plan(spec: StudySpec, plan: Plan) -> None:
     """A study's plan: one row per trial, the totals below."""
     console = _console()
-    console.print(f"[bold]{spec.study}[/]: {spec.question}")
-    console.print(f"expected: {spec.expected.outcome} ({spec.expected.source})\n")
+    console.print(f"[bold]{spec.study}[/]: {escape(spec.question)}")
+    console.print(f"expected: {escape(spec.expected.outcome)} ({escape(spec.expected.source)})\n")
     table = _table(
         ("trial", "left"),
         ("parameters", "right"),
@@ -89,7 +90,7 @@ def print_status(state: StudyState) -> None:
             f"{psnr:.2f}" if psnr is not None else "",
             format_seconds(row["seconds"]),
             str(row["attempts"]),
-            row["reason"] or "",
+            escape(row["reason"] or ""),
         )
     console.print(table)
     if note := code_changed(state):
@@ -146,8 +147,9 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
     if state.data and state.data["skipped"]:
         skipped = ", ".join(f"{skip['name']} ({skip['reason']})" for skip in state.data["skipped"][:5])
         console.print(f"\n{len(state.data['skipped'])} images were skipped at ingest: {skipped}", markup=False)
-    for trial in state.in_state("failed"):
-        console.print(f"failed: {trial.trial.id}: {trial.reason}", markup=False)
+    for trial in state.trials.values():
+        if trial.reason:
+            console.print(f"{trial.trial.id}: {trial.state}: {trial.reason}", markup=False)
     if note := code_changed(state):
         console.print(note)
     best = next((trial.registered["uri"] for trial in state.in_state("finished") if trial.registered), None)

@@ -27,6 +27,7 @@ from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.journal import Journal, study_lock
 from transvae_platform.study.plan import Plan, build_plan, model_cost
 from transvae_platform.study.spec import StudySpec
@@ -96,7 +97,7 @@ def submit_study(
     client = connect(tracking_uri, home)
     with study_lock(folder) as fence:
         state = StudyState(folder)
-        refuse_changed_spec(state, prepared.spec)
+        refuse_changed_study(state, prepared.spec, prepared.trials[0].data_fingerprint)
         journal = Journal(folder / "journal.jsonl")
         left = [trial for trial in prepared.trials if _state_of(state, trial) != "finished"]
         record = lineage()
@@ -124,36 +125,6 @@ def submit_study(
     state.refresh()
     listen(state, "done")
     return state
-
-
-def refuse_changed_spec(state: StudyState, spec: StudySpec) -> None:
-    """A study keeps the specification it began with; only `resources` may change (they change no result).
-
-    Raises:
-        SpecError: lists every field that differs.
-    """
-    if not state.spec:
-        return
-    new = spec.model_dump(mode="json")
-    old = {**state.spec, "resources": new["resources"]}
-    changes = list(_differences(old, new))
-    if changes:
-        raise SpecError(
-            f"study {spec.study!r} exists in {state.folder} with another specification:\n  "
-            + "\n  ".join(changes)
-            + f"\ngive the changed study a new name (`study:`), or delete {state.folder} to begin again"
-        )
-
-
-def _differences(old: Any, new: Any, path: str = "") -> Sequence[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [
-            line
-            for key in keys
-            for line in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
-        ]
-    return [] if old == new else [f"{path}: {old} -> {new}"]
 
 
 def _state_of(state: StudyState, trial: Trial) -> str | None:
@@ -208,8 +179,14 @@ def _register(state: StudyState, tracker: Tracker, client: Any, journal: Journal
     for trial in state.in_state("finished"):
         if trial.registered is None:
             listen(state, f"registering {trial.trial.label}")
-            version = register_best(client, tracker.experiment_id, tracker.run_id(trial), trial)
-            journal.append("registered", trial=trial.trial.id, **version)
+            try:
+                version = register_best(client, tracker.experiment_id, tracker.run_id(trial), trial)
+            except UnreachableError:
+                raise
+            except UserError as error:  # this one may not be promoted; the others are
+                journal.append("not_registered", trial=trial.trial.id, reason=str(error))
+            else:
+                journal.append("registered", trial=trial.trial.id, **version)
     state.refresh()
 
 

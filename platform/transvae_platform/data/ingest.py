@@ -40,7 +40,8 @@ def ingest(photographs: Sequence[Photograph], data: Data, home: Path, mapper: Ma
     """
     fingerprint = data_fingerprint(photographs, data)
     folder = home / "data" / fingerprint
-    if (manifest := read_manifest(folder)) is not None:
+    manifest = read_manifest(folder)
+    if manifest is not None and all((folder / shard.file).exists() for shard in manifest.shards):
         return manifest
     folder.mkdir(parents=True, exist_ok=True)
     work = _plan_shards(photographs, data, folder)

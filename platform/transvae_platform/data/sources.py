@@ -100,5 +100,8 @@ def _folder_files(data: Data) -> list[tuple[str, Path]]:
 
 
 def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SpecError(f"data.path: {path} cannot be read ({error.strerror}) - mend or remove it") from None

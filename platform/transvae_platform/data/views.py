@@ -14,8 +14,10 @@ from PIL import Image, ImageOps
 
 from transvae_platform.study.spec import CropsView, Data
 
-MAX_PIXELS = 200_000_000
-"""A photograph with more pixels is refused as a decompression bomb (assumption: above any camera of today)."""
+MAX_PIXELS = 150_000_000
+"""A photograph with more pixels is refused as a decompression bomb (assumption: above nearly every camera of today,
+
+and below the 179 million at which Pillow itself refuses)."""
 
 
 class UnreadableImageError(ValueError):

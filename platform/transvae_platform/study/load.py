@@ -79,7 +79,9 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         lines = [_explain(fault, path, marks) for fault in faults]
         raise SpecError("\n".join(dict.fromkeys(lines))) from None
     if spec.data.path is not None:
-        folder = (path.parent / spec.data.path.expanduser()).resolve()
+        # a path in the file starts at the file, one on the command line where the command was typed
+        start = Path.cwd() if any(text.startswith("data.path=") for text in overrides) else path.parent
+        folder = (start / spec.data.path.expanduser()).resolve()
         spec = spec.model_copy(update={"data": spec.data.model_copy(update={"path": folder})})
     return spec
 

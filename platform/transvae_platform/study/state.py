@@ -26,7 +26,7 @@ class TrialState:
     seconds: float = 0.0
     """Training seconds of all attempts: the time between a start and the last record that followed it."""
     reason: str | None = None
-    """Why the trial failed."""
+    """Why the trial failed, or why its best checkpoint was not registered."""
     started: list[Record] = field(default_factory=list)
     """The `started` record of every attempt: device, world size, lineage, the step it resumed from."""
     train: dict[int, Record] = field(default_factory=dict)
@@ -139,6 +139,8 @@ class StudyState:
                     self.trials[trial.id].trial = trial
             case "registered":
                 self.trials[record["trial"]].registered = record
+            case "not_registered":
+                self.trials[record["trial"]].reason = record["reason"]
 
     def in_state(self, state: str) -> list[TrialState]:
         """The trials in one of `STATES`."""

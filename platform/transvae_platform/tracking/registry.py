@@ -91,10 +91,10 @@ def load_model(uri: str, *, home: str | Path = "runs", tracking_uri: str | None 
         UnreachableError: the server does not answer.
     """
     from transvae.autoencoder import Autoencoder
-    from transvae_platform.tracking.runs import connect, default_tracking_uri
+    from transvae_platform.tracking.runs import connect, existing_tracking_uri
 
     home = Path(home)
-    client = connect(tracking_uri or default_tracking_uri(home), home)
+    client = connect(tracking_uri or existing_tracking_uri(home), home)
     name, separator, selector = uri.removeprefix("models:/").replace("@", "/@").partition("/")
     try:
         if selector.startswith("@"):

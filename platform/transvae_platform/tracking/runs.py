@@ -30,7 +30,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
-from transvae_platform.errors import UnreachableError
+from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.study.journal import Record, read_journal
 from transvae_platform.study.state import StudyState, TrialState
 
@@ -43,6 +43,18 @@ MLFLOW_STATUS = {"queued": "SCHEDULED", "running": "RUNNING", "finished": "FINIS
 def default_tracking_uri(home: Path) -> str:
     """`MLFLOW_TRACKING_URI` if set, else a SQLite file in the home folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.resolve() / 'mlflow.db'}"
+
+
+def existing_tracking_uri(home: Path) -> str:
+    """The default store for reading only: a mistyped home is an error, not a new and empty store.
+
+    Raises:
+        SpecError: neither `MLFLOW_TRACKING_URI` nor a store in the home.
+    """
+    uri = default_tracking_uri(home)
+    if "MLFLOW_TRACKING_URI" not in os.environ and not (home / "mlflow.db").exists():
+        raise SpecError(f"--home: {home} holds no MLflow store - give the folder that studies were run in, or a server")
+    return uri
 
 
 def connect(uri: str, home: Path) -> MlflowClient:

@@ -1,0 +1,46 @@
+"""What makes a study the same study: its specification and its photographs. Where it runs is not part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from transvae_platform.errors import SpecError
+from transvae_platform.study.spec import StudySpec
+from transvae_platform.study.state import StudyState
+
+
+def refuse_changed_study(state: StudyState, spec: StudySpec, data_fingerprint: str) -> None:
+    """A study keeps the specification and the photographs it began with.
+
+    `resources` may change, and the folder of the photographs may move: neither changes a result.
+
+    Raises:
+        SpecError: lists every field that differs.
+    """
+    if not state.spec:
+        return
+    new = _comparable(spec.model_dump(mode="json"))
+    changes = list(_differences(_comparable(state.spec), new))
+    began_with = {trial.trial.data_fingerprint for trial in state.trials.values()}
+    if not changes and began_with and data_fingerprint not in began_with:
+        changes = [f"the photographs: fingerprint {', '.join(sorted(began_with))} -> {data_fingerprint}"]
+    if changes:
+        raise SpecError(
+            f"study {spec.study!r} exists in {state.folder} with another specification:\n  "
+            + "\n  ".join(changes)
+            + f"\ngive the changed study a new name (`study:`), or delete {state.folder} to begin again"
+        )
+
+
+def _comparable(values: dict[str, Any]) -> dict[str, Any]:
+    data = {key: value for key, value in values["data"].items() if key != "path"}
+    return {**{key: value for key, value in values.items() if key != "resources"}, "data": data}
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif old != new:
+        yield f"{path}: {old} -> {new}"
