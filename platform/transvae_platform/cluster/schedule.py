@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,9 +143,11 @@ def run_trials(trials: Sequence[Trial], study_folder: Path, home: Path, fence: F
         ),
     )
     results = tuner.fit()
-    for job, result in zip(jobs, results, strict=True):
+    for result in results:
+        job = result.config["job"]
         if result.error is not None and not ended(Path(job["folder"])):  # the driver itself died
-            record_failure(job, str(result.error).strip().splitlines()[-1])
+            record_failure(job, str(result.error).strip().splitlines()[-1], str(result.error))
+    shutil.rmtree(ray_storage, ignore_errors=True)  # Ray's own state: nothing reads it again
 
 
 def _slots(trial: dict[str, Any]) -> dict[str, float]:

@@ -45,7 +45,7 @@ def drive_trial(config: dict[str, Any]) -> None:
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        record_failure(job, _root_cause(error))
+        record_failure(job, _root_cause(error), str(error))
         raise
     if "failed" in result.return_value:  # the loop itself gave up: no retry would end differently
         raise RuntimeError(result.return_value["failed"])
@@ -84,10 +84,13 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
             journal.close()
 
 
-def record_failure(job: dict[str, Any], reason: str) -> None:
-    """Write the failure of a trial whose workers have ended into its journal."""
-    journal = Journal(Path(job["folder"]) / "journal.jsonl", _fence(job))
-    journal.append("failed", reason=reason)
+def record_failure(job: dict[str, Any], reason: str, detail: str) -> None:
+    """Write the failure of a trial whose workers have ended: the reason into its journal, the rest beside it."""
+    folder = Path(job["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "failure.txt").write_text(detail)
+    journal = Journal(folder / "journal.jsonl", _fence(job))
+    journal.append("failed", reason=f"{reason} (more in {folder / 'failure.txt'})")
     journal.close()
 
 
