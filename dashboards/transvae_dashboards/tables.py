@@ -50,6 +50,8 @@ class TrialRow:
     """Why the trial failed."""
     uri: str | None
     """Where the registry keeps its best checkpoint."""
+    registered_psnr: float | None
+    """PSNR of that checkpoint."""
 
     @property
     def finished(self) -> bool:
@@ -116,6 +118,7 @@ def trial_row(state: TrialState) -> TrialRow:
         workers=trial.workers.workers,
         reason=state.reason,
         uri=state.registered["uri"] if state.registered else None,
+        registered_psnr=state.registered["psnr"] if state.registered else None,
     )
 
 

@@ -7,10 +7,11 @@ Everything is checked when the value is built: a combination that cannot exist r
 the middle of a forward pass. This file does not import torch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_origin, get_type_hints
 
 POSITIONS = ("rope", "learned", "none")  # TransVAE paper, section 3.2.1
 FFNS = ("standard", "dwconv", "fullconv")  # TransVAE paper, section 3.3.1
@@ -27,6 +28,21 @@ POSTERIOR_INITS = {"standard": 0.0, "narrow": -8.0}
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _check_types(value: object) -> None:
+    """Every field of a dataclass has the type it is annotated with; bool is no number, a word is no switch."""
+    hints = get_type_hints(type(value))
+    for field in fields(value):  # type: ignore[arg-type]
+        given, expected = getattr(value, field.name), hints[field.name]
+        if get_origin(expected) is tuple:
+            sound = isinstance(given, tuple) and all(type(item) is int for item in given)
+        elif expected is float:
+            sound = type(given) in (int, float) and math.isfinite(given)
+        else:
+            sound = isinstance(given, expected) and (expected is bool or not isinstance(given, bool))
+        name = getattr(expected, "__name__", str(expected))
+        _require(sound, f"{field.name}={given!r} is not of the type {name}")
 
 
 def _choice(key: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -76,6 +92,7 @@ class TransVAELayout:
     dc_path: bool = True
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check_stages(self.widths, self.depths)
         stages = len(self.widths)
         _require(0 <= self.res_stages <= stages, f"res_stages={self.res_stages} of {stages} stages")
@@ -109,6 +126,7 @@ class CNNLayout:
     mid_attention: bool = True
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check_stages(self.widths, (self.blocks,) * len(self.widths))
 
     @property
@@ -139,6 +157,7 @@ class ViTLayout:
     patching: str = "patch"
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _require(self.width >= 1 and self.depth >= 1, f"width {self.width} and depth {self.depth} must be positive")
         _require(
             self.patch >= 2 and self.patch & (self.patch - 1) == 0, f"patch={self.patch} must be a power of two >= 2"
@@ -169,6 +188,7 @@ class SwinLayout:
     ffn_ratio: float = 4.0  # pinned by the counts of table 6
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _check_stages(self.widths, self.depths)
         _require(self.patch >= 1 and self.window >= 2, f"patch={self.patch} and window={self.window} are too small")
         for width in self.widths:
@@ -205,6 +225,7 @@ class AutoencoderConfig:
     posterior_init: str = "standard"
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for side, layout in (("encoder", self.encoder), ("decoder", self.decoder)):
             _require(
                 layout.compression == self.compression,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -10,12 +11,13 @@ from pathlib import Path
 
 from transvae_platform.version import __version__
 
+SOURCES = ("models", "platform")
 CODE_VERSION_VARIABLE = "TRANSVAE_CODE_VERSION"
 LIBRARIES = ("torch", "ray", "mlflow", "numpy", "pyarrow", "pillow", "torchmetrics")
 
 
 def code_version() -> str:
-    """`0.1.0+g1a2b3c4d5e` in a git checkout (`.dirty` with uncommitted changes), else the package's version."""
+    """`0.1.0+g1a2b3c4d5e` in a git checkout (`.dirty` and a hash with uncommitted changes), else the version."""
     if (given := os.environ.get(CODE_VERSION_VARIABLE)) is not None:  # a job runs from uploaded sources
         return given
     version = __version__
@@ -25,10 +27,16 @@ def code_version() -> str:
     try:
         commit = _git(root, "rev-parse", "--short=10", "HEAD")
         # only what can change a result: sources, not notes, runs or study files (those are in the spec)
-        changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "models", "platform")
-    except (OSError, subprocess.CalledProcessError):
+        changes = _git(root, "diff", "HEAD", "--", *SOURCES)
+        new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *SOURCES).split()
+    except (OSError, subprocess.SubprocessError):
         return version
-    return f"{version}+g{commit}" + (".dirty" if changes else "")
+    if not changes and not new:
+        return f"{version}+g{commit}"
+    content = hashlib.sha256(changes.encode())
+    for name in new:
+        content.update((root / name).read_bytes())
+    return f"{version}+g{commit}.dirty{content.hexdigest()[:6]}"
 
 
 def lineage() -> dict[str, str | int]:

@@ -70,7 +70,7 @@ def submitted(tmp_path, study_file) -> Path:
     for trial in build_grid(spec, "d" * 16):
         journal.append("queued", trial=trial.model_dump(mode="json"), cost={"parameters": 7.0})
         own = Journal(folder / "trials" / trial.id / "journal.jsonl")
-        own.append("started", step=0, resumed_from=0, world=1, device="cpu", lineage={"code": "a"})
+        own.append("started", step=0, resumed_from=0, world=1, device="cpu", attention="sdpa", lineage={"code": "a"})
         if trial.family == "vit":
             own.append("failed", reason="out of [memory]")
         else:

@@ -23,11 +23,11 @@ def test_ray_would_refuse_a_mistake(cluster):
     from jsonschema import ValidationError
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    worker = {**cluster["available_node_types"]["spot_1gpu"], "max_wokers": 8}
+    worker = {**cluster["available_node_types"]["spot_8gpu"], "max_wokers": 8}
     with pytest.raises(ValidationError):
         validate_config(
             prepare_config(
-                {**cluster, "available_node_types": {**cluster["available_node_types"], "spot_1gpu": worker}}
+                {**cluster, "available_node_types": {**cluster["available_node_types"], "spot_8gpu": worker}}
             )
         )
 

@@ -91,14 +91,16 @@ class StudyWriter:
     def register(self, trial: Trial) -> None:
         name = f"{trial.study}.{trial.label}"
         self.journal.append(
-            "registered", trial=trial.id, name=name, version=1, uri=f"models:/{name}@best", sha256="0" * 64
+            "registered", trial=trial.id, name=name, version=1, uri=f"models:/{name}/1", psnr=20.0, sha256="0" * 64
         )
 
     def state(self) -> StudyState:
         return StudyState(self.folder)
 
     def _attempt(self, journal: Journal, trial: Trial, start: int, stop: int, end: float) -> None:
-        journal.append("started", step=start, resumed_from=start, world=1, device="cpu", lineage=LINEAGE)
+        journal.append(
+            "started", step=start, resumed_from=start, world=1, device="cpu", attention="sdpa", lineage=LINEAGE
+        )
         flops = cost(trial)["training_flops"]
         for step in range(start + 20, stop + 1, 20):
             done = {"step": step, "images": step * 16, "flops": step * 16 * flops}

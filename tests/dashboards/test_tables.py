@@ -31,7 +31,7 @@ def test_rows_say_what_the_journals_say(whole):
         assert row.training_flops == trial.cost["training_flops"] * 16 * 400
         assert json.loads(json.dumps(row.as_dict())) == row.as_dict()
     registered = rows[whole.find("transvae", "G").id]
-    assert registered.uri == "models:/demo.transvae-G@best"
+    assert registered.uri == "models:/demo.transvae-G/1"
     assert rows[whole.find("transvae", "H").id].attempts == 2
 
 

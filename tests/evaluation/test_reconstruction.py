@@ -9,7 +9,6 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from transvae_platform.evaluation import reconstruction
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures, to_8bit
 from transvae_platform.world import World
 
@@ -38,7 +37,7 @@ def rounded(images, levels=True):
 
 
 def test_perfect_reconstruction(samples, shifted):
-    metrics = evaluate_reconstruction(shifted(), samples, 100, World())
+    metrics = evaluate_reconstruction(shifted(), samples, 100, 64, World())
     assert metrics["val/l1"] == metrics["val/mse"] == 0
     assert metrics["val/ssim"] == pytest.approx(1, abs=1e-6)
     # an error of one level in one of the values is the bound
@@ -46,14 +45,14 @@ def test_perfect_reconstruction(samples, shifted):
 
 
 def test_known_error(samples, shifted):
-    metrics = evaluate_reconstruction(shifted(20 / 127.5), samples, 100, World())
+    metrics = evaluate_reconstruction(shifted(20 / 127.5), samples, 100, 64, World())
     assert metrics["val/l1"] == pytest.approx(20 / 127.5, abs=1e-6)
     assert metrics["val/mse"] == pytest.approx((20 / 127.5) ** 2, abs=1e-6)
     assert metrics["val/psnr"] == pytest.approx(20 * math.log10(255 / 20))
 
 
 def test_psnr_is_the_mean_over_images_of_8_bit_values(samples, images):
-    metrics = evaluate_reconstruction(Rounded(), samples, 100, World())
+    metrics = evaluate_reconstruction(Rounded(), samples, 100, 64, World())
     outputs = rounded(images)
     assert metrics["val/psnr"] == pytest.approx(by_hand(images, outputs), abs=1e-5)
     pooled = 10 * math.log10(255**2 / np.mean((images.astype(float) - outputs) ** 2))
@@ -73,48 +72,47 @@ def test_ssim_is_that_of_wang_et_al(samples, images):
         c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
         quality = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
         expected.append(np.mean(quality / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))))
-    metrics = evaluate_reconstruction(Rounded(), samples, 100, World())
+    metrics = evaluate_reconstruction(Rounded(), samples, 100, 64, World())
     assert metrics["val/ssim"] == pytest.approx(np.mean(expected), abs=1e-4)
 
 
 def test_output_beyond_the_range_of_pictures_is_clipped(samples, shifted):
-    metrics = evaluate_reconstruction(shifted(9.0), samples, 100, World())
+    metrics = evaluate_reconstruction(shifted(9.0), samples, 100, 64, World())
     assert metrics["val/l1"] < 2
 
 
 @pytest.mark.parametrize("world", [2, 3, 7, 9])
 def test_shares_of_all_processes_sum_to_the_whole(samples, monkeypatch, world):
-    alone = evaluate_reconstruction(Rounded(), samples, 100, World())
+    alone = evaluate_reconstruction(Rounded(), samples, 100, 64, World())
     # first every rank's own sums, then each rank with the total in place of its own
     collected = []
     monkeypatch.setattr(World, "sum", lambda self, values: (collected.append(values.clone()), values)[1])
     for rank in range(world):
         share = range(rank, 7, world)
         if share:
-            evaluate_reconstruction(Rounded(), samples, 100, World(rank, world))
+            evaluate_reconstruction(Rounded(), samples, 100, 64, World(rank, world))
         else:
             with pytest.raises(ZeroDivisionError):  # nothing to do alone; the sum over all is taken before dividing
-                evaluate_reconstruction(Rounded(), samples, 100, World(rank, world))
+                evaluate_reconstruction(Rounded(), samples, 100, 64, World(rank, world))
     total = torch.stack(collected).sum(0)
     monkeypatch.setattr(World, "sum", lambda self, values: total)
     for rank in range(world):
-        together = evaluate_reconstruction(Rounded(), samples, 100, World(rank, world))
+        together = evaluate_reconstruction(Rounded(), samples, 100, 64, World(rank, world))
         assert together == pytest.approx(alone, abs=1e-6)
 
 
-def test_batch_size_changes_nothing(samples, monkeypatch):
-    whole = evaluate_reconstruction(Rounded(), samples, 100, World())
-    monkeypatch.setattr(reconstruction, "BATCH", 3)
-    assert evaluate_reconstruction(Rounded(), samples, 100, World()) == pytest.approx(whole, abs=1e-6)
+def test_batch_size_changes_nothing(samples):
+    whole = evaluate_reconstruction(Rounded(), samples, 100, 64, World())
+    assert evaluate_reconstruction(Rounded(), samples, 100, 3, World()) == pytest.approx(whole, abs=1e-6)
 
 
 def test_only_the_asked_number_of_images_counts(samples, images):
-    metrics = evaluate_reconstruction(Rounded(), samples, 2, World())
+    metrics = evaluate_reconstruction(Rounded(), samples, 2, 64, World())
     assert metrics["val/psnr"] == pytest.approx(by_hand(images[:2], rounded(images[:2])), abs=1e-5)
 
 
 def test_not_a_number_is_not_hidden(samples, shifted):
-    metrics = evaluate_reconstruction(shifted(math.nan), samples, 100, World())
+    metrics = evaluate_reconstruction(shifted(math.nan), samples, 100, 64, World())
     assert all(math.isnan(value) for value in metrics.values())
 
 

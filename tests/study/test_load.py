@@ -151,7 +151,9 @@ def test_all_faults_are_reported_at_once_and_each_once(refusal):
         ("- study: tiny", "a study file is a mapping of keys such as `study:`"),
         ("just words", "a study file is a mapping of keys such as `study:`"),
         ("a: 1\n? [b, c]\n: 2\n", "{path}:2:3: a key must be a plain word"),
-        ("a: &x [*x]\n", "not a study file: Circular reference"),
+        ("a: &x [*x]\n", "{path}:1:8: aliases (*name) are not read"),
+        ("a: 2026-13-45\n", "not valid YAML: month must be in 1..12"),
+        ("a: " + "[" * 20_000, "not valid YAML"),
         ("2020-01-01: 1\n", "not a study file: keys must be str"),
     ],
 )

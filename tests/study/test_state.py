@@ -2,6 +2,7 @@
 
 import pytest
 
+from transvae_platform.errors import UserError
 from transvae_platform.study.state import StudyState, code_changed
 
 
@@ -135,7 +136,7 @@ def test_registered_version_and_ingest_belong_to_the_study(study):
     study.queue(trial)
     study.study.append("ingested", fingerprint="f", photographs=3, train=2, validation=1, skipped=[])
     study.study.append(
-        "registered", trial=trial.id, name="tiny-cnn-T", version=3, uri="models:/tiny-cnn-T@best", sha256="0"
+        "registered", trial=trial.id, name="tiny-cnn-T", version=3, uri="models:/tiny-cnn-T/3", psnr=20.0, sha256="0"
     )
     state = StudyState(study.folder)
     assert state.trials[trial.id].registered["version"] == 3
@@ -164,3 +165,19 @@ def test_continuing_under_other_code_is_said(writer, versions, sentence):
 def test_study_without_journals_is_empty(tmp_path):
     state = StudyState(tmp_path / "nothing")
     assert (state.trials, state.spec, state.name) == ({}, {}, "nothing")
+
+
+def test_reason_why_a_model_was_not_registered_survives_reopening(study):
+    trial = study.trials[0]
+    own = study.queue(trial)
+    start(own)
+    own.append("finished", step=1)
+    study.study.append("not_registered", trial=trial.id, reason="damaged")
+    again = StudyState(study.folder).trials[trial.id]
+    assert (again.state, again.reason, again.unregistered) == ("finished", None, "damaged")
+
+
+def test_record_of_another_version_is_named(study):
+    study.study.append("queued", trial={"id": "from the future"}, cost={})
+    with pytest.raises(UserError, match="written by another version"):
+        StudyState(study.folder)

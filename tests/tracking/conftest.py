@@ -57,7 +57,8 @@ class Study:
         return StudyState(self.folder)
 
     def start(self, trial: Trial, resumed_from: int = 0, device: str = "cpu") -> None:
-        fields: dict[str, Any] = {"resumed_from": resumed_from, "world": 1, "device": device, "lineage": LINEAGE}
+        fields: dict[str, Any] = {"resumed_from": resumed_from, "world": 1, "device": device, "attention": "sdpa"}
+        fields["lineage"] = LINEAGE
         self.own[trial.id].append("started", step=resumed_from, **fields)
 
     def step(self, trial: Trial, step: int, **metrics: float) -> None:

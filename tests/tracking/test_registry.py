@@ -38,7 +38,7 @@ def test_best_checkpoint_is_registered_once_with_its_lineage(client, study, regi
     first = register(trial)
     assert register(trial) == first
     assert first["name"] == registered_name(study.state().trials[trial.id]) == f"{study.spec.study}-vit-T"
-    assert (first["version"], first["uri"]) == (1, f"models:/{first['name']}@best")
+    assert (first["version"], first["uri"]) == (1, f"models:/{first['name']}/1")
     (version,) = versions(client, study)
     tags = version.tags
     assert (tags["trial_id"], tags["code"], tags["val.psnr"]) == (trial.id, "0.1.0+gaaaa", "21")

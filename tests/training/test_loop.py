@@ -16,6 +16,7 @@ from transvae.autoencoder import Autoencoder
 from transvae_platform.data.order import batch_ids
 from transvae_platform.data.stream import TrainStream
 from transvae_platform.errors import UserError
+from transvae_platform.study.journal import Journal
 from transvae_platform.training import loop
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.loop import DivergedError, latent_noise
@@ -132,6 +133,26 @@ def test_killed_and_resumed_equals_uninterrupted(trial, train, records, tmp_path
     resumed = {record["step"]: record["metrics"] for record in records(event="step")}
     whole = {record["step"]: record["metrics"] for record in records("whole", "step")}
     assert resumed == whole
+
+
+def test_kill_between_a_checkpoint_and_its_record_loses_neither(trial, train, records, tmp_path, monkeypatch):
+    append = Journal.append
+
+    def killed(self, event, **fields):
+        if event == "checkpoint" and fields["step"] == 12:
+            raise KilledError
+        append(self, event, **fields)
+
+    work = trial()
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", killed)
+        with pytest.raises(KilledError):
+            train(work)
+    train(work)
+    *_, started, checkpoint, finished = records()
+    assert (started["event"], started["resumed_from"]) == ("started", 12)
+    assert (checkpoint["event"], checkpoint["step"], finished["event"]) == ("checkpoint", 12, "finished")
+    assert checkpoint["best_step"] in (4, 8, 12)
 
 
 @pytest.mark.parametrize("family", ["transvae", "cnn", "swin"])

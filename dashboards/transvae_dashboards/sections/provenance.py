@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from transvae_dashboards import formats
 from transvae_dashboards.icons import family_mark
 from transvae_dashboards.markup import Html, details, escape, join, section, table, tag
 from transvae_dashboards.tables import SIZE_NAMES, X_WORDS, TrialRow
 from transvae_platform.fitting import FitReport
+from transvae_platform.redaction import without_password
 from transvae_platform.study.state import StudyState
 
 MACHINE = ("host", "machine", "cpus")
@@ -51,23 +51,18 @@ def _tracking(state: StudyState) -> Html:
     return tag("div", tag("h3", "Tracking"), _pairs(pairs, "Tracking"))
 
 
-def without_password(uri: str) -> str:
-    """A server's address without the name and password it may carry: pages are passed on."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
-
-
 def _registered(rows: Sequence[TrialRow]) -> Html:
     registered = [row for row in rows if row.uri]
     if not registered:
         return join([tag("h3", "Registered models"), tag("p", "None yet.", class_="missing")])
     body = [
         [family_mark(row.family), SIZE_NAMES[row.size], str(row.seed), tag("code", row.uri or ""),
-         formats.number(row.psnr)]
+         formats.number(row.registered_psnr)]
         for row in registered
     ]  # fmt: skip
-    best = max(registered, key=lambda row: row.psnr or 0.0)
-    code = f'from transvae_platform import load_model\nvae = load_model("{best.uri}")\nz = vae.encode(x)'
+    best = max(registered, key=lambda row: row.registered_psnr or 0.0)
+    name = (best.uri or "").rpartition("/")[0]
+    code = f'from transvae_platform import load_model\nvae = load_model("{name}@best")\nz = vae.encode(x)'
     return join(
         [
             tag("h3", "Registered models"),

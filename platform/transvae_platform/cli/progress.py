@@ -28,8 +28,8 @@ class StudyProgress:
         self._expected = {row.trial.id: row.seconds for row in plan.rows}
         self._trial_steps = {row.trial.id: row.steps for row in plan.rows}
         self._wall_seconds = plan.wall_seconds
-        self._concurrent = max(1, plan.slots.get("cpu", 1), plan.slots.get("gpu", 0))
         self._started = time.monotonic()
+        self._done_before: float | None = None
         self._next_line = 0.0
         self._stage = "checking"
         self._bar = Progress(
@@ -98,8 +98,12 @@ class StudyProgress:
 
     def _eta(self, done: float) -> str:
         elapsed = time.monotonic() - self._started
-        # the plan's estimate until a tenth is done, then what was measured
-        left = elapsed / done - elapsed if done > 0.1 else max(0.0, self._wall_seconds - elapsed)
+        if self._done_before is None:
+            self._done_before = done  # by earlier submissions
+        gained = done - self._done_before
+        # the plan's estimate until a tenth of the rest is done, then what was measured
+        measured = gained > 0.1 * (1 - self._done_before)
+        left = elapsed * (1 - done) / gained if measured else max(0.0, self._wall_seconds - elapsed)
         return f"about {format_seconds(left)} left" if done < 1 and left > 5 else ""
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from transvae_platform.cli.progress import format_seconds
+from transvae_platform.redaction import without_password
 from transvae_platform.study.plan import Plan, TrialPlan
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState, code_changed
@@ -148,17 +149,20 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
         skipped = ", ".join(f"{skip['name']} ({skip['reason']})" for skip in state.data["skipped"][:5])
         console.print(f"\n{len(state.data['skipped'])} images were skipped at ingest: {skipped}", markup=False)
     for trial in state.trials.values():
-        if trial.reason:
-            console.print(f"{trial.trial.id}: {trial.state}: {trial.reason}", markup=False)
+        if reason := trial.reason or trial.unregistered:
+            console.print(f"{trial.trial.id}: {trial.state}: {reason}", markup=False)
     if note := code_changed(state):
         console.print(note)
-    best = next((trial.registered["uri"] for trial in state.in_state("finished") if trial.registered), None)
+    registered = [trial.registered for trial in state.in_state("finished") if trial.registered]
     console.print(f"\npage:    {page.resolve().as_uri()}", soft_wrap=True)
     console.print(
-        f"mlflow:  {tracking_uri}   (transvae registry list; mlflow ui --backend-store-uri ...)", soft_wrap=True
+        f"mlflow:  {without_password(tracking_uri)}   (transvae registry list; mlflow ui --backend-store-uri ...)",
+        soft_wrap=True,
     )
-    if best:
-        console.print(f"load:    from transvae_platform import load_model; vae = load_model({best!r})", soft_wrap=True)
+    if registered:
+        best = max(registered, key=lambda record: float(record["psnr"]))
+        uri = f"models:/{best['name']}@best"
+        console.print(f"load:    from transvae_platform import load_model; vae = load_model({uri!r})", soft_wrap=True)
 
 
 def print_models(models: list[dict[str, str]]) -> None:

@@ -70,7 +70,7 @@ def submit(
     if address is not None:
         from transvae_platform.cluster.jobs import submit_job
 
-        submit_job(file, tuple(changes or ()), spec, address, home, tracking_uri, follow=follow)
+        submit_job(spec, address, home, tracking_uri, follow=follow)
         return
     from transvae_platform.cli.progress import StudyProgress
     from transvae_platform.cli.render import print_outcome

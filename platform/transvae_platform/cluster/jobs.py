@@ -25,8 +25,6 @@ SOURCE_ROOTS = ("models", "platform", "dashboards")
 
 
 def submit_job(
-    file: Path,
-    changes: tuple[str, ...],
     spec: StudySpec,
     address: str,
     home: Path,
@@ -67,10 +65,15 @@ def submit_job(
             f"--address: no Ray Jobs API answers at {address} ({error}) - open a tunnel with "
             "`ray dashboard cluster.yaml` and use http://127.0.0.1:8265"
         ) from None
+    server = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if server is None:
+        _say(f"no MLflow server was named, so the job keeps a SQLite file in {home}: not safe on NFS for many writers")
     with tempfile.TemporaryDirectory() as folder:
         bundle = _bundle(Path(folder), spec)
         job = client.submit_job(
-            entrypoint=_entrypoint(home, tracking_uri),
+            entrypoint=shlex.join(
+                ("python", "-m", "transvae_platform", "study", "submit", JOB_FILE, "--home", str(home))
+            ),
             runtime_env={
                 "working_dir": str(bundle),
                 "env_vars": {
@@ -78,14 +81,21 @@ def submit_job(
                     "RAY_ADDRESS": "auto",
                     "PYTHONUNBUFFERED": "1",
                     CODE_VERSION_VARIABLE: code_version(),
+                    # by environment, not in the command line that every page of the cluster shows
+                    **({"MLFLOW_TRACKING_URI": server} if server else {}),
                 },
             },
             entrypoint_resources={"head": 0.001},  # never on a node that can be preempted
             metadata={"study": spec.study},
         )
-    print(f"job {job} at {address}; stop it with: ray job stop --address {address} {job}", file=sys.stderr)
+    _say(f"job {job} at {address}; stop it with: ray job stop --address {address} {job}")
+    _say("if it stays pending, no node of the cluster declares the resource `head` (see cluster.yaml)")
     if follow:
-        asyncio.run(_print_output(client, job))
+        try:
+            asyncio.run(_print_output(client, job))
+        except KeyboardInterrupt:
+            _say(f"detached, the job runs on; follow it again with: ray job logs --follow --address {address} {job}")
+            return job
         if (ended := client.get_job_status(job)) != JobStatus.SUCCEEDED:
             raise UserError(f"job {job} ended as {ended}: see its output above, or `ray job logs {job}`")
     else:
@@ -101,17 +111,16 @@ def _has_token() -> bool:
 def _bundle(folder: Path, spec: StudySpec) -> Path:
     """The sources and the resolved study file: what the job needs and nothing else of this machine."""
     root = Path(__file__).resolve().parents[3]
+    if not (root / "models" / "transvae").is_dir():
+        raise SpecError("--address: the job takes the sources of a checkout with it - run this command from one")
     for name in SOURCE_ROOTS:
         shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     (folder / JOB_FILE).write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False))
     return folder
 
 
-def _entrypoint(home: Path, tracking_uri: str | None) -> str:
-    command = ["python", "-m", "transvae_platform", "study", "submit", JOB_FILE, "--home", str(home)]
-    if tracking_uri:
-        command += ["--tracking-uri", tracking_uri]
-    return shlex.join(command)
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 async def _print_output(client: object, job: str) -> None:

@@ -25,6 +25,7 @@ from transvae_platform.data.sources import Photograph, list_photographs
 from transvae_platform.data.split import data_fingerprint, samples_per_photograph, split_photographs
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
+from transvae_platform.redaction import without_password
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.identity import refuse_changed_study
@@ -69,15 +70,15 @@ def prepare(spec: StudySpec) -> Prepared:
 
 def plan_study(prepared: Prepared, home: Path, address: str | None = None) -> Plan:
     """The plan against this machine, or against a running cluster; starts nothing, writes nothing."""
+    current = _open_study(study_folder(home, prepared.spec.study))
+    left = [trial for trial in prepared.trials if _state_of(current, trial) != "finished"]
     if address is None:
         cpus, gpus = local_devices()
-        check_devices(prepared.trials, cpus, gpus, "this machine")
+        check_devices(left, cpus, gpus, "this machine")
     else:
         with ray_session(address):
             cpus, gpus = cluster_devices()
-        check_devices(prepared.trials, cpus, gpus, f"the cluster at {address}")
-    folder = study_folder(home, prepared.spec.study)
-    current = StudyState(folder) if folder.exists() else None
+        check_devices(left, cpus, gpus, f"the cluster at {address}")
     return build_plan(prepared.trials, {"cpu": cpus, "gpu": gpus}, home, current)
 
 
@@ -101,7 +102,8 @@ def submit_study(
         journal = Journal(folder / "journal.jsonl")
         left = [trial for trial in prepared.trials if _state_of(state, trial) != "finished"]
         record = lineage()
-        tracker = Tracker(client, state, home)
+        with answering(client):
+            tracker = Tracker(client, state, home)
         if left:
             listen(state, "starting Ray")
             with ray_session(address):
@@ -111,7 +113,7 @@ def submit_study(
                     "submitted",
                     spec=prepared.spec.model_dump(mode="json"),
                     lineage=record,
-                    tracking=tracking_uri,
+                    tracking=without_password(tracking_uri),
                     cluster=address or "local",
                 )
                 _ingest(prepared, home, journal, state, listen)
@@ -127,8 +129,15 @@ def submit_study(
     return state
 
 
-def _state_of(state: StudyState, trial: Trial) -> str | None:
-    known = state.trials.get(trial.id)
+def _open_study(folder: Path) -> StudyState | None:
+    try:
+        return StudyState(folder) if folder.exists() else None
+    except OSError as error:
+        raise UnreachableError(f"--home: {folder} cannot be read ({error}) - choose another folder") from None
+
+
+def _state_of(state: StudyState | None, trial: Trial) -> str | None:
+    known = state.trials.get(trial.id) if state else None
     return known.state if known else None
 
 
@@ -143,8 +152,15 @@ def _check_writable(folder: Path) -> None:
 
 
 def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState, listen: Listener) -> None:
-    listen(state, f"ingesting {len(prepared.photographs)} photographs")
-    manifest = ingest(prepared.photographs, prepared.spec.data, home, run_on_ray)
+    photographs = f"ingesting {len(prepared.photographs)} photographs"
+    listen(state, photographs)
+    manifest = ingest(
+        prepared.photographs,
+        prepared.spec.data,
+        home,
+        run_on_ray,
+        lambda done, shards: listen(state, f"{photographs}, {done} of {shards} shards"),
+    )
     journal.append(
         "ingested",
         fingerprint=manifest.fingerprint,
@@ -176,17 +192,18 @@ def _register(state: StudyState, tracker: Tracker, client: Any, journal: Journal
     if not tracker.send(now=True):
         listen(state, f"{tracker.problem} - submit again to send them")
         return
-    for trial in state.in_state("finished"):
-        if trial.registered is None:
-            listen(state, f"registering {trial.trial.label}")
-            try:
-                version = register_best(client, tracker.experiment_id, tracker.run_id(trial), trial)
-            except UnreachableError:
-                raise
-            except UserError as error:  # this one may not be promoted; the others are
+    for trial in state.in_state("finished"):  # also those registered before: the server may have lost them
+        listen(state, f"registering {trial.trial.label}")
+        try:
+            version = register_best(client, tracker.experiment_id, tracker.run_id(trial), trial)
+        except UnreachableError:
+            raise
+        except UserError as error:  # this one may not be promoted; the others are
+            if trial.unregistered != str(error):
                 journal.append("not_registered", trial=trial.trial.id, reason=str(error))
-            else:
-                journal.append("registered", trial=trial.trial.id, **version)
+            continue
+        if trial.registered is None or version.items() - trial.registered.items():
+            journal.append("registered", trial=trial.trial.id, **version)
     state.refresh()
 
 

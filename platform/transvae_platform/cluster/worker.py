@@ -13,7 +13,7 @@ import ray.train
 from ray import tune
 
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.journal import Fence, Journal, SupersededError, read_journal
+from transvae_platform.study.journal import Fence, Journal, read_journal
 
 
 def drive_trial(config: dict[str, Any]) -> None:
@@ -73,8 +73,6 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     try:
         samples = open_data(Path(job["home"]), trial.data_fingerprint)
         return train_vae(trial, samples, folder, journal, world, job["lineage"])
-    except SupersededError as error:
-        return {"failed": str(error)}
     except DivergedError as error:
         if journal:
             journal.append("failed", reason=str(error))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from transvae_platform.data.shards import Manifest, Shard, Skipped, read_manifest, write_manifest, write_shard
+from transvae_platform.data.shards import Manifest, Shard, Skipped, is_whole, read_manifest, write_manifest, write_shard
 from transvae_platform.data.sources import Photograph
 from transvae_platform.data.split import data_fingerprint, samples_per_photograph, split_photographs
 from transvae_platform.data.views import UnreadableImageError, cut_samples, decode_photograph
@@ -24,16 +24,20 @@ from transvae_platform.study.spec import Data
 SAMPLES_PER_SHARD = 4096  # assumption: 0.8 GB at 256 x 256, a few tasks per core at ImageNet size, one file in the demo
 
 Work = dict[str, Any]
+Listener = Callable[[int, int], None]
 Mapper = Callable[[Callable[[Work], Work], Sequence[Work]], Iterable[Work]]
 """Applies a function to every item, in any order: `run_locally`, or `run_on_ray`."""
 
 
-def ingest(photographs: Sequence[Photograph], data: Data, home: Path, mapper: Mapper) -> Manifest:
-    """Make the data set of a study's data section, or find it made already.
+def ingest(
+    photographs: Sequence[Photograph], data: Data, home: Path, mapper: Mapper, listen: Listener | None = None
+) -> Manifest:
+    """Make the data set of a study's data section, or find it made already, with every shard as it was written.
 
     Args:
         home: data sets live in `home/data/<fingerprint>`.
         mapper: how the shards are computed; see `Mapper`.
+        listen: told how many shards of how many are done.
 
     Raises:
         UserError: no photograph of a split could be read.
@@ -41,11 +45,16 @@ def ingest(photographs: Sequence[Photograph], data: Data, home: Path, mapper: Ma
     fingerprint = data_fingerprint(photographs, data)
     folder = home / "data" / fingerprint
     manifest = read_manifest(folder)
-    if manifest is not None and all((folder / shard.file).exists() for shard in manifest.shards):
+    if manifest is not None and all(is_whole(folder, shard) for shard in manifest.shards):
         return manifest
     folder.mkdir(parents=True, exist_ok=True)
     work = _plan_shards(photographs, data, folder)
-    results = sorted(mapper(_make_shard, work), key=lambda result: result["number"])
+    results = []
+    for result in mapper(_make_shard, work):
+        results.append(result)
+        if listen:
+            listen(len(results), len(work))
+    results.sort(key=lambda result: result["number"])
     shards = tuple(Shard(**result["shard"]) for result in results if result["shard"])
     skipped = tuple(Skipped(**skip) for result in results for skip in result["skipped"])
     manifest = Manifest(fingerprint, data.resolution, len(photographs), shards, skipped)
@@ -74,7 +83,7 @@ def run_on_ray(function: Callable[[Work], Work], work: Sequence[Work]) -> Iterab
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         lambda row: {"result": json.dumps(function(json.loads(row["work"])))}
     )
-    return [json.loads(row["result"]) for row in dataset.iter_rows()]
+    return (json.loads(row["result"]) for row in dataset.iter_rows())
 
 
 def _plan_shards(photographs: Sequence[Photograph], data: Data, folder: Path) -> list[Work]:

@@ -87,6 +87,15 @@ def read_shard(path: Path, resolution: int) -> NDArray[np.uint8]:
     return np.frombuffer(column.buffers()[1], np.uint8).reshape(len(column), resolution, resolution, 3)
 
 
+def is_whole(folder: Path, shard: Shard) -> bool:
+    """Whether a shard's bytes are the ones that the manifest names."""
+    try:
+        with (folder / shard.file).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
+    except OSError:
+        return False
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest atomically: from now on the data set exists."""
     temporary = folder / f".manifest.{os.getpid()}"

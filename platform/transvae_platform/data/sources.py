@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,14 +91,30 @@ def _folder_files(data: Data) -> list[tuple[str, Path]]:
         raise SpecError(f"data.path: {folder} does not exist - give the folder that holds your images")
     if not folder.is_dir():
         raise SpecError(f"data.path: {folder} is a file - give the folder that holds your images")
-    files = sorted(
-        (path.relative_to(folder).as_posix(), path)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
+    files = sorted((_printable(path.relative_to(folder).as_posix()), path) for path in _walk(folder))
     if not files:
         raise SpecError(f"data.path: {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}) - is it the right folder?")
     return files
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Image files below a folder, through links to folders; hidden files are no images."""
+    entered: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in entered:  # a link back up
+            folders.clear()
+            continue
+        entered.add(real)
+        for name in names:
+            path = Path(parent) / name
+            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                yield path
+
+
+def _printable(name: str) -> str:
+    # a name that is no UTF-8 has surrogates in it, which neither JSON readers nor pages take
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _file_hash(path: Path) -> str:

@@ -90,5 +90,5 @@ def open_data(home: Path, fingerprint: str) -> tuple[SampleSet, SampleSet]:
 
 def to_model_input(images_BHWC: Tensor, device: torch.device) -> Tensor:
     """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1] on the device, in channels_last memory order."""
-    x = images_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    x = images_BHWC.to(device).permute(0, 3, 1, 2)
     return x.to(torch.float32) / 127.5 - 1.0

@@ -19,12 +19,15 @@ from transvae_platform.world import World
 ensure_torchvision()  # torchmetrics imports torchvision
 from torchmetrics.functional.image import structural_similarity_index_measure  # noqa: E402
 
-BATCH = 64  # images per forward pass; metrics do not depend on it (assumption: fits wherever training fits)
-
 
 @torch.no_grad()
-def evaluate_reconstruction(model: nn.Module, samples: SampleSet, images: int, world: World) -> dict[str, float]:
+def evaluate_reconstruction(
+    model: nn.Module, samples: SampleSet, images: int, batch_size: int, world: World
+) -> dict[str, float]:
     """Means over the first `images` held-out samples, shared out over all processes.
+
+    Args:
+        batch_size: images per forward pass; the metrics do not depend on it.
 
     Returns:
         `val/l1` and `val/mse` on floats in [-1, 1]; `val/psnr` in dB per image from 8-bit values, then averaged, as
@@ -32,8 +35,8 @@ def evaluate_reconstruction(model: nn.Module, samples: SampleSet, images: int, w
     """
     ids = np.arange(min(images, len(samples)))[world.rank :: world.size]
     totals = torch.zeros(5, dtype=torch.float64, device=world.device)
-    for start in range(0, len(ids), BATCH):
-        x_BCHW = to_model_input(torch.from_numpy(samples.read(ids[start : start + BATCH])), world.device)
+    for start in range(0, len(ids), batch_size):
+        x_BCHW = to_model_input(torch.from_numpy(samples.read(ids[start : start + batch_size])), world.device)
         reconstruction_BCHW, *_ = model(x_BCHW)
         totals += _sums(x_BCHW, reconstruction_BCHW.float().clamp(-1, 1))
     l1, mse, psnr, ssim, count = world.sum(totals).tolist()

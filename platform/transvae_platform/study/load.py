@@ -24,6 +24,14 @@ Marks = dict[KeyPath, tuple[int, int]]
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses repeated keys (PyYAML would keep the last one in silence) and reads 1e-4 as a number."""
 
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise SpecError(
+                f"{self.name}:{mark.line + 1}:{mark.column + 1}: aliases (*name) are not read - write it out"
+            )
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
@@ -99,6 +107,9 @@ def _read_yaml(text: str, name: str, complaint: str) -> tuple[yaml.Node | None, 
         return root, loader.construct_document(root) if root is not None else None
     except yaml.YAMLError as error:
         raise SpecError(f"{complaint}: {error}") from None
+    except (ValueError, LookupError, AttributeError, RecursionError) as error:
+        # PyYAML's constructors: an impossible date, an empty number, nesting without end
+        raise SpecError(f"{complaint}: {error or type(error).__name__}") from None
 
 
 def _nearest_file(path: Path) -> str:

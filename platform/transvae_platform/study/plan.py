@@ -7,13 +7,15 @@ are none, from counted FLOPs and an assumed rate, and the plan says so.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
-from transvae_platform.study.grid import Trial
+from transvae_platform.errors import UserError
+from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.state import StudyState
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
@@ -99,7 +101,7 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
     costs: dict[str, dict[str, float]] = {}
     rows = []
     for trial in trials:
-        key = f"{trial.model}{trial.variant}"
+        key = stable_hash(trial.model_config_values)
         cost = costs.setdefault(key, model_cost(trial))
         training = cost["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
         device, workers = trial.workers.device, trial.workers.workers
@@ -124,15 +126,16 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
     return Plan(tuple(rows), dict(slots))
 
 
-def _studies(home: Path) -> Iterable[StudyState]:
-    return [StudyState(journal.parent) for journal in sorted(home.glob("studies/*/journal.jsonl"))]
+def _studies(home: Path) -> Iterator[StudyState]:
+    for journal in sorted(home.glob("studies/*/journal.jsonl")):
+        with suppress(UserError):  # a study of another version: only its timings would be used
+            yield StudyState(journal.parent)
 
 
 def _rate_key(trial: Trial) -> tuple[object, ...]:
     recipe = trial.recipe
     return (
-        trial.model,
-        trial.variant,
+        stable_hash(trial.model_config_values),
         trial.resolution,
         recipe.batch_size,
         recipe.precision,

@@ -20,6 +20,9 @@ Holdout = Annotated[
     Discriminator(lambda value: "<names>" if isinstance(value, (list, tuple)) else "<share>"),
 ]
 
+MOST = 10**9
+"""Counts above this are typing errors (assumption)."""
+
 
 class Section(BaseModel):
     """Base of every part of a study file: unknown keys are refused, values cannot change after reading."""
@@ -104,7 +107,7 @@ class Data(Section):
 class RecipeValues(Section):
     """What an override may change for some models; unset fields keep the recipe's value."""
 
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=MOST)] | None = None
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -124,9 +127,9 @@ class Losses(Section):
 class Recipe(Section):
     """How every model is trained; `overrides` changes values for models whose name matches a pattern."""
 
-    steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1, le=MOST)]
     """Optimiser steps per trial."""
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1, le=MOST)]
     """Global batch size in images, shared by all workers of a trial."""
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     """Peak learning rate of AdamW (paper, appendix D: 1e-4 at batch 256)."""
@@ -174,7 +177,7 @@ class Evaluation(Section):
 
     every: Annotated[int, Field(ge=1)] = 1000
     """Validate, checkpoint and report every this many steps (reproduction guide: 1000); always at the last step."""
-    images: Annotated[int, Field(ge=1)] = 1024
+    images: Annotated[int, Field(ge=1, le=MOST)] = 1024
     """Held-out samples per validation (fewer if there are fewer)."""
     pictures: Annotated[int, Field(ge=1, le=64)] = 8
     """Held-out samples shown in the reconstruction pictures."""

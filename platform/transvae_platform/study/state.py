@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from transvae_platform.errors import UserError
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import JournalReader, Record
 
@@ -26,7 +29,7 @@ class TrialState:
     seconds: float = 0.0
     """Training seconds of all attempts: the time between a start and the last record that followed it."""
     reason: str | None = None
-    """Why the trial failed, or why its best checkpoint was not registered."""
+    """Why the trial failed."""
     started: list[Record] = field(default_factory=list)
     """The `started` record of every attempt: device, world size, lineage, the step it resumed from."""
     train: dict[int, Record] = field(default_factory=dict)
@@ -40,6 +43,8 @@ class TrialState:
     """PSNR in dB of each picture, by step."""
     registered: Record | None = None
     """The registry version made of this trial's best checkpoint."""
+    unregistered: str | None = None
+    """Why the best checkpoint was not registered."""
 
     @property
     def final(self) -> dict[str, float]:
@@ -112,9 +117,19 @@ class StudyState:
         return self.folder.name
 
     def refresh(self) -> list[tuple[TrialState, Record]]:
-        """Read what the journals gained; returns the new trial records with their trial, in order."""
+        """Read what the journals gained; returns the new trial records with their trial, in order.
+
+        Raises:
+            UserError: a record is not of this version's form.
+        """
         for record in self._study_reader.new():
-            self._apply(record)
+            try:
+                self._apply(record)
+            except (KeyError, ValidationError) as error:
+                raise UserError(
+                    f"{self.folder / 'journal.jsonl'}: a record `{record['event']}` was written by another version of "
+                    f"this project ({str(error).splitlines()[0]}) - use that version, or delete {self.folder}"
+                ) from None
         news = []
         for trial_id, reader in self._trial_readers.items():
             for record in reader.new():
@@ -140,7 +155,7 @@ class StudyState:
             case "registered":
                 self.trials[record["trial"]].registered = record
             case "not_registered":
-                self.trials[record["trial"]].reason = record["reason"]
+                self.trials[record["trial"]].unregistered = record["reason"]
 
     def in_state(self, state: str) -> list[TrialState]:
         """The trials in one of `STATES`."""

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from transvae.autoencoder import Autoencoder
 
 
-def register_best(client: MlflowClient, experiment_id: str, run_id: str, trial: TrialState) -> dict[str, str | int]:
-    """Register a finished trial's best checkpoint, once; returns name, version, aliases and the weights' SHA-256.
+def register_best(
+    client: MlflowClient, experiment_id: str, run_id: str, trial: TrialState
+) -> dict[str, str | int | float]:
+    """Register a finished trial's best checkpoint, once; returns name, version, address, PSNR and weights' SHA-256.
 
     Raises:
         UserError: the trial may not be promoted, with the reason.
@@ -38,7 +40,7 @@ def register_best(client: MlflowClient, experiment_id: str, run_id: str, trial: 
     for version in client.search_model_versions(f"name='{name}'"):
         if version.tags.get("trial_id") == trial.trial.id:
             _promote(client, name, version.version, float(version.tags["val.psnr"]))
-            return _described(name, version.version, version.tags["weights_sha256"])
+            return _described(name, version.version, version.tags)
     folder, metrics = _promotable(trial)
     sha256 = _sha256(folder / "model.safetensors")
     tags = {
@@ -70,7 +72,7 @@ def register_best(client: MlflowClient, experiment_id: str, run_id: str, trial: 
         name, source=f"models:/{logged.model_id}", run_id=run_id, tags=tags, model_id=logged.model_id
     )
     _promote(client, name, created.version, metrics["val/psnr"])
-    return _described(name, created.version, sha256)
+    return _described(name, created.version, tags)
 
 
 def registered_name(trial: TrialState) -> str:
@@ -171,8 +173,14 @@ def _promote(client: MlflowClient, name: str, version: str | int, psnr: float) -
         client.set_registered_model_alias(name, "best", str(version))
 
 
-def _described(name: str, version: str | int, sha256: str) -> dict[str, str | int]:
-    return {"name": name, "version": int(version), "uri": f"models:/{name}@best", "sha256": sha256}
+def _described(name: str, version: str | int, tags: dict[str, str]) -> dict[str, str | int | float]:
+    return {
+        "name": name,
+        "version": int(version),
+        "uri": f"models:/{name}/{version}",
+        "psnr": float(tags["val.psnr"]),
+        "sha256": tags["weights_sha256"],
+    }
 
 
 def _sha256(path: Path) -> str:

@@ -31,6 +31,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
 from transvae_platform.errors import SpecError, UnreachableError
+from transvae_platform.redaction import without_password
 from transvae_platform.study.journal import Record, read_journal
 from transvae_platform.study.state import StudyState, TrialState
 
@@ -78,9 +79,10 @@ def connect(uri: str, home: Path) -> MlflowClient:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:  # ImportError: no driver for a database
-        reason = str(error).strip().partition("\n")[0][:200]
+        shown = without_password(uri)
+        reason = _reason(error).replace(uri, shown)
         raise UnreachableError(
-            f"tracking: the MLflow server at {uri} does not answer ({reason}) - start it, or correct "
+            f"tracking: the MLflow server at {shown} does not answer ({reason}) - start it, or correct "
             "MLFLOW_TRACKING_URI / --tracking-uri"
         ) from None
     return client
@@ -92,11 +94,15 @@ def answering(client: MlflowClient) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        reason = str(error).strip().splitlines()[0][:200]
         raise UnreachableError(
-            f"tracking: MLflow at {client.tracking_uri} failed ({reason}) - the study's journal is complete; submit "
-            "the same study again to send the rest"
+            f"tracking: MLflow at {without_password(client.tracking_uri)} failed ({_reason(error)}) - what is in the "
+            "study's journal is safe; mend the server and submit the same study again"
         ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error: servers answer with pages of them."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 class Tracker:
@@ -138,8 +144,9 @@ class Tracker:
                 self._send_trial(self._state.trials[trial_id], self._outbox[trial_id])
                 del self._outbox[trial_id]
             self.problem = None
-        except (MlflowException, OSError) as error:
-            self.problem = f"MLflow does not answer, {sum(map(len, self._outbox.values()))} records wait: {error}"
+        except Exception as error:  # noqa: BLE001 - artifact stores raise errors of their own; no failure may stop a study
+            waiting = sum(map(len, self._outbox.values()))
+            self.problem = f"MLflow does not answer, {waiting} records wait: {_reason(error)}"
         return not self._outbox
 
     def run_id(self, trial: TrialState) -> str:
@@ -187,7 +194,7 @@ class Tracker:
             elif record["event"] == "pictures":
                 self._send_picture(trial, run_id, record["path"])
             elif record["event"] == "started":
-                tags |= {"device": record["device"]}
+                tags |= {"device": record["device"], "attention": record["attention"]}
                 tags |= {f"lineage.{key}": str(value) for key, value in record["lineage"].items()}
         points = list(metrics.values())
         for start in range(0, len(points), METRICS_PER_CALL):

@@ -72,9 +72,9 @@ def train_vae(
         progress: dict[str, float] = {"step": step, "images": step * recipe.batch_size, "flops": step * flops_per_step}
         if step % evaluation.log_every == 0 or step == recipe.steps:
             _refuse_unless_finite(finite, step, world)
+            values = _mean_over_workers(terms, world)
             if journal:
                 seconds = (time.monotonic() - clock) / (step - since)
-                values = {f"train/{name}": float(value) for name, value in terms.items()}
                 journal.append("step", **progress, metrics=values, seconds_per_step=round(seconds, 5))
             clock, since = time.monotonic(), step
         if step % evaluation.every == 0 or step == recipe.steps:
@@ -104,6 +104,8 @@ def _restore(
             "started", step=weights.step, resumed_from=weights.step, world=world.size, device=world.name,
             attention=_attention(), lineage=lineage,
         )  # fmt: skip
+        if weights.step:  # its own record may have been lost between the rename and the journal
+            journal.append("checkpoint", step=weights.step, best_step=weights.best_step)
     return store
 
 
@@ -113,7 +115,8 @@ def _train_step(weights: TrialWeights, stream: TrainStream, objective: nn.Module
     noise = latent_noise(weights.config, x_BCHW, recipe.batch_size, weights.trial.seed, step, world)
     with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         reconstruction_BCHW, mu, logvar = weights.wrapped(x_BCHW, noise=noise)
-    loss, terms = objective(x_BCHW, reconstruction_BCHW, mu, logvar)
+    loss, parts = objective(x_BCHW, reconstruction_BCHW, mu, logvar)
+    terms = {"loss" if name == "total" else name: value for name, value in parts.items()}
     rate = learning_rate(recipe, step)
     for group in weights.optimizer.param_groups:
         group["lr"] = rate
@@ -123,7 +126,14 @@ def _train_step(weights: TrialWeights, stream: TrainStream, objective: nn.Module
     norm = nn.utils.clip_grad_norm_(weights.model.parameters(), recipe.clip_norm or math.inf)
     weights.optimizer.step()
     weights.advance()
-    return {"loss": loss.detach(), **terms, "gradient_norm": norm, "learning_rate": torch.tensor(rate)}
+    return {**terms, "gradient_norm": norm, "learning_rate": torch.tensor(rate)}
+
+
+def _mean_over_workers(terms: dict[str, Tensor], world: World) -> dict[str, float]:
+    """Every term as the mean over the global batch: each worker holds the mean over its equal share."""
+    stacked = torch.stack([term.to(world.device, torch.float64) for term in terms.values()])
+    means = world.sum(stacked) / world.size
+    return dict(zip((f"train/{name}" for name in terms), means.tolist(), strict=True))
 
 
 def latent_noise(
@@ -142,8 +152,11 @@ def latent_noise(
 
 
 def _validate(weights: TrialWeights, validation: SampleSet, world: World) -> None:
-    images = weights.trial.evaluation.images
-    metrics = evaluate_reconstruction(weights.averaged, validation, images, world)
+    recipe = weights.trial.recipe
+    weights.optimizer.zero_grad(set_to_none=True)  # the gradients' memory, while nothing needs them
+    share = recipe.batch_size // world.size  # what fits in training fits here
+    with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        metrics = evaluate_reconstruction(weights.averaged, validation, weights.trial.evaluation.images, share, world)
     if not all(math.isfinite(value) for value in metrics.values()):
         raise DivergedError(f"a validation metric is not finite at step {weights.step}: {metrics}")
     weights.validated(metrics)

@@ -1,0 +1,26 @@
+"""Passwords in server addresses stay where they are."""
+
+import pytest
+
+from transvae_platform.errors import UnreachableError
+from transvae_platform.redaction import without_password
+from transvae_platform.tracking.runs import connect
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://bob:s3cret@host:5000/path", "http://host:5000/path"),
+        ("postgresql://bob:s3cret@db/mlflow", "postgresql://db/mlflow"),
+        ("sqlite:////somewhere/mlflow.db", "sqlite:////somewhere/mlflow.db"),
+    ],
+)
+def test_without_password(uri, shown):
+    assert without_password(uri) == shown
+
+
+def test_an_unreachable_server_is_named_without_its_password(tmp_path):
+    with pytest.raises(UnreachableError) as caught:
+        connect("http://bob:s3cret@127.0.0.1:9", tmp_path)
+    assert "http://127.0.0.1:9" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
