@@ -6,6 +6,7 @@ import struct
 import pytest
 from PIL import Image
 
+from transvae_platform.data import views
 from transvae_platform.data.sources import list_photographs
 from transvae_platform.data.views import UnreadableImageError, decode_photograph
 from transvae_platform.errors import SpecError
@@ -16,11 +17,13 @@ def folder_data(path):
     return Data(source="folder", path=path, resolution=32)
 
 
-def test_damaged_orientation_is_an_unreadable_image_and_no_crash(tmp_path):
-    # one TIFF entry: tag 0x0112 (orientation), type 2 (text), "six" where a number belongs
-    entry = struct.pack("<HHI4s", 0x0112, 2, 4, b"six\0")
-    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<I", 0)
-    Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg", exif=exif)
+@pytest.mark.parametrize("error", [struct.error("argument is not an integer"), TypeError("bad operand"), KeyError(7)])
+def test_whatever_a_decoder_raises_is_an_unreadable_image(tmp_path, monkeypatch, error):
+    def broken(image):
+        raise error
+
+    monkeypatch.setattr(views.ImageOps, "exif_transpose", broken)  # seen with damaged EXIF blocks
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
     with pytest.raises(UnreadableImageError):
         decode_photograph((tmp_path / "a.jpg").read_bytes())
 

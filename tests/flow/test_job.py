@@ -1,0 +1,90 @@
+"""A study submitted to a cluster's Jobs API: the same command, an address more. Slow: it starts a Ray head."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from transvae_platform.study.state import StudyState
+
+pytestmark = pytest.mark.slow
+BIN = Path(sys.executable).parent
+DEADLINE_SECONDS = 240
+
+
+@pytest.fixture
+def head(tmp_path):
+    """The address of a Ray head of this test's own, ended with its whole process group."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        port, jobs = one.getsockname()[1], other.getsockname()[1]
+    command = [
+        str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={jobs}", "--num-cpus=2", '--resources={"head": 1, "cpu_slots": 2}',
+        "--temp-dir=/tmp/ray-job-test",  # sockets below it: the path must be short
+    ]  # fmt: skip
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}
+    ray = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+    )
+    address = f"http://127.0.0.1:{jobs}"
+    end = time.monotonic() + 90
+    while not answers(address):
+        assert ray.poll() is None, "the head ended"
+        assert time.monotonic() < end, "the head did not answer"
+        time.sleep(1)
+    yield address
+    os.killpg(ray.pid, signal.SIGTERM)
+    ray.wait(60)
+
+
+def answers(address):
+    try:
+        urllib.request.urlopen(f"{address}/api/version", timeout=5)
+    except urllib.error.HTTPError:
+        return True  # it wants a token: it is there
+    except OSError:
+        return False
+    return True
+
+
+def test_a_study_runs_as_a_job(head, tmp_path):
+    spec = {
+        "study": "job",
+        "question": "Does it run there?",
+        "expected": {"outcome": "It does.", "source": "assumption"},
+        "grid": {"ladder": "micro", "code": "f8d8", "families": {"vit": ["T"]}},
+        "data": {"source": "bundled", "resolution": 32, "view": {"kind": "crops", "per_photograph": 8}},
+        "recipe": {"steps": 10, "batch_size": 8, "learning_rate": 0.001, "warmup_steps": 2},
+        "evaluation": {"every": 10, "images": 8, "pictures": 2},
+    }
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    home = tmp_path / "runs"
+    done = subprocess.run(
+        [BIN / "transvae", "study", "submit", file, "--address", head, "--home", home],
+        capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "report.html" in done.stdout
+    (trial,) = StudyState(home / "studies" / "job").trials.values()
+    assert (trial.state, trial.step) == ("finished", 10)
+
+
+def test_a_relative_home_is_refused(tmp_path):
+    file = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
+    done = subprocess.run(
+        [BIN / "transvae", "study", "submit", file, "--address", "http://127.0.0.1:9", "--home", "runs"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "absolute path" in done.stderr
