@@ -37,17 +37,11 @@ RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
-# For a Ray inside this machine. Nobody drains it, so no trial needs a watcher process; and a prepared trial waits for its
-# core as long as the one before it takes, not for Ray's minute.
+# For a Ray inside this machine.
 LOCAL_ENVIRONMENT = {
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(7 * 24 * 3600),
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody drains it: one process less per trial
     "RAY_worker_maximum_startup_concurrency": "16",  # a trial is 6 processes: Ray warns of more than 4 per core
 }
-PREPARED_TRIALS = 1
-"""On one machine so many trials more than cores are started: their drivers come up, which takes as long as a worker does,
-
-and then wait for a core. (With GPUs elsewhere the start is small beside the trial.)"""
 
 
 @contextmanager
@@ -69,8 +63,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         cpus, gpus = local_devices()
         quiet["runtime_env"]["env_vars"] = {**RAY_ENVIRONMENT, **LOCAL_ENVIRONMENT}
         os.environ.update(LOCAL_ENVIRONMENT)
-        slots = {SLOTS["cpu"]: cpus + PREPARED_TRIALS, **({SLOTS["gpu"]: gpus} if gpus else {})}
-        resources = {"head": 1, **slots}
+        resources = {"head": 1, SLOTS["cpu"]: cpus, **({SLOTS["gpu"]: gpus} if gpus else {})}
         # "local": never attach to some other Ray of this machine
         ray.init("local", num_cpus=cpus, num_gpus=gpus, resources=resources, include_dashboard=False, **quiet)
     else:
