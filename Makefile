@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Python 3.11 or 3.12:
-#   make demo    photographs -> 14 trained autoencoders -> a page with scaling curves
+#   make demo    photographs -> 12 trained autoencoders -> a page with scaling curves
 #   make test    the test suite, ruff, mypy and the import rules
 
 PYTHON ?= python3

@@ -1,9 +1,9 @@
 """Which learning rate does each rung of the micro ladder want? A sweep on the bundled photographs, without Ray.
 
-    python benchmarks/calibrate_micro.py OUTPUT.jsonl cnn-T:5e-4,1e-3,2e-3 transvae-G:1e-3,2e-3
+    python benchmarks/calibrate_micro.py OUTPUT.jsonl cnn-T:1e-3,2e-3 transvae-G:1e-3 recipe.steps=500
     python benchmarks/calibrate_micro.py --table OUTPUT.jsonl
 
-Every cell is one run of the quick-start recipe (`studies/quickstart.yaml`, its steps and batch) at one learning rate.
+Every cell is one run of the quick-start recipe (`studies/quickstart.yaml`, with `key=value` changes) at one rate.
 One line of JSON per run: model, rate, steps, batch, PSNR, L1, SSIM, CPU seconds, seed. Runs that the file already
 holds are not repeated. `docs/calibration.md` reads the table and says what was chosen.
 """
@@ -34,15 +34,17 @@ def main() -> None:
     if sys.argv[1] == "--table":
         print_table(Path(sys.argv[2]))
         return
-    output, cells = Path(sys.argv[1]), sys.argv[2:]
+    output = Path(sys.argv[1])
+    cells = [argument for argument in sys.argv[2:] if "=" not in argument]
+    changes = tuple(argument for argument in sys.argv[2:] if "=" in argument)
     with tempfile.TemporaryDirectory() as home:
         for cell in cells:
             model, _, rates = cell.partition(":")
             for rate in rates.split(","):
-                run(model, float(rate), output, Path(home))
+                run(model, float(rate), output, Path(home), changes)
 
 
-def run(model: str, rate: float, output: Path, home: Path, seed: int = 0) -> None:
+def run(model: str, rate: float, output: Path, home: Path, changes: tuple[str, ...], seed: int = 0) -> None:
     known = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
     family, _, size = model.partition("-")
     spec = load_study(
@@ -52,6 +54,7 @@ def run(model: str, rate: float, output: Path, home: Path, seed: int = 0) -> Non
             f"grid.seeds=[{seed}]",
             f"recipe.learning_rate={rate}",
             "recipe.overrides={}",
+            *changes,
         ),
     )
     recipe = spec.recipe
