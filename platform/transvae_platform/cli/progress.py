@@ -42,7 +42,7 @@ class StudyProgress:
             console=self._console,
         )
         self._task = self._bar.add_task("", total=1.0, eta="")
-        self._live = Live(self._bar, console=self._console, refresh_per_second=2, transient=True)
+        self._live = Live(self._bar, console=self._console, refresh_per_second=1, transient=True)
 
     def __enter__(self) -> StudyProgress:
         if self._console.is_terminal:
@@ -62,7 +62,7 @@ class StudyProgress:
         self._print_line(stage)
 
     def listen(self, state: StudyState, stage: str) -> None:
-        """Take the study's state and the stage; called about once a second."""
+        """Take the study's state and the stage; called every two seconds."""
         done = self._done_share(state)
         eta = self._eta(done)
         if stage != self._stage:

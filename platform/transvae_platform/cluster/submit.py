@@ -37,8 +37,8 @@ from transvae_platform.tracking.registry import register_best
 from transvae_platform.tracking.runs import Tracker, answering, connect
 
 Listener = Callable[[StudyState, str], None]
-"""Told of progress: the study's state and a line about the current stage; called about once a second."""
-FOLLOW_SECONDS = 1.0
+"""Told of progress: the study's state and a line about the current stage; called every two seconds."""
+FOLLOW_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
