@@ -55,6 +55,7 @@ def transvae(*arguments, home):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"},
     )
 
 

@@ -1,5 +1,7 @@
 """Passwords in server addresses stay where they are."""
 
+import os
+
 import pytest
 
 from transvae_platform.errors import UnreachableError
@@ -17,6 +19,13 @@ from transvae_platform.tracking.runs import connect
 )
 def test_without_password(uri, shown):
     assert without_password(uri) == shown
+
+
+def test_connecting_leaves_no_address_behind(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(UnreachableError):
+        connect("http://127.0.0.1:9", tmp_path)
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_an_unreachable_server_is_named_without_its_password(tmp_path):

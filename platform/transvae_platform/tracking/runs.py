@@ -74,7 +74,12 @@ def connect(uri: str, home: Path) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for library in ("mlflow", "alembic"):
         logging.getLogger(library).setLevel(logging.WARNING)  # no lines about creating tables
+    named = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
+    # MLflow also writes the address into the environment, where the next default would find it
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if named is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = named
     try:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
