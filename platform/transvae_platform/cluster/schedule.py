@@ -28,7 +28,7 @@ SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
 DRIVER_HEAD_SHARE = 0.001  # the head declares 1: a thousand drivers, more than any grid
 
 # For this process and every Ray process. Ray Train polls its workers every 2 s by default, and a report or the end of a
-# trial waits for a poll; every 0.2 s costs a tenth of a core per trial (measured), every 0.5 s is between the two.
+# trial waits for a poll; every 0.2 s costs up to a tenth of a core per trial (rough estimate), 0.5 s lies between.
 RAY_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: nothing of Tune's own, the command line has its view
