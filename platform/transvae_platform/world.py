@@ -13,10 +13,6 @@ def _same(module: nn.Module) -> nn.Module:
     return module
 
 
-def _no_report(metrics: dict[str, float]) -> None:
-    """A loop that runs alone reports to its journal only."""
-
-
 @dataclass(frozen=True)
 class World:
     """Rank 0 of 1 by default: the loop runs in this process, on this device, without Ray."""
@@ -26,8 +22,6 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = _same
     """Makes a module's gradients the mean over all processes (DistributedDataParallel)."""
-    report: Callable[[dict[str, float]], None] = _no_report
-    """Tells the scheduler the metrics of a checkpoint; every rank calls it equally often."""
 
     @property
     def name(self) -> str:

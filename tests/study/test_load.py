@@ -248,7 +248,9 @@ def test_schema_is_valid_and_describes_every_key(text):
 
 
 def test_committed_schema_is_the_current_one():
-    assert (STUDIES / "study.schema.json").read_text() == study_schema(), "run `transvae study schema`"
+    assert (STUDIES / "study.schema.json").read_text() == study_schema(), (
+        "run `transvae study schema > studies/study.schema.json`"
+    )
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)

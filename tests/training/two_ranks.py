@@ -30,9 +30,8 @@ def note(self, step):
 
 
 TrainStream.batch = note
-reports = []
-world = World(rank, 2, wrap=torch.nn.parallel.DistributedDataParallel, report=reports.append)
+world = World(rank, 2, wrap=torch.nn.parallel.DistributedDataParallel)
 journal = Journal(folder / "journal.jsonl") if rank == 0 else None
 metrics = train_vae(trial, samples, folder, journal, world, {})
-(folder / f"rank{rank}.json").write_text(json.dumps({"ids": seen, "metrics": metrics, "reports": reports}))
+(folder / f"rank{rank}.json").write_text(json.dumps({"ids": seen, "metrics": metrics}))
 dist.destroy_process_group()

@@ -40,7 +40,7 @@ RAY_ENVIRONMENT = {
 # For a Ray inside this machine.
 LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody drains it: one process less per trial
-    "RAY_worker_maximum_startup_concurrency": "16",  # a trial is 6 processes: Ray warns of more than 4 per core
+    "RAY_worker_maximum_startup_concurrency": "16",  # a trial is 5 processes: Ray warns of more than 4 per core
 }
 
 
@@ -54,21 +54,17 @@ def ray_session(address: str | None) -> Iterator[None]:
     os.environ.update(RAY_ENVIRONMENT)
     for library in ("ray.tune", "ray.train", "ray.data"):
         logging.getLogger(library).setLevel(logging.ERROR)  # what matters stands in the journals
-    quiet: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "runtime_env": {"env_vars": RAY_ENVIRONMENT},
-    }
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         cpus, gpus = local_devices()
-        quiet["runtime_env"]["env_vars"] = {**RAY_ENVIRONMENT, **LOCAL_ENVIRONMENT}
+        # inherited by every process; as a `runtime_env` it would start each of them twice
         os.environ.update(LOCAL_ENVIRONMENT)
         resources = {"head": 1, SLOTS["cpu"]: cpus, **({SLOTS["gpu"]: gpus} if gpus else {})}
         # "local": never attach to some other Ray of this machine
         ray.init("local", num_cpus=cpus, num_gpus=gpus, resources=resources, include_dashboard=False, **quiet)
     else:
         try:
-            ray.init(address, **quiet)
+            ray.init(address, runtime_env={"env_vars": RAY_ENVIRONMENT}, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UnreachableError(f"no Ray cluster answers at {address}: {error}") from None
     try:
@@ -140,7 +136,13 @@ def run_trials(trials: Sequence[Trial], study_folder: Path, home: Path, fence: F
     tuner = tune.Tuner(
         trainable,
         param_space={"job": tune.grid_search(jobs)},
-        tune_config=tune.TuneConfig(trial_dirname_creator=_folder_name, trial_name_creator=_folder_name),
+        tune_config=tune.TuneConfig(
+            trial_dirname_creator=_folder_name,
+            trial_name_creator=_folder_name,
+            # A driver's process, with all it has imported, drives one trial after the other; but only where all ask for
+            # the same: handed from small trial to small trial, its slots would never be free for a larger one.
+            reuse_actors=len({trial.workers for trial in trials}) == 1,
+        ),
         run_config=tune.RunConfig(
             # Tune's own files are disposable, the journal says what is left to run: a new name per submission
             name=f"tune-{fence.token}",

@@ -6,6 +6,7 @@ are the platform's own, so a worker that Ray starts again continues from the new
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ import ray.train
 from ray import tune
 
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.journal import Fence, Journal, read_journal
+from transvae_platform.study.journal import Fence, Journal, JournalReader, read_journal
+
+REPORT_SECONDS = 2.0  # how often a driver looks for validations to tell Tune; assumption: trials validate less often
 
 
 def drive_trial(config: dict[str, Any]) -> None:
     """One Tune trial: run the trial's workers to the end, retrying as often as the study allows.
 
-    The outcome stands in the trial's journal; Tune gets the final metrics, or the exception.
+    The outcome stands in the trial's journal. Tune is told each validation that the journal gains (Ray's own way,
+    `TuneReportCallback`, needs one more process per trial), or gets the exception.
     """
     from ray.train.torch import TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
 
     job = config["job"]
     trial = Trial.model_validate(job["trial"])
@@ -37,19 +40,26 @@ def drive_trial(config: dict[str, Any]) -> None:
             # a new name per submission: Ray must start from nothing, our checkpoints say where to continue
             name=f"{trial.id}-{job['fence']['token']}",
             storage_path=job["ray_storage"],
-            callbacks=[TuneReportCallback()],
             failure_config=ray.train.FailureConfig(max_failures=trial.max_failures),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
+    journal = JournalReader(Path(job["folder"]) / "journal.jsonl")
+    journal.skip()  # an earlier submission has reported these
+    run = ThreadPoolExecutor(1).submit(trainer.fit)
+    over = False
+    while not over:
+        over = bool(wait([run], timeout=REPORT_SECONDS).done)
+        for record in journal.new():
+            if record["event"] == "validated":
+                tune.report({**record["metrics"], "step": record["step"]})
     try:
-        result = trainer.fit()
+        result = run.result()
     except ray.train.TrainingFailedError as error:
         record_failure(job, _root_cause(error), str(error))
         raise
     if "failed" in result.return_value:  # the loop itself gave up: no retry would end differently
         raise RuntimeError(result.return_value["failed"])
-    tune.report(result.return_value)  # a trial that resumed at its last step has reported nothing before
 
 
 def train_worker(job: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +77,6 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         size=context.get_world_size(),
         device=get_device(),
         wrap=prepare_model,
-        report=ray.train.report,
     )
     journal = Journal(folder / "journal.jsonl", _fence(job)) if world.rank == 0 else None
     try:

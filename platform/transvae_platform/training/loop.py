@@ -82,7 +82,6 @@ def train_vae(
             _validate(weights, validation, world)
             if journal:
                 _keep(weights, validation, store, folder, journal, world, progress)
-            world.report({**weights.metrics, "step": float(step)})
             clock, since = time.monotonic(), step
     if journal:
         journal.append("finished", step=recipe.steps, metrics=weights.metrics)

@@ -1,0 +1,90 @@
+"""What the driver of a trial tells Ray Tune, with Ray Train's part played by a function: no Ray process starts."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import ray.train
+import ray.train.torch
+from ray import tune
+
+from transvae_platform.cluster import worker
+from transvae_platform.study.grid import build_grid
+from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.load import load_study
+
+STUDY = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
+CHANGES = ("grid.families={vit: [T]}", "recipe.overrides={}")
+
+
+@pytest.fixture
+def job(tmp_path):
+    (trial,) = build_grid(load_study(STUDY, CHANGES), "fingerprint")
+    lock = tmp_path / "lock"
+    lock.write_text("1 token")
+    return {
+        "trial": trial.model_dump(mode="json"), "folder": str(tmp_path / "trial"), "home": str(tmp_path),
+        "ray_storage": str(tmp_path / "ray"), "fence": {"lock": str(lock), "token": "token"}, "lineage": {},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def drive(job, monkeypatch):
+    """Run the driver with `fit` in place of Ray Train's; returns what Tune was told."""
+
+    def run(fit):
+        told, asked = [], []
+        monkeypatch.setattr(tune, "report", told.append)
+        monkeypatch.setattr(
+            ray.train.torch, "TorchTrainer", lambda *_, **asks: asked.append(asks) or SimpleNamespace(fit=fit)
+        )
+        worker.drive_trial({"job": job})
+        assert asked[0]["scaling_config"].num_workers == 1
+        return told
+
+    return run
+
+
+@pytest.fixture
+def journal(job, tmp_path):
+    return Journal(tmp_path / "trial" / "journal.jsonl")
+
+
+def ended(**values):
+    return SimpleNamespace(return_value=values)
+
+
+def test_tune_hears_each_validation_of_this_submission(drive, journal):
+    journal.append("validated", step=100, metrics={"val/psnr": 9.0})  # of a submission before
+
+    def fit():
+        journal.append("step", step=150, metrics={"train/loss": 1.0})
+        journal.append("validated", step=200, metrics={"val/psnr": 15.0})
+        journal.append("validated", step=400, metrics={"val/psnr": 18.0})
+        return ended(**{"val/psnr": 18.0})
+
+    assert drive(fit) == [{"val/psnr": 15.0, "step": 200}, {"val/psnr": 18.0, "step": 400}]
+
+
+def test_a_trial_that_was_at_its_end_has_nothing_to_tell(drive):
+    assert drive(lambda: ended(**{"val/psnr": 18.0})) == []
+
+
+def test_a_loop_that_gave_up_fails_its_tune_trial(drive):
+    with pytest.raises(RuntimeError, match="the training loss is not finite by step 10"):
+        drive(lambda: ended(failed="the training loss is not finite by step 10"))
+
+
+def test_workers_that_died_for_good_leave_their_reason_in_the_journal(drive, job, tmp_path):
+    failure = ray.train.WorkerGroupError("rank 0 failed", {0: RuntimeError("Traceback ...\nOSError: disk full")})
+
+    def fit():
+        raise failure
+
+    with pytest.raises(ray.train.TrainingFailedError):
+        drive(fit)
+    (record,) = read_journal(tmp_path / "trial" / "journal.jsonl")
+    assert record["event"] == "failed"
+    assert record["reason"].startswith("OSError: disk full (more in ")
+    assert worker.ended(tmp_path / "trial")
+    assert "rank 0 failed" in (tmp_path / "trial" / "failure.txt").read_text()
