@@ -3,7 +3,6 @@
 import threading
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
@@ -53,10 +52,9 @@ def test_random_access_equals_the_shards_end_to_end(train, made):
 
 def test_columns_of_samples(train):
     ids = np.array([27, 0, 8])
-    assert train.column(ids, "item").to_pylist() == [7, 0, 2]
-    assert train.column(ids, "view").to_pylist() == [3, 0, 0]
-    assert train.column(ids, "caption") is None
-    assert train.column(ids, "view").type == pa.int64()
+    assert train.column(ids, "item") == [7, 0, 2]
+    assert train.column(ids, "view") == [3, 0, 0]
+    assert train.column(ids, "caption") == [None, None, None]
 
 
 def test_sides_are_opened_apart(made, tmp_path):

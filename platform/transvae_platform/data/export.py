@@ -18,9 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from transvae_platform.data.making import Function, Listener, Mapper, Work
 from transvae_platform.data.manifest import Manifest, read_manifest
 from transvae_platform.data.sets import LocalShelf, SampleSet
@@ -97,12 +94,6 @@ def open_split(folder: str, split: str) -> SampleSet:
     if manifest is None:
         raise UserError(f"{folder} holds no finished data set - is it on a file system that all nodes share?")
     return SampleSet(manifest, LocalShelf(Path(folder)), split)
-
-
-def plain_values(samples: SampleSet, ids_B: NDArray[np.int64], name: str) -> list[Any]:
-    """A plain column of some samples, None where there is no value: a shard without any value has no such column."""
-    columns = [samples.column(ids_B[place : place + 1], name) for place in range(len(ids_B))]
-    return [None if column is None else column[0].as_py() for column in columns]
 
 
 def _claim(folder: Path, about: Mapping[str, Any], suffixes: set[str]) -> None:

@@ -22,7 +22,7 @@ from transvae_platform.data.listing import Listing
 from transvae_platform.data.make import make_shard, record_layout, samples_per_item
 from transvae_platform.data.making import Listener, Mapper, Work, find_made, publish, run, work_folder
 from transvae_platform.data.manifest import Manifest, Quarantined
-from transvae_platform.data.shards import Shard
+from transvae_platform.data.shards import SHARD_BYTES, Shard
 from transvae_platform.data.split import split_listing
 from transvae_platform.errors import UserError
 from transvae_platform.lineage import library_versions
@@ -31,8 +31,8 @@ from transvae_platform.study.spec import Data
 
 FORMAT_VERSION = [2, GEOMETRY_VERSION]
 """Raised when the same source and settings would give other samples (decoding, filters, numbering)."""
-SHARD_BYTES, SHARD_RECORDS = 128 * 2**20, 4096
-"""A shard is closed at whichever comes first (assumption: a task's memory, and tasks enough for all cores)."""
+SHARD_RECORDS = 4096
+"""A shard is closed at this number or at SHARD_BYTES, whichever comes first (assumption)."""
 COPY = "identical to the held-out"
 
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from transvae_platform.data.channels import to_float32
-from transvae_platform.data.export import export, open_split, plain_values, read_data_set, whole_file
+from transvae_platform.data.export import export, open_split, read_data_set, whole_file
 from transvae_platform.data.making import Listener, Mapper, Work
 from transvae_platform.data.manifest import Manifest
 from transvae_platform.data.sets import SampleSet
@@ -89,7 +89,7 @@ def write_file(work: Work) -> None:
             return
         samples = open_split(work["latents"], work["split"])
         ids = np.arange(work["start"], work["start"] + work["items"])
-        labels = [work["missing_label"] if label is None else label for label in plain_values(samples, ids, "label")]
+        labels = [work["missing_label"] if label is None else label for label in samples.column(ids, "label")]
         tensors = {
             "latents": torch.from_numpy(_values(samples, ids, "latent")),
             "latents_flip": torch.from_numpy(_values(samples, ids, "latent_flip")),

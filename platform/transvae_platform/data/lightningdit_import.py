@@ -21,15 +21,13 @@ from transvae_platform.data.channels import channel_statistics, channel_sums, to
 from transvae_platform.data.lightningdit import FIELDS, STATISTICS, list_files, read_layout, read_statistics
 from transvae_platform.data.making import Listener, Mapper, Work, find_made, publish, run, work_folder, write_result
 from transvae_platform.data.manifest import SPLITS, Manifest
-from transvae_platform.data.shards import Field, Shard, write_shard
+from transvae_platform.data.shards import SHARD_BYTES, Field, Shard, write_shard
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import library_versions
 from transvae_platform.study.grid import stable_hash
 
 FORMAT_VERSION = 1
 """Raised when the same files would give another data set."""
-SHARD_BYTES = 128 * 2**20
-"""A shard is closed below this size, as in an ingest (assumption: a task's memory, and tasks enough for all cores)."""
 
 
 def import_lightningdit(

@@ -25,7 +25,9 @@ def run_on_ray(function: Function, work: Sequence[Work], actors: int | None = No
     if actors is None:
         done = dataset.map(lambda row: _call(function, row), num_gpus=gpus)
     else:
-        done = dataset.map(_Caller, fn_constructor_args=(function,), concurrency=actors, num_gpus=gpus)
+        done = dataset.map(
+            _Caller, fn_constructor_args=(function,), compute=ray.data.ActorPoolStrategy(size=actors), num_gpus=gpus
+        )
     return (json.loads(row["work"]) for row in done.iter_rows())
 
 

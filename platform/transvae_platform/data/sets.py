@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from transvae_platform.data.manifest import Manifest, read_manifest
@@ -84,16 +83,12 @@ class SampleSet:
         """These samples will be read soon: shards that are far away may begin to come."""
         self._shelf.expect(self._shards[index] for index in np.unique(self._places(ids)[0]))
 
-    def column(self, ids_B: NDArray[np.int64], name: str) -> pa.Array | None:
-        """A plain column of some samples, such as `label` or `caption`, or None if the data set has none."""
+    def column(self, ids_B: NDArray[np.int64], name: str) -> list[Any]:
+        """A plain column of some samples, such as `label` or `caption`: null where a shard has no such column."""
         which, within = self._places(ids_B)
-        out: list[object] = [None] * len(ids_B)
-        for place, (shard, row) in enumerate(zip(which.tolist(), within.tolist(), strict=True)):
-            column = self._open(shard).column(name)
-            if column is None:
-                return None
-            out[place] = column[row].as_py()
-        return pa.array(out)
+        columns = [self._open(shard).column(name) for shard in which.tolist()]
+        cells = zip(columns, within.tolist(), strict=True)
+        return [None if column is None else column[row].as_py() for column, row in cells]
 
     def _cut(self, values: NDArray[Any], field: str) -> NDArray[Any]:
         if self._centre is None or field != "image":

@@ -28,6 +28,10 @@ from numpy.typing import NDArray
 STORED_AS = {"uint8": "uint8", "int8": "int8", "float16": "float16", "bfloat16": "uint16", "float32": "float32"}
 
 
+SHARD_BYTES = 128 * 2**20
+"""About the largest shard (assumption: what a task holds in memory, and small enough to give every core several)."""
+
+
 @dataclass(frozen=True)
 class Field:
     """One array of every record: its column name, shape and dtype (one of `STORED_AS`)."""

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from transvae_platform.data.export import plain_values
 from transvae_platform.data.sets import SampleSet
 from transvae_platform.errors import UserError
 
@@ -33,7 +32,7 @@ def contact_sheet(samples: SampleSet, count: int = 64, columns: int = 8) -> Imag
     columns = max(1, min(columns, count))
     ids = np.linspace(0, len(samples) - 1, count).round().astype(np.int64)
     lines = [_lines(samples.manifest.source, label, caption) for label, caption in zip(
-        plain_values(samples, ids, "label"), plain_values(samples, ids, "caption"), strict=True)]  # fmt: skip
+        samples.column(ids, "label"), samples.column(ids, "caption"), strict=True)]  # fmt: skip
     pictures = samples.read(ids)
     side = min(max(pictures.shape[1], SMALLEST), LARGEST)
     filter_ = Image.Resampling.NEAREST if pictures.shape[1] < side else Image.Resampling.LANCZOS

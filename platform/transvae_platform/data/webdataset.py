@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from transvae_platform.data.export import export, open_split, plain_values, read_data_set, whole_file
+from transvae_platform.data.export import export, open_split, read_data_set, whole_file
 from transvae_platform.data.making import Listener, Mapper, Work
 from transvae_platform.data.manifest import SPLITS
 from transvae_platform.errors import SpecError
@@ -77,7 +77,7 @@ def write_tar(work: Work) -> None:
     with whole_file(Path(work["file"])) as path, tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in ids[:, None]:  # one by one: encoding takes most of the time
             item, view, label, caption = (
-                plain_values(samples, sample, name)[0] for name in ("item", "view", "label", "caption")
+                samples.column(sample, name)[0] for name in ("item", "view", "label", "caption")
             )
             key = f"{item:09d}_{view:04d}"
             _add(tar, f"{key}.{work['encoding']}", _encoded(samples.read(sample)[0], work["encoding"]))
