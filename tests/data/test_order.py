@@ -78,9 +78,10 @@ def test_orders_look_random():
     assert abs(np.corrcoef(order, other)[0, 1]) < 0.03
 
 
-def test_a_large_set_costs_no_table():
+@pytest.mark.parametrize("order", [FullOrder, lambda n: ShardOrder([n // 2, n - n // 2], 1)])
+def test_any_position_of_a_large_set_is_reached_at_once(order):
     n = 1_281_167
-    ids, epochs = FullOrder(n).ids_at(np.arange(5_000_000_000, 5_000_000_256), 3)
+    ids, epochs = order(n).ids_at(np.arange(5_000_000_000, 5_000_000_256), 3)
     assert epochs.tolist() == [5_000_000_000 // n] * 256
     assert len(set(ids.tolist())) == 256
     assert 0 <= ids.min() <= ids.max() < n
