@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 
-from transvae_platform.data.ingest import ingest, run_locally
-from transvae_platform.data.sources import list_photographs
-from transvae_platform.data.split import data_fingerprint
-from transvae_platform.data.stream import open_data
+from transvae_platform.data.catalogue import at_home
+from transvae_platform.data.ingest import ingest
+from transvae_platform.data.listing.bundled import list_bundled
+from transvae_platform.data.making import run_locally
+from transvae_platform.data.sets import open_data
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.load import load_study
@@ -64,14 +65,13 @@ def run(model: str, rate: float, output: Path, home: Path, changes: tuple[str, .
     }  # fmt: skip
     if any(key.items() <= row.items() for row in known):
         return
-    photographs = list_photographs(spec.data)
-    manifest = ingest(photographs, spec.data, home, run_locally)
-    (trial,) = build_grid(spec, data_fingerprint(photographs, spec.data))
+    made = at_home(home, ingest(list_bundled(), spec.data, home, run_locally))
+    (trial,) = build_grid(spec, made.manifest.fingerprint)
     folder = home / f"{trial.id}-{rate}"
     clock = time.process_time()
     try:
         journal = Journal(folder / "journal.jsonl")
-        metrics = train_vae(trial, open_data(home, manifest.fingerprint), folder, journal, World(), {})
+        metrics = train_vae(trial, open_data(made.location, home, spec.data.cache_bytes), folder, journal, World(), {})
         values = {name.removeprefix("val/"): round(value, 4) for name, value in metrics.items()}
     except DivergedError as error:
         values = {"diverged": str(error)}

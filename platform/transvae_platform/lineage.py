@@ -13,7 +13,7 @@ from transvae_platform.version import __version__
 
 SOURCES = ("models", "platform")
 CODE_VERSION_VARIABLE = "TRANSVAE_CODE_VERSION"
-LIBRARIES = ("torch", "ray", "mlflow", "numpy", "pyarrow", "pillow", "torchmetrics")
+LIBRARIES = ("torch", "ray", "mlflow", "numpy", "pyarrow", "pillow", "simplejpeg", "torchmetrics")
 
 
 def code_version() -> str:
@@ -42,8 +42,13 @@ def code_version() -> str:
 def lineage() -> dict[str, str | int]:
     """Code, library and machine of this process, as a flat dictionary."""
     record: dict[str, str | int] = {"code": code_version(), "python": platform.python_version()}
-    record |= {library: importlib.metadata.version(library) for library in LIBRARIES}
+    record |= library_versions()
     return record | {"host": platform.node(), "machine": platform.machine(), "cpus": os.cpu_count() or 1}
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that can change a result."""
+    return {library: importlib.metadata.version(library) for library in LIBRARIES}
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -100,11 +100,11 @@ def test_schema_is_printed_as_a_document(transvae):
         ),
         (
             ["study", "plan", "{file}", "recipe.batch_size=64"],
-            "training photographs give 13 samples, fewer than one batch of 64",
+            "13 training samples are fewer than one batch of 64",
         ),
         (
             ["study", "plan", "{file}", "data.holdout=[cofee]"],
-            "no photograph is named 'cofee' - did you mean 'coffee'?",
+            "no image is named 'cofee' - did you mean 'coffee'?",
         ),
         (["study", "status", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
         (["study", "report", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
@@ -193,7 +193,7 @@ def test_other_resources_are_no_other_study(study_file, submitted):
 
 def test_other_photographs_are_another_study(study_file, submitted):
     state = StudyState(submitted / "studies" / "tiny")
-    with pytest.raises(SpecError, match=f"the photographs: fingerprint {fingerprint(state)} -> other"):
+    with pytest.raises(SpecError, match=f"the images: fingerprint {fingerprint(state)} -> other"):
         refuse_changed_study(state, load_study(study_file), "other")
 
 

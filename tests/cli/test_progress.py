@@ -16,7 +16,7 @@ def view(monkeypatch):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
     monkeypatch.setattr(module, "Console", lambda **_: Console(file=io.StringIO()))
-    rows = [SimpleNamespace(trial=SimpleNamespace(id=str(n)), seconds=100.0, steps=10) for n in range(4)]
+    rows = [SimpleNamespace(trial=SimpleNamespace(cell=str(n)), seconds=100.0, steps=10) for n in range(4)]
     plan = SimpleNamespace(rows=rows, wall_seconds=200.0, slots={"cpu": 1})
     return StudyProgress(plan), clock
 

@@ -62,7 +62,7 @@ class StudyWriter:
             tracking="https://user:secret@mlflow.example.org:5000", cluster="local",
         )  # fmt: skip
         self.journal.append(
-            "ingested", fingerprint="f" * 64, photographs=14, train=6000, validation=512, skipped=skipped or []
+            "ingested", fingerprint="f" * 64, images=14, train=6000, validation=512, skipped=skipped or []
         )
         for trial in self.trials.values():
             self.journal.append("queued", trial=trial.model_dump(mode="json"), cost=cost(trial))

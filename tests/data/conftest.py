@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transvae_platform.data.ingest import ingest, run_locally
-from transvae_platform.data.shards import Manifest
-from transvae_platform.data.sources import list_photographs
+from transvae_platform.data.ingest import ingest
+from transvae_platform.data.listing import Listing, list_source
+from transvae_platform.data.listing.bundled import list_bundled
+from transvae_platform.data.making import run_locally
+from transvae_platform.data.manifest import Manifest
 from transvae_platform.study.spec import Data
 
 
@@ -55,18 +57,24 @@ def photos(tmp_path, noise) -> Callable[..., Path]:
 @pytest.fixture
 def section() -> Callable[..., Data]:
     def make(folder: Path | None = None, **changes: Any) -> Data:
-        source = {"source": "bundled"} if folder is None else {"source": "folder", "path": folder}
+        source = {"source": "bundled"} if folder is None else {"source": "folder", "path": str(folder)}
         return Data.model_validate({**source, "resolution": 16, **changes})
 
     return make
 
 
 @pytest.fixture
-def make_set(tmp_path) -> Callable[..., tuple[Path, Manifest]]:
+def listing_of() -> Callable[[Data], Listing]:
+    """What the source of a data section holds."""
+    return lambda data: list_source(data.path) if data.path else list_bundled()
+
+
+@pytest.fixture
+def make_set(tmp_path, listing_of) -> Callable[..., tuple[Path, Manifest]]:
     """Ingest a data section in this process; returns the data set's folder and manifest."""
 
     def make(data: Data, home: str = "home") -> tuple[Path, Manifest]:
-        manifest = ingest(list_photographs(data), data, tmp_path / home, run_locally)
+        manifest = ingest(listing_of(data), data, tmp_path / home, run_locally)
         return tmp_path / home / "data" / manifest.fingerprint, manifest
 
     return make

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from torch import Tensor, nn
 
-from transvae_platform.data.shards import Manifest, write_shard
-from transvae_platform.data.stream import SampleSet
+from transvae_platform.data.manifest import Manifest
+from transvae_platform.data.sets import LocalShelf, SampleSet
+from transvae_platform.data.shards import image_field, write_shard
 
 RESOLUTION = 24
 
@@ -38,5 +40,8 @@ def images() -> np.ndarray:
 
 @pytest.fixture
 def samples(tmp_path, images) -> SampleSet:
-    shard = write_shard(tmp_path / "v.arrow", "validation", images, np.zeros(len(images), np.int32))
-    return SampleSet(tmp_path, Manifest("f", RESOLUTION, 1, (shard,), ()), "validation")
+    field = image_field(RESOLUTION)
+    shard = write_shard(tmp_path / "v.arrow", "validation", {field: images}, {"item": pa.array(range(len(images)))})
+    settings = {"resolution": RESOLUTION}
+    manifest = Manifest("f", "images", (field,), len(images), (shard,), (), settings, {}, {})
+    return SampleSet(manifest, LocalShelf(tmp_path), "validation")

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from transvae_platform.data.sources import _bundled_files
+from transvae_platform.data.listing.bundled import bundled_files
 from transvae_platform.study.journal import read_journal
 from transvae_platform.study.state import StudyState
 
@@ -26,7 +26,7 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     images = folder / "photographs" / "nested"
     images.mkdir(parents=True)
-    for name, path in _bundled_files()[:6]:
+    for name, path in bundled_files()[:6]:
         shutil.copy(path, images / Path(name).name)
     (images / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 this is no photograph")
     spec = {

@@ -37,7 +37,7 @@ def test_paper_ladder_uses_the_papers_models(grid):
         {"grid__seeds": [1]},
         {"grid__code": "f4d4"},
         {"data__resolution": 64},
-        {"data__flip": False},
+        {"data__sampling": {"flip": False}},
         {"recipe__learning_rate": 2e-3},
         {"recipe__losses": {"kl": 1e-7}},
         {"evaluation__every": 10},

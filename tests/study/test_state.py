@@ -134,13 +134,13 @@ def test_a_clock_that_jumps_back_never_makes_time_negative(study):
 def test_registered_version_and_ingest_belong_to_the_study(study):
     trial = study.trials[0]
     study.queue(trial)
-    study.study.append("ingested", fingerprint="f", photographs=3, train=2, validation=1, skipped=[])
+    study.study.append("ingested", fingerprint="f", images=3, train=2, validation=1, skipped=[])
     study.study.append(
         "registered", trial=trial.id, name="tiny-cnn-T", version=3, uri="models:/tiny-cnn-T/3", psnr=20.0, sha256="0"
     )
     state = StudyState(study.folder)
     assert state.trials[trial.id].registered["version"] == 3
-    assert state.data["photographs"] == 3
+    assert state.data["images"] == 3
     assert state.spec["study"] == "tiny"
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from transvae_platform.data.ingest import ingest, run_locally
-from transvae_platform.data.sources import list_photographs
-from transvae_platform.data.stream import SampleSet, open_data
+from transvae_platform.data.catalogue import list_data_sets
+from transvae_platform.data.ingest import ingest
+from transvae_platform.data.listing.bundled import list_bundled
+from transvae_platform.data.making import run_locally
+from transvae_platform.data.sets import SampleSet, open_data
 from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.spec import StudySpec
@@ -45,14 +47,14 @@ def home(tmp_path_factory) -> Path:
     """A home with the data set of `SPEC`: crops of the bundled photographs."""
     home = tmp_path_factory.mktemp("home")
     data = StudySpec.model_validate(SPEC).data
-    ingest(list_photographs(data), data, home, run_locally)
+    ingest(list_bundled(), data, home, run_locally)
     return home
 
 
 @pytest.fixture(scope="session")
 def samples(home) -> tuple[SampleSet, SampleSet]:
-    (folder,) = (home / "data").iterdir()
-    return open_data(home, folder.name)
+    (made,) = list_data_sets(home)
+    return open_data(made.location, home, 10**9)
 
 
 @pytest.fixture
@@ -64,8 +66,8 @@ def trial(home) -> Callable[..., Trial]:
         for path, value in changes.items():
             part, _, key = path.partition("__")
             values[part][key] = value
-        (folder,) = (home / "data").iterdir()
-        return build_grid(StudySpec.model_validate(values), folder.name)[0]
+        (made,) = list_data_sets(home)
+        return build_grid(StudySpec.model_validate(values), made.manifest.fingerprint)[0]
 
     return build
 

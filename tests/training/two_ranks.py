@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from transvae_platform.data.stream import TrainStream, open_data
+from transvae_platform.data.sets import open_data
+from transvae_platform.data.stream import TrainStream
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
 from transvae_platform.training.loop import train_vae
@@ -17,7 +18,7 @@ rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
 trial = Trial.model_validate_json((folder / "trial.json").read_text())
-samples = open_data(Path((folder / "home.txt").read_text()), trial.data_fingerprint)
+samples = open_data(str(Path((folder / "home.txt").read_text(), "data", trial.data_fingerprint)), folder, 10**9)
 
 seen = []
 read_batch = TrainStream.batch

@@ -33,7 +33,7 @@ def _data(state: StudyState) -> Html:
         return tag("div", tag("h3", "Data"), tag("p", "Nothing has been ingested yet.", class_="missing"))
     data = state.data
     pairs = [
-        ("Photographs", f"{data['photographs']:,}"), ("Training samples", f"{data['train']:,}"),
+        ("Images", f"{data['images']:,}"), ("Training samples", f"{data['train']:,}"),
         ("Held-out samples", f"{data['validation']:,}"), ("Skipped files", f"{len(data['skipped']):,}"),
         ("Fingerprint", data["fingerprint"]),
     ]  # fmt: skip

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from transvae_platform.cli import registry, study
+from transvae_platform.cli import data, exchange, registry, study  # noqa: F401 - exchange adds verbs to data
 from transvae_platform.errors import UserError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study.app, name="study")
+app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
 
 

@@ -25,8 +25,7 @@ class StudyProgress:
 
     def __init__(self, plan: Plan) -> None:
         self._console = Console(stderr=True, file=sys.stderr)
-        self._expected = {row.trial.id: row.seconds for row in plan.rows}
-        self._trial_steps = {row.trial.id: row.steps for row in plan.rows}
+        self._expected = {row.trial.cell: row.seconds for row in plan.rows}
         self._wall_seconds = plan.wall_seconds
         self._started = time.monotonic()
         self._done_before: float | None = None
@@ -72,7 +71,7 @@ class StudyProgress:
         running = ", ".join(
             f"{trial.trial.label} {trial.step}/{trial.trial.recipe.steps}" for trial in state.in_state("running")
         )
-        counts = f"{len(state.in_state('finished'))}/{len(self._trial_steps)} trials done"
+        counts = f"{len(state.in_state('finished'))}/{len(self._expected)} trials done"
         if failed := len(state.in_state("failed")):
             counts += f", {failed} failed"
         self._print_line(f"{stage}: {counts}{f', running {running}' if running else ''} {eta}".rstrip())
@@ -87,8 +86,9 @@ class StudyProgress:
         """Finished work over all work, in the plan's seconds, so that large trials count for more."""
         total = sum(self._expected.values())
         done = 0.0
-        for identity, seconds in self._expected.items():
-            trial = state.trials.get(identity)
+        trials = {trial.trial.cell: trial for trial in state.trials.values()}
+        for cell, seconds in self._expected.items():
+            trial = trials.get(cell)
             if trial is None:
                 continue
             done += (

@@ -21,10 +21,10 @@ SCHEMA_VERSION = 1
 
 def print_plan(spec: StudySpec, plan: Plan) -> None:
     """A study's plan: one row per trial, the totals below."""
-    console = _console()
-    console.print(f"[bold]{spec.study}[/]: {escape(spec.question)}")
-    console.print(f"expected: {escape(spec.expected.outcome)} ({escape(spec.expected.source)})\n")
-    table = _table(
+    out = console()
+    out.print(f"[bold]{spec.study}[/]: {escape(spec.question)}")
+    out.print(f"expected: {escape(spec.expected.outcome)} ({escape(spec.expected.source)})\n")
+    rows = table(
         ("trial", "left"),
         ("parameters", "right"),
         ("GFLOP/image", "right"),
@@ -35,7 +35,7 @@ def print_plan(spec: StudySpec, plan: Plan) -> None:
         ("state", "left"),
     )
     for row in plan.rows:
-        table.add_row(
+        rows.add_row(
             row.trial.label + (f" seed {row.trial.seed}" if row.trial.seed else ""),
             format_count(row.parameters),
             f"{row.forward_flops / 1e9:.3g}",
@@ -45,15 +45,15 @@ def print_plan(spec: StudySpec, plan: Plan) -> None:
             format_bytes(row.disk_bytes),
             row.state,
         )
-    console.print(table)
+    out.print(rows)
     assumed = sum(not row.measured for row in plan.rows)
     left = sum(row.state != "finished" for row in plan.rows)
-    console.print(
+    out.print(
         f"\n{len(plan.rows)} trials, {left} left to run: {format_seconds(plan.device_seconds)} of device time, about "
         f"{format_seconds(plan.wall_seconds)} on {_devices(plan)}, {format_bytes(plan.disk_bytes)} of checkpoints"
     )
     if assumed:
-        console.print(
+        out.print(
             f"~ {assumed} times are not measured but computed from FLOPs and an assumed rate; expect a factor of 3"
         )
 
@@ -72,8 +72,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 def print_status(state: StudyState) -> None:
     """The state of every trial."""
-    console = _console()
-    table = _table(
+    out = console()
+    rows = table(
         ("trial", "left"),
         ("state", "left"),
         ("step", "right"),
@@ -84,7 +84,7 @@ def print_status(state: StudyState) -> None:
     )
     for row in status_document(state)["trials"]:
         psnr = row["metrics"].get("val/psnr")
-        table.add_row(
+        rows.add_row(
             row["trial"],
             row["state"],
             f"{row['step']}/{row['steps']}",
@@ -93,9 +93,9 @@ def print_status(state: StudyState) -> None:
             str(row["attempts"]),
             escape(row["reason"] or ""),
         )
-    console.print(table)
+    out.print(rows)
     if note := code_changed(state):
-        console.print(note)
+        out.print(note)
 
 
 def status_document(state: StudyState) -> dict[str, Any]:
@@ -122,8 +122,8 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
     from transvae_dashboards.laws import fit_study, in_order
     from transvae_dashboards.tables import study_table
 
-    console = _console()
-    table = _table(
+    out = console()
+    rows = table(
         ("family", "left"),
         ("size", "left"),
         ("parameters", "right"),
@@ -133,7 +133,7 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
     )
     for row in study_table(state):
         loss = row.metric(state.spec["fits"]["metric"])
-        table.add_row(
+        rows.add_row(
             row.family,
             row.size + ("" if row.variant == "base" else f" {row.variant}"),
             format_count(row.parameters),
@@ -141,36 +141,36 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
             f"{loss:.4f}" if row.finished and loss is not None else "",
             format_seconds(row.seconds),
         )
-    console.print(table)
-    console.print()
+    out.print(rows)
+    out.print()
     for fit in in_order(fit_study(state)["parameters"]):
-        console.print(f"{fit.family}: {fit.verdict}", highlight=False)
+        out.print(f"{fit.family}: {fit.verdict}", highlight=False)
     if state.data and state.data["skipped"]:
         skipped = ", ".join(f"{skip['name']} ({skip['reason']})" for skip in state.data["skipped"][:5])
-        console.print(f"\n{len(state.data['skipped'])} images were skipped at ingest: {skipped}", markup=False)
+        out.print(f"\n{len(state.data['skipped'])} images were skipped at ingest: {skipped}", markup=False)
     for trial in state.trials.values():
         if reason := trial.reason or trial.unregistered:
-            console.print(f"{trial.trial.id}: {trial.state}: {reason}", markup=False)
+            out.print(f"{trial.trial.id}: {trial.state}: {reason}", markup=False)
     if note := code_changed(state):
-        console.print(note)
+        out.print(note)
     registered = [trial.registered for trial in state.in_state("finished") if trial.registered]
-    console.print(f"\npage:    {page.resolve().as_uri()}", soft_wrap=True)
-    console.print(
+    out.print(f"\npage:    {page.resolve().as_uri()}", soft_wrap=True)
+    out.print(
         f"mlflow:  {without_password(tracking_uri)}   (transvae registry list; mlflow ui --backend-store-uri ...)",
         soft_wrap=True,
     )
     if registered:
         best = max(registered, key=lambda record: float(record["psnr"]))
         uri = f"models:/{best['name']}@best"
-        console.print(f"load:    from transvae_platform import load_model; vae = load_model({uri!r})", soft_wrap=True)
+        out.print(f"load:    from transvae_platform import load_model; vae = load_model({uri!r})", soft_wrap=True)
 
 
 def print_models(models: list[dict[str, str]]) -> None:
     """The registered models."""
-    table = _table(("model", "left"), ("version", "right"), ("PSNR dB", "right"), ("architecture", "left"))
+    rows = table(("model", "left"), ("version", "right"), ("PSNR dB", "right"), ("architecture", "left"))
     for model in models:
-        table.add_row(model["uri"], model["version"], f"{float(model['psnr']):.2f}", model["model"])
-    _console().print(table if models else "no models are registered yet")
+        rows.add_row(model["uri"], model["version"], f"{float(model['psnr']):.2f}", model["model"])
+    console().print(rows if models else "no models are registered yet")
 
 
 def format_count(number: float) -> str:
@@ -189,16 +189,18 @@ def format_bytes(number: float) -> str:
     return f"{number / 1e3:.3g} kB"
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Where results go: the terminal, or text as wide as the widest table."""
     # in a file or a pipe there is no width to fit: wide enough for the widest table
     return Console() if sys.stdout.isatty() else Console(width=140)
 
 
-def _table(*columns: tuple[str, str]) -> Table:
-    table = Table(box=None, pad_edge=False)
+def table(*columns: tuple[str, str]) -> Table:
+    """A table without lines; columns are (title, left or right)."""
+    rows = Table(box=None, pad_edge=False)
     for name, justify in columns:
-        table.add_column(name, justify="right" if justify == "right" else "left")
-    return table
+        rows.add_column(name, justify="right" if justify == "right" else "left")
+    return rows
 
 
 def _plan_row(row: TrialPlan) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def plan(file: File, changes: Changes = None, home: Home = Path("runs"), as_json
     from transvae_platform.cluster.submit import plan_study, prepare
     from transvae_platform.study.load import load_study
 
-    prepared = prepare(load_study(file, tuple(changes or ())))
+    prepared = prepare(load_study(file, tuple(changes or ())), home.resolve())
     planned = plan_study(prepared, home.resolve(), os.environ.get("RAY_ADDRESS"))
     if as_json:
         print(json.dumps(plan_document(planned), indent=1))
@@ -77,7 +77,7 @@ def submit(
     from transvae_platform.cluster.submit import plan_study, prepare, submit_study
     from transvae_platform.tracking.runs import Tracker, answering, connect, default_tracking_uri
 
-    prepared = prepare(spec)
+    prepared = prepare(spec, home.resolve())
     cluster = os.environ.get("RAY_ADDRESS")
     planned = plan_study(prepared, home.resolve(), cluster)
     uri = tracking_uri or default_tracking_uri(home)

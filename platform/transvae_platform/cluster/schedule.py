@@ -112,17 +112,20 @@ def cluster_devices() -> tuple[int, int]:
     return int(resources.get(SLOTS["cpu"], 0)), int(resources.get(SLOTS["gpu"], 0))
 
 
-def run_trials(trials: Sequence[Trial], study_folder: Path, home: Path, fence: Fence, lineage: dict[str, Any]) -> None:
+def run_trials(
+    trials: Sequence[Trial], study_folder: Path, fence: Fence, lineage: dict[str, Any], places: dict[str, Any]
+) -> None:
     """Run trials to their end, each as one Tune trial; outcomes stand in the trials' journals.
 
-    Must be called inside `ray_session`. `fence` is this submission's, from the study's lock.
+    Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says
+    where workers find the data set.
     """
     ray_storage = study_folder / "ray"
     jobs: list[dict[str, Any]] = [
         {
             "trial": trial.model_dump(mode="json"),
             "folder": str(study_folder / "trials" / trial.id),
-            "home": str(home),
+            **places,
             "ray_storage": str(ray_storage),
             "fence": {"lock": str(fence.lock), "token": fence.token},
             "lineage": lineage,

@@ -20,9 +20,15 @@ from transvae_platform.cluster.schedule import (
     ray_session,
     run_trials,
 )
-from transvae_platform.data.ingest import ingest, run_on_ray
-from transvae_platform.data.sources import Photograph, list_photographs
-from transvae_platform.data.split import data_fingerprint, samples_per_photograph, split_photographs
+from transvae_platform.data.catalogue import DataSet, at_home, find_data_set
+from transvae_platform.data.ingest import ingest, ingest_key
+from transvae_platform.data.listing import Listing, list_source
+from transvae_platform.data.listing.bundled import list_bundled
+from transvae_platform.data.make import samples_per_item
+from transvae_platform.data.making import find_made
+from transvae_platform.data.manifest import Manifest
+from transvae_platform.data.on_ray import run_on_ray
+from transvae_platform.data.split import split_listing
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
 from transvae_platform.redaction import without_password
@@ -31,7 +37,7 @@ from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.journal import Journal, study_lock
 from transvae_platform.study.plan import Plan, build_plan, model_cost
-from transvae_platform.study.spec import StudySpec
+from transvae_platform.study.spec import Data, StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import register_best
 from transvae_platform.tracking.runs import Tracker, answering, connect
@@ -39,6 +45,8 @@ from transvae_platform.tracking.runs import Tracker, answering, connect
 Listener = Callable[[StudyState, str], None]
 """Told of progress: the study's state and a line about the current stage; called every two seconds."""
 FOLLOW_SECONDS = 2.0
+NOT_MADE = "not-made-yet"
+"""Stands for the fingerprint of a data set in plans made before it."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +54,72 @@ class Prepared:
     """A study that passed every check which needs no cluster."""
 
     spec: StudySpec
-    photographs: tuple[Photograph, ...]
+    listing: Listing | None
+    """What the source holds; None for a data set that is made already."""
+    data: DataSet | None
+    """The data set, if it is made."""
     trials: tuple[Trial, ...]
+    """Their ids are final once the data set is made."""
 
 
-def prepare(spec: StudySpec) -> Prepared:
-    """Read the photographs and build the grid.
+def prepare(spec: StudySpec, home: Path) -> Prepared:
+    """List the images, or find the data set, and build the grid.
 
     Raises:
         SpecError: anything in the study file that cannot work.
     """
-    photographs = list_photographs(spec.data)
-    train, _ = split_photographs(photographs, spec.data)
-    trials = build_grid(spec, data_fingerprint(photographs, spec.data))
-    samples, batch = len(train) * samples_per_photograph(spec.data), spec.recipe.batch_size
-    if samples < batch:
+    made: DataSet | None
+    if spec.data.source == "dataset":
+        assert spec.data.path is not None, "the specification demands it"
+        listing, made = None, _images(spec, find_data_set(home, spec.data.path))
+        samples = made.manifest.samples("train")
+    else:
+        listing = list_bundled() if spec.data.path is None else list_source(spec.data.path, spec.data.layout)
+        table = split_listing(listing, spec.data)
+        found = find_made(home, ingest_key(table, spec.data))
+        made = at_home(home, found) if found else None
+        images = table.column("split").to_pylist().count("train")
+        samples = found.samples("train") if found else images * samples_per_item(spec.data)
+    _refuse_too_few(samples, spec)
+    return Prepared(spec, listing, made, build_grid(spec, made.manifest.fingerprint if made else NOT_MADE))
+
+
+def _images(spec: StudySpec, made: DataSet) -> DataSet:
+    where, manifest = made.names[0] if made.names else made.location, made.manifest
+    if manifest.kind != "images":
+        raise SpecError(f"data.path: {where} holds {manifest.kind}, autoencoders train on images")
+    if manifest.resolution != spec.data.resolution:
         raise SpecError(
-            f"data: {len(train)} training photographs give {samples} samples, fewer than one batch of {batch} - add "
-            "images, cut more crops (data.view.per_photograph) or lower recipe.batch_size"
+            f"data.resolution: the images of {where} are {manifest.resolution} x {manifest.resolution}, not "
+            f"{spec.data.resolution} x {spec.data.resolution} - correct it, or ingest at another resolution"
         )
-    return Prepared(spec, photographs, trials)
+    if "://" in made.location:
+        _refuse_small_cache(spec.data, manifest)
+    return made
+
+
+def _refuse_small_cache(data: Data, manifest: Manifest) -> None:
+    """Shards that go and come back in every batch would cost more than the training."""
+    window = data.sampling.shuffle_window
+    if window is None and manifest.bytes > data.cache_bytes:
+        raise SpecError(
+            f"data.sampling.shuffle_window: {data.path} has {manifest.bytes} bytes, more than data.cache_bytes of "
+            f"{data.cache_bytes} - raise that, or set a window of shards to shuffle within"
+        )
+    needed = 2 * (window or 0) * max(shard.bytes for shard in manifest.shards)  # one in use, one on its way
+    if needed > data.cache_bytes:
+        raise SpecError(
+            f"data.cache_bytes: {data.cache_bytes} do not hold two windows of {window} shards, {needed} bytes - raise "
+            "it, or lower data.sampling.shuffle_window"
+        )
+
+
+def _refuse_too_few(samples: int, spec: StudySpec) -> None:
+    if samples < spec.recipe.batch_size:
+        raise SpecError(
+            f"data: {samples} training samples are fewer than one batch of {spec.recipe.batch_size} - add images, cut "
+            "more crops (data.view.per_photograph) or lower recipe.batch_size"
+        )
 
 
 def plan_study(prepared: Prepared, home: Path, address: str | None = None) -> Plan:
@@ -98,7 +152,8 @@ def submit_study(
     client = connect(tracking_uri, home)
     with study_lock(folder) as fence:
         state = StudyState(folder)
-        refuse_changed_study(state, prepared.spec, prepared.trials[0].data_fingerprint)
+        made = prepared.data
+        refuse_changed_study(state, prepared.spec, made.manifest.fingerprint if made else None)
         journal = Journal(folder / "journal.jsonl")
         left = [trial for trial in prepared.trials if _state_of(state, trial) != "finished"]
         record = lineage()
@@ -116,10 +171,12 @@ def submit_study(
                     tracking=without_password(tracking_uri),
                     cluster=address or "local",
                 )
-                _ingest(prepared, home, journal, state, listen)
+                made = _ingest(prepared, home, journal, state, listen)
+                trials = build_grid(prepared.spec, made.manifest.fingerprint)
+                left = [trial for trial in trials if _state_of(state, trial) != "finished"]
                 _queue(left, journal, state)
                 with _Follower(state, tracker, listen):
-                    run_trials(left, folder, home, fence, record)
+                    run_trials(left, folder, fence, record, _places(made, prepared.spec))
         tracker.take(state.refresh())
         with answering(client):
             _register(state, tracker, client, journal, listen)
@@ -151,30 +208,38 @@ def _check_writable(folder: Path) -> None:
         raise UnreachableError(f"--home: {folder} cannot be written ({error}) - choose another folder") from None
 
 
-def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState, listen: Listener) -> None:
-    photographs = f"ingesting {len(prepared.photographs)} photographs"
-    listen(state, photographs)
-    manifest = ingest(
-        prepared.photographs,
-        prepared.spec.data,
-        home,
-        run_on_ray,
-        lambda done, shards: listen(state, f"{photographs}, {done} of {shards} shards"),
-    )
+def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState, listen: Listener) -> DataSet:
+    made = prepared.data
+    if made is None:
+        assert prepared.listing is not None, "a data set that is not made has a source"
+        listen(state, f"ingesting {prepared.listing.table.num_rows} images")
+        manifest = ingest(
+            prepared.listing,
+            prepared.spec.data,
+            home,
+            run_on_ray,
+            lambda done, items: listen(state, f"ingesting, {done} of {items} images"),
+        )
+        made = at_home(home, manifest)
+        refuse_changed_study(state, prepared.spec, manifest.fingerprint)
+        _refuse_too_few(manifest.samples("train"), prepared.spec)
+    manifest = made.manifest
     journal.append(
         "ingested",
         fingerprint=manifest.fingerprint,
-        photographs=manifest.photographs,
+        location=made.location,
+        images=manifest.items,
         train=manifest.samples("train"),
         validation=manifest.samples("validation"),
-        skipped=[vars(skip) for skip in manifest.skipped],
+        skipped=[vars(item) for item in manifest.quarantined],
     )
     state.refresh()
-    if manifest.samples("train") < prepared.spec.recipe.batch_size:
-        raise UserError(
-            f"data: {manifest.samples('train')} training samples were readable, fewer than one batch of "
-            f"{prepared.spec.recipe.batch_size} - add images or lower recipe.batch_size"
-        )
+    return made
+
+
+def _places(made: DataSet, spec: StudySpec) -> dict[str, Any]:
+    """Where a trial's workers find the data set, and how much of one that is far away they may keep."""
+    return {"data": made.location, "cache_bytes": spec.data.cache_bytes}
 
 
 def _queue(left: Sequence[Trial], journal: Journal, state: StudyState) -> None:

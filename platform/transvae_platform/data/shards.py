@@ -1,117 +1,125 @@
-"""Shards: fixed-size uint8 records in Arrow IPC files that pyarrow, pandas and Ray Data read without our code.
+"""Shards: fixed-size records in Arrow IPC files that pyarrow, pandas and Ray Data read without our code.
 
 Protocol
-1. A data set is a folder named by its fingerprint: shard files and, written last and atomically, `manifest.json`.
-   Without the manifest the data set does not exist.
-2. A shard is one Arrow IPC file with one record batch: `id` (int64), `photograph` (int32, index in the source) and
-   `image` (fixed-size binary, R*R*3 bytes, rows top to bottom, RGB). It is written under a temporary name and renamed.
-3. The manifest lists each shard with its record count and SHA-256, the split it belongs to, and every file that was
-   skipped with the reason. Ids count up from 0 within a split, in the order of the manifest.
+1. A shard is one Arrow IPC file with one record batch. Every record has the same size: arrays (`image`, `latent`, ...)
+   are fixed-size binary columns, in C order, with shape and dtype as JSON in the schema's metadata (`arrays`).
+2. Beside them stand plain columns. `item` (int64) is the record's index in the listing of its source, `view` (int32)
+   counts the samples of one item; the two together are unique and were decided before any parallel work. `sha256` is
+   of the item's source bytes. `label` (int32) and `caption` (string) are there where the source has them.
+3. A shard is written under a temporary name, flushed to the disk and renamed: under its own name it is whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-SPLITS = ("train", "validation")
+# NumPy has no bfloat16: its bits travel as uint16, and readers give torch.bfloat16
+STORED_AS = {"uint8": "uint8", "int8": "int8", "float16": "float16", "bfloat16": "uint16", "float32": "float32"}
+
+
+SHARD_BYTES = 128 * 2**20
+"""About the largest shard (assumption: what a task holds in memory, and small enough to give every core several)."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of every record: its column name, shape and dtype (one of `STORED_AS`)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes per record."""
+        return math.prod(self.shape) * np.dtype(STORED_AS[self.dtype]).itemsize
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard file: its name, split, number of samples and the SHA-256 of its bytes."""
+    """One shard file: its name, split, number of records, size and SHA-256."""
 
     file: str
     split: str
-    samples: int
+    records: int
+    bytes: int
     sha256: str
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A source file that gave no samples, and why."""
-
-    name: str
-    reason: str
+def image_field(resolution: int) -> Field:
+    """The field of an image data set: (R, R, 3) uint8, rows top to bottom, RGB."""
+    return Field("image", (resolution, resolution, 3), "uint8")
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What a data set holds; see the protocol above."""
+def write_shard(
+    path: Path, split: str, fields: Mapping[Field, NDArray[np.generic]], columns: Mapping[str, pa.Array]
+) -> Shard:
+    """Write records: each field with its values (n, *shape), and plain columns of the same length.
 
-    fingerprint: str
-    resolution: int
-    photographs: int
-    shards: tuple[Shard, ...]
-    skipped: tuple[Skipped, ...]
-
-    def samples(self, split: str) -> int:
-        """Number of samples of a split."""
-        return sum(shard.samples for shard in self.shards if shard.split == split)
-
-
-def write_shard(path: Path, split: str, images_NRRC: NDArray[np.uint8], photographs_N: NDArray[np.int32]) -> Shard:
-    """Write samples (n, R, R, 3) uint8 as one shard; ids are relative to the shard, the reader makes them global."""
-    count, resolution = images_NRRC.shape[:2]
-    flat = pa.py_buffer(np.ascontiguousarray(images_NRRC))
-    kind = pa.binary(resolution * resolution * 3)
-    batch = pa.record_batch(
-        {
-            "id": pa.array(np.arange(count)),
-            "photograph": pa.array(photographs_N),
-            "image": pa.FixedSizeBinaryArray.from_buffers(kind, count, [None, flat]),
-        }
-    )
-    schema = batch.schema.with_metadata({"resolution": str(resolution), "layout": "HWC RGB uint8", "split": split})
+    Raises:
+        OSError: the file cannot be written (no space left, for instance); nothing is left behind.
+    """
+    arrays = dict(columns)
+    for field, values in fields.items():
+        assert values.shape[1:] == field.shape, f"{field.name}: {values.shape[1:]} is not {field.shape}"
+        assert values.dtype == STORED_AS[field.dtype], f"{field.name}: {values.dtype} is not {field.dtype}"
+        flat = pa.py_buffer(np.ascontiguousarray(values))
+        arrays[field.name] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(field.nbytes), len(values), [None, flat])
+    described = [{"name": field.name, "shape": field.shape, "dtype": field.dtype} for field in fields]
+    batch = pa.record_batch(arrays).replace_schema_metadata({"arrays": json.dumps(described), "split": split})
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-    with temporary.open("rb") as written:
-        sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-        os.fsync(written.fileno())
-    temporary.replace(path)
-    return Shard(path.name, split, count, sha256)
-
-
-def read_shard(path: Path, resolution: int) -> NDArray[np.uint8]:
-    """The images of a shard, (n, R, R, 3) uint8, memory-mapped: nothing is read until it is used."""
-    with pa.memory_map(str(path)) as file:
-        column = pa.ipc.open_file(file).get_batch(0).column("image")
-    return np.frombuffer(column.buffers()[1], np.uint8).reshape(len(column), resolution, resolution, 3)
-
-
-def is_whole(folder: Path, shard: Shard) -> bool:
-    """Whether a shard's bytes are the ones that the manifest names."""
     try:
-        with (folder / shard.file).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
-    except OSError:
-        return False
+        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+            writer.write_batch(batch)
+        with temporary.open("rb") as written:
+            sha256 = hashlib.file_digest(written, "sha256").hexdigest()
+            os.fsync(written.fileno())
+        size = temporary.stat().st_size
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Shard(path.name, split, batch.num_rows, size, sha256)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest atomically: from now on the data set exists."""
-    temporary = folder / f".manifest.{os.getpid()}"
-    with temporary.open("w") as file:
-        json.dump(asdict(manifest), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / "manifest.json")
+class ShardFile:
+    """A shard opened by memory map: nothing is read from the disk until it is used."""
 
+    def __init__(self, path: Path) -> None:
+        with pa.memory_map(str(path)) as file:
+            self.batch = pa.ipc.open_file(file).get_batch(0)
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a finished data set, else None."""
-    try:
-        values = json.loads((folder / "manifest.json").read_text())
-    except FileNotFoundError:
-        return None
-    values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
-    values["skipped"] = tuple(Skipped(**skipped) for skipped in values["skipped"])
-    return Manifest(**values)
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """What the schema says of the arrays."""
+        described = json.loads(self.batch.schema.metadata[b"arrays"])
+        return tuple(Field(field["name"], tuple(field["shape"]), field["dtype"]) for field in described)
+
+    def array(self, name: str) -> NDArray[np.generic]:
+        """One field of all records, (n, *shape), a view into the file (bfloat16 as its bits in uint16).
+
+        Raises:
+            KeyError: the shard has no such field.
+        """
+        field = next((field for field in self.fields if field.name == name), None)
+        if field is None:
+            raise KeyError(f"no array {name!r} - there are: {', '.join(field.name for field in self.fields)}")
+        column = self.batch.column(name)
+        return np.frombuffer(column.buffers()[1], STORED_AS[field.dtype]).reshape(len(self), *field.shape)
+
+    def column(self, name: str) -> pa.Array | None:
+        """A plain column (`label`, `caption`, `item`, ...), or None if this data set has none."""
+        return self.batch.column(name) if name in self.batch.schema.names else None

@@ -1,61 +1,65 @@
-"""Which photographs are held out for validation, and the fingerprint that names a data set."""
+"""Which items of a source are held out for validation, decided from the listing alone: before anything is read."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import hashlib
 from pathlib import PurePosixPath
 
-from transvae_platform.data.sources import Photograph
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transvae_platform.data.listing import Listing
 from transvae_platform.errors import SpecError
-from transvae_platform.study.grid import stable_hash
 from transvae_platform.study.spec import Data
 
-FORMAT_VERSION = 1
-"""Raised when the same source and settings would give other samples (geometry, filters, shard layout)."""
+DEFAULT_HOLDOUT = 0.1
+"""Share held out where neither the study nor the source says (assumption)."""
 
 
-def split_photographs(
-    photographs: Sequence[Photograph], data: Data
-) -> tuple[tuple[Photograph, ...], tuple[Photograph, ...]]:
-    """(training photographs, held-out photographs); identical files always land on the same side.
+def split_listing(listing: Listing, data: Data) -> pa.Table:
+    """The listing with `item` (its row number) and `split` filled in; held-out rows first, otherwise in order.
+
+    The split is the source's own unless `data.holdout` names items or a share.
 
     Raises:
-        SpecError: a named photograph does not exist, or one side would be empty.
+        SpecError: a named item does not exist, or one side would be empty.
     """
-    if isinstance(data.holdout, tuple):
-        stems = {PurePosixPath(photo.name).stem for photo in photographs}
-        for name in data.holdout:
-            if name not in stems:
-                close = difflib.get_close_matches(name, stems, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(stems))}"
-                raise SpecError(f"data.holdout: no photograph is named {name!r} - {hint}")
-        held = {photo.sha256 for photo in photographs if PurePosixPath(photo.name).stem in data.holdout}
+    table = listing.table
+    own = table.column("split")
+    if data.holdout is None and own.null_count == 0:
+        held = pc.equal(own, "validation").to_numpy()
+    elif isinstance(data.holdout, tuple):
+        held = _named(table.column("name").to_pylist(), data.holdout)
     else:
-        # ranked by a seeded hash of the content: independent of file names, stable when others are added or removed
-        ranked = sorted({photo.sha256 for photo in photographs}, key=lambda sha: stable_hash([data.seed, sha]))
-        held = set(ranked[: max(1, round(data.holdout * len(ranked)))])
-    train = tuple(photo for photo in photographs if photo.sha256 not in held)
-    validation = tuple(photo for photo in photographs if photo.sha256 in held)
-    if not train:
+        held = _share(table.column("name").to_pylist(), data.holdout or DEFAULT_HOLDOUT, data.seed)
+    if held.all() or not held.any():
+        side, none = ("held out", "to train on") if held.all() else ("trained on", "to validate with")
         raise SpecError(
-            f"data.holdout: all {len(photographs)} photographs would be held out, none is left to train on - "
-            "lower it or add photographs"
+            f"data.holdout: all {len(held)} images of {data.path or data.source} would be {side}, none is left {none}"
+            " - change it or add images"
         )
-    return train, validation
+    items = np.concatenate([np.flatnonzero(held), np.flatnonzero(~held)])
+    splits = pa.array(np.repeat(["validation", "train"], [held.sum(), (~held).sum()]))
+    return table.drop_columns("split").take(items).append_column("item", pa.array(items)).append_column("split", splits)
 
 
-def data_fingerprint(photographs: Sequence[Photograph], data: Data) -> str:
-    """A hash of the photographs' contents and of everything that decides which samples they become."""
-    return stable_hash(
-        {
-            "format": FORMAT_VERSION,
-            "photographs": [[photo.name, photo.sha256] for photo in photographs],
-            "settings": data.model_dump(mode="json", exclude={"path", "source", "flip"}),
-        }
-    )[:16]
+def _named(names: list[str], wanted: tuple[str, ...]) -> np.ndarray:
+    stems = [PurePosixPath(name).stem for name in names]
+    known = set(stems)
+    for name in wanted:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(known)[:20])}"
+            raise SpecError(f"data.holdout: no image is named {name!r} - {hint}")
+    return np.isin(stems, wanted)
 
 
-def samples_per_photograph(data: Data) -> int:
-    """How many samples a readable photograph gives."""
-    return data.view.per_photograph if data.view.kind == "crops" else 1
+def _share(names: list[str], share: float, seed: int) -> np.ndarray:
+    # ranked by a seeded hash of the name: stable when other images are added or removed
+    prefix = f"{seed}:".encode()
+    digests = b"".join(hashlib.blake2b(prefix + name.encode(), digest_size=8).digest() for name in names)
+    held = np.zeros(len(names), np.bool_)
+    held[np.argsort(np.frombuffer(digests, ">u8"), kind="stable")[: max(1, round(share * len(names)))]] = True
+    return held

@@ -1,58 +1,57 @@
-"""Batches for training and validation, read from memory-mapped shards in the order that `order.py` defines.
+"""Batches for training and validation, read from shards in the order that `order.py` defines.
 
 BHWC: batch, height, width, 3 channels; images leave here as uint8 and become floats on the device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transvae_platform.data.order import batch_ids, coin_flips
-from transvae_platform.data.shards import Manifest, read_manifest, read_shard
+from transvae_platform.data.augment import random_resized_crop
+from transvae_platform.data.order import Ids, Pattern, coin_flips
+from transvae_platform.data.sets import SampleSet
 from transvae_platform.errors import UserError
+from transvae_platform.study.spec import Sampling
+
+POSITIONS_AHEAD = 4096  # ids computed at once: small batches would otherwise pay NumPy's overhead per call
 
 
 @dataclass(frozen=True)
 class Batch:
     """One worker's part of a global batch: sample ids (B,) and images (B, H, W, 3) uint8."""
 
-    ids: NDArray[np.int64]
+    ids: Ids
     images: Tensor
 
 
-class SampleSet:
-    """Random access to the samples of one split of a data set."""
+class Stream(Protocol):
+    """Batches by step."""
 
-    def __init__(self, folder: Path, manifest: Manifest, split: str) -> None:
-        shards = [shard for shard in manifest.shards if shard.split == split]
-        self._images = [read_shard(folder / shard.file, manifest.resolution) for shard in shards]
-        self._starts = np.cumsum([0] + [shard.samples for shard in shards])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def read(self, ids_B: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The images of some ids, (B, H, W, 3) uint8, copied out of the shards."""
-        which = np.searchsorted(self._starts, ids_B, side="right") - 1
-        within = ids_B - self._starts[which]
-        out = np.empty((len(ids_B), *self._images[0].shape[1:]), np.uint8)
-        for shard in np.unique(which):
-            mask = which == shard
-            out[mask] = self._images[shard][within[mask]]
-        return out
+    def batch(self, step: int) -> Batch:
+        """This worker's part of the global batch of a step (0-based)."""
 
 
 class TrainStream:
     """The batches of one worker: its slice of every global batch, for any step, without state."""
 
     def __init__(
-        self, samples: SampleSet, *, batch_size: int, seed: int, flip: bool, rank: int = 0, world: int = 1
+        self,
+        samples: SampleSet,
+        sampling: Sampling,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if len(samples) < batch_size:
             raise UserError(
@@ -60,32 +59,64 @@ class TrainStream:
                 "add images, cut more crops (data.view.per_photograph) or lower recipe.batch_size"
             )
         assert batch_size % world == 0, "the grid refuses batches that do not divide"
-        self._samples, self._batch_size, self._seed, self._flip = samples, batch_size, seed, flip
+        self._samples, self._sampling, self._batch_size, self._seed = samples, sampling, batch_size, seed
+        self._order = samples.order(sampling.shuffle_window)
         share = batch_size // world
         self._mine = slice(rank * share, (rank + 1) * share)
+        self._steps_ahead = max(1, POSITIONS_AHEAD // batch_size)
+        self._block = lru_cache(maxsize=2)(self._ids_of_block)
 
     def batch(self, step: int) -> Batch:
         """This worker's part of the global batch of a step (0-based)."""
-        ids, epochs = batch_ids(len(self._samples), self._batch_size, self._seed, step)
-        ids, epochs = ids[self._mine], epochs[self._mine]
+        ids, epochs, mirrored = self._ids(step)
         images = self._samples.read(ids)
-        if self._flip:
-            mirrored = coin_flips(self._seed, ids, epochs)
+        if crop := self._sampling.crop:
+            images = random_resized_crop(images, ids, epochs, self._seed, crop.size, crop.scale, crop.ratio)
+        if self._sampling.flip:
             images[mirrored] = images[mirrored, :, ::-1]
         return Batch(ids, torch.from_numpy(images))
 
+    def _ids(self, step: int) -> tuple[Ids, Ids, NDArray[np.bool_]]:
+        block, within = divmod(step, self._steps_ahead)
+        start = within * self._batch_size
+        mine = slice(start + self._mine.start, start + self._mine.stop)
+        ids, epochs, mirrored = self._block(block)
+        if within == 0:
+            self._samples.expect(self._block(block + 1)[0])
+        return ids[mine], epochs[mine], mirrored[mine]
 
-def open_data(home: Path, fingerprint: str) -> tuple[SampleSet, SampleSet]:
-    """(training samples, validation samples) of an ingested data set.
+    def _ids_of_block(self, block: int) -> tuple[Ids, Ids, NDArray[np.bool_]]:
+        count = self._steps_ahead * self._batch_size
+        ids, epochs = self._order.ids_at(np.arange(block * count, (block + 1) * count), self._seed)
+        return ids, epochs, coin_flips(self._seed, ids, epochs)
 
-    Raises:
-        UserError: the data set is not there (the ingest did not finish, or the folder is not shared between nodes).
-    """
-    folder = home / "data" / fingerprint
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise UserError(f"data: {folder} holds no finished data set - is the study's home on a shared file system?")
-    return SampleSet(folder, manifest, "train"), SampleSet(folder, manifest, "validation")
+
+class Buckets:
+    """Several streams, of other resolutions for instance: each step is a whole batch of one, in given shares."""
+
+    def __init__(self, streams: Sequence[Stream], weights: Sequence[float], seed: int) -> None:
+        self._streams, self._pattern = tuple(streams), Pattern(weights, seed)
+
+    def batch(self, step: int) -> Batch:
+        """This worker's part of the global batch of a step (0-based)."""
+        which, within = self._pattern.at(np.array([step]))
+        return self._streams[which[0]].batch(int(within[0]))
+
+
+class Ahead:
+    """A stream whose next batch is read by a thread while the current one is used."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="stream")
+        self._next: tuple[int, Future[Batch]] | None = None
+
+    def batch(self, step: int) -> Batch:
+        """This worker's part of the global batch of a step (0-based); starts on the one after it."""
+        expected, waiting = self._next or (-1, None)
+        future = waiting if waiting and expected == step else self._reader.submit(self._stream.batch, step)
+        self._next = (step + 1, self._reader.submit(self._stream.batch, step + 1))
+        return future.result()
 
 
 def to_model_input(images_BHWC: Tensor, device: torch.device) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 from transvae.config import AutoencoderConfig
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
-from transvae_platform.study.spec import Evaluation, Recipe, RecipeValues, Section, StudySpec, Workers
+from transvae_platform.study.spec import Evaluation, Recipe, RecipeValues, Sampling, Section, StudySpec, Workers
 
 HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
 
@@ -36,11 +36,16 @@ class Trial(Section):
     """The model's full configuration (`AutoencoderConfig.to_dict()`), variant applied."""
     data_fingerprint: str
     resolution: int
-    flip: bool
+    sampling: Sampling
     recipe: Recipe
     evaluation: Evaluation
     workers: Workers
     max_failures: int
+
+    @property
+    def cell(self) -> str:
+        """The id without its hash: the same before and after the data set is made."""
+        return self.id.rpartition("-")[0]
 
     @property
     def label(self) -> str:
@@ -95,8 +100,8 @@ def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, dat
         "model": config.to_dict(),
         "seed": seed,
         "data": data_fingerprint,
-        "resolution": spec.data.resolution,
-        "flip": spec.data.flip,
+        "resolution": spec.data.model_resolution,
+        "sampling": spec.data.sampling.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
         "evaluation": spec.evaluation.model_dump(mode="json"),
     }
@@ -111,8 +116,8 @@ def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, dat
         model=name,
         model_config_values=config.to_dict(),
         data_fingerprint=data_fingerprint,
-        resolution=spec.data.resolution,
-        flip=spec.data.flip,
+        resolution=spec.data.model_resolution,
+        sampling=spec.data.sampling,
         recipe=recipe,
         evaluation=spec.evaluation,
         workers=workers,
@@ -121,7 +126,7 @@ def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, dat
 
 
 def _model_config(spec: StudySpec, name: str, variant: str) -> AutoencoderConfig:
-    switches, resolution = spec.grid.variants[variant], spec.data.resolution
+    switches, resolution = spec.grid.variants[variant], spec.data.model_resolution
     where = "grid" if variant == "base" else f"grid.variants.{variant}"
     if "resolution" in switches:
         raise SpecError(f"{spec.study}: {where}: the resolution is that of all trials - set it in data.resolution")

@@ -10,10 +10,13 @@ from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 
 
-def refuse_changed_study(state: StudyState, spec: StudySpec, data_fingerprint: str) -> None:
-    """A study keeps the specification and the photographs it began with.
+def refuse_changed_study(state: StudyState, spec: StudySpec, fingerprint: str | None) -> None:
+    """A study keeps the specification and the images it began with.
 
-    `resources` may change, and the folder of the photographs may move: neither changes a result.
+    `resources` may change, and the folder of the images may move: neither changes a result.
+
+    Args:
+        fingerprint: of the data set; None while it is not made.
 
     Raises:
         SpecError: lists every field that differs.
@@ -23,8 +26,8 @@ def refuse_changed_study(state: StudyState, spec: StudySpec, data_fingerprint: s
     new = _comparable(spec.model_dump(mode="json"))
     changes = list(_differences(_comparable(state.spec), new))
     began_with = {trial.trial.data_fingerprint for trial in state.trials.values()}
-    if not changes and began_with and data_fingerprint not in began_with:
-        changes = [f"the photographs: fingerprint {', '.join(sorted(began_with))} -> {data_fingerprint}"]
+    if not changes and fingerprint and began_with and fingerprint not in began_with:
+        changes = [f"the images: fingerprint {', '.join(sorted(began_with))} -> {fingerprint}"]
     if changes:
         raise SpecError(
             f"study {spec.study!r} exists in {state.folder} with another specification:\n  "
@@ -34,7 +37,7 @@ def refuse_changed_study(state: StudyState, spec: StudySpec, data_fingerprint: s
 
 
 def _comparable(values: dict[str, Any]) -> dict[str, Any]:
-    data = {key: value for key, value in values["data"].items() if key != "path"}
+    data = {key: value for key, value in values["data"].items() if key not in ("path", "cache_bytes")}
     return {**{key: value for key, value in values.items() if key != "resources"}, "data": data}
 
 

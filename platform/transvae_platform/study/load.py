@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from transvae_platform.errors import SpecError
-from transvae_platform.study.spec import Section, StudySpec
+from transvae_platform.study.spec import Data, Section, StudySpec
 
 KeyPath = tuple[str | int, ...]
 Marks = dict[KeyPath, tuple[int, int]]
@@ -86,12 +86,32 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         faults = [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in outer]
         lines = [_explain(fault, path, marks) for fault in faults]
         raise SpecError("\n".join(dict.fromkeys(lines))) from None
-    if spec.data.path is not None:
-        # a path in the file starts at the file, one on the command line where the command was typed
-        start = Path.cwd() if any(text.startswith("data.path=") for text in overrides) else path.parent
-        folder = (start / spec.data.path.expanduser()).resolve()
-        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"path": folder})})
-    return spec
+    # a path in the file starts at the file, one on the command line where the command was typed
+    start = Path.cwd() if any(text.startswith("data.path=") for text in overrides) else path.parent
+    return spec.model_copy(update={"data": _located(spec.data, start)})
+
+
+def _located(data: Data, start: Path) -> Data:
+    """The data section with a full path; URIs and names of data sets stay as they are."""
+    if data.path is None or "://" in data.path or (data.source == "dataset" and "/" not in data.path):
+        return data
+    return data.model_copy(update={"path": str((start / Path(data.path).expanduser()).resolve())})
+
+
+def read_data(values: dict[str, Any]) -> Data:
+    """A data section from a command's options; a relative path starts where the command was typed.
+
+    Raises:
+        SpecError: names every option with an impossible value.
+    """
+    try:
+        return _located(Data.model_validate_json(json.dumps(values)), Path.cwd())
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False):
+            keys = [str(part) for part in fault["loc"] if not _is_union_step(part)]
+            faults.append((f"--{keys[-1]}: " if keys else "") + fault["msg"].removeprefix("Value error, "))
+        raise SpecError("\n".join(faults)) from None
 
 
 def study_schema() -> str:

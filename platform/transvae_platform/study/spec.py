@@ -5,7 +5,6 @@ Every field's docstring becomes the description in the JSON schema that editors 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
@@ -19,6 +18,9 @@ Holdout = Annotated[
     | Annotated[tuple[str, ...], Field(min_length=1), Tag("<names>")],
     Discriminator(lambda value: "<names>" if isinstance(value, (list, tuple)) else "<share>"),
 ]
+
+Layout = Literal["auto", "folder", "classes", "imagenet", "coco", "webdataset", "parquet", "huggingface"]
+Geometry = Literal["shorter_side", "adm", "shorter_side_bilinear"]
 
 MOST = 10**9
 """Counts above this are typing errors (assumption)."""
@@ -64,9 +66,12 @@ class Grid(Section):
 
 
 class CentreView(Section):
-    """One sample per photograph: shorter side resized to the resolution (antialiased bicubic), centre crop."""
+    """One sample per photograph: the shorter side resized to the resolution, then the central square."""
 
     kind: Literal["centre"] = "centre"
+    geometry: Geometry = "shorter_side"
+    """`shorter_side`: antialiased bicubic; `adm`: ADM's crop (LightningDiT's latents); `shorter_side_bilinear`:
+    torchvision's Resize and CenterCrop (VA-VAE's evaluation). Published numbers compare at equal geometry only."""
 
 
 class CropsView(Section):
@@ -79,29 +84,82 @@ class CropsView(Section):
     """The photograph is shrunk by one of these factors (drawn per crop) before the crop is cut."""
 
 
+class RandomCrop(Section):
+    """A random part of every training sample, resized (RandomResizedCrop); keyed by seed, sample and epoch."""
+
+    size: Annotated[int, Field(ge=8, le=4096)]
+    """Height and width in pixels of what the model sees; validation takes the central square of this size."""
+    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.08, 1.0)
+    """Smallest and largest share of the sample's area."""
+    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (3 / 4, 4 / 3)
+    """Smallest and largest width / height."""
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> RandomCrop:
+        for name in ("scale", "ratio"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} is a range, the smaller number first: {[high, low]}")
+        return self
+
+
+class Sampling(Section):
+    """How training goes through a data set: what is done to a sample, and in which order they come."""
+
+    flip: bool = True
+    """Mirror training samples left-right with probability 1/2 (keyed by seed, sample and epoch)."""
+    crop: RandomCrop | None = None
+    """Cut a random part out of every training sample; none by default."""
+    shuffle_window: Annotated[int, Field(ge=1)] | None = None
+    """Shuffle within this many shards at a time, so that no more need be at hand (for data larger than the disks);
+    by default over the whole data set."""
+
+
 class Data(Section):
     """Which photographs, how they are cut into samples, and which are held out for validation."""
 
-    source: Literal["bundled", "folder"]
-    """`bundled`: photographs that ship inside scikit-image, scikit-learn and matplotlib; `folder`: your own images."""
-    path: Path | None = None
-    """The image folder (searched recursively) when `source: folder`; relative to the study file."""
+    source: Literal["bundled", "folder", "dataset"]
+    """`bundled`: photographs that ship inside scikit-image, scikit-learn and matplotlib; `folder`: your own images;
+    `dataset`: a data set that `transvae data ingest` made."""
+    path: str | None = None
+    """Of `folder`: where the images lie, relative to the study file, or a URI (s3://, gs://, ...). Of `dataset`: its
+    name, its folder or its URI."""
+    layout: Layout = "auto"
+    """How the images of `folder` are laid out: plain or class folders, ImageNet, COCO, WebDataset tars, Parquet,
+    Hugging Face on disk; `auto` looks."""
     resolution: Annotated[int, Field(ge=8, le=4096)]
     """Height and width of a sample in pixels."""
     view: Annotated[CentreView | CropsView, Field(discriminator="kind")] = CentreView()
     """How samples are cut out of a photograph."""
-    holdout: Holdout = 0.1
-    """Whole photographs kept for validation: a share of all, or the names (file stems) of those photographs."""
-    flip: bool = True
-    """Mirror training samples left-right with probability 1/2 (keyed by seed, sample and epoch)."""
+    holdout: Holdout | None = None
+    """Whole photographs kept for validation: a share of all, or the names (file stems) of those photographs. By default
+    the source's own validation split, or a tenth where it has none."""
+    quarantine: Annotated[float, Field(ge=0, lt=1)] = 0.001
+    """Largest share of images that may be unreadable (and are left out, by name); one image always may."""
+    sampling: Sampling = Sampling()
+    cache_bytes: Annotated[int, Field(ge=10**6)] = 50 * 10**9
+    """Local disk per node for shards of a data set on an object store (assumption)."""
     seed: Seed = 0
     """Seed of crop places and of the hold-out draw: the same samples for every trial."""
 
     @model_validator(mode="after")
-    def _path_goes_with_folder(self) -> Data:
-        if (self.source == "folder") != (self.path is not None):
-            raise ValueError("`path` is needed with `source: folder` and belongs to no other source")
+    def _path_goes_with_source(self) -> Data:
+        if (self.source == "bundled") != (self.path is None):
+            raise ValueError("`path` is needed with every source but `bundled`, and does not belong to that")
+        if self.layout != "auto" and self.source != "folder":
+            raise ValueError("`layout` belongs to `source: folder`")
+        if self.model_resolution > self.resolution:
+            raise ValueError(f"sampling.crop.size is above the samples' resolution of {self.resolution}")
         return self
+
+    @property
+    def model_resolution(self) -> int:
+        """Height and width in pixels of what the model sees."""
+        return self.sampling.crop.size if self.sampling.crop else self.resolution
+
+    def decides_samples(self) -> dict[str, Any]:
+        """The settings that decide which samples an ingest makes: the rest may differ between studies of one set."""
+        return self.model_dump(mode="json", include={"resolution", "view", "holdout", "seed"})
 
 
 class RecipeValues(Section):

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
 from transvae.losses.objective import Objective, ObjectiveConfig
-from transvae_platform.data.stream import SampleSet, TrainStream, to_model_input
+from transvae_platform.data.sets import SampleSet
+from transvae_platform.data.stream import Ahead, Stream, TrainStream, to_model_input
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.grid import Trial
@@ -56,8 +57,10 @@ def train_vae(
     """
     recipe, evaluation = trial.recipe, trial.evaluation
     train, validation = samples
-    stream = TrainStream(
-        train, batch_size=recipe.batch_size, seed=trial.seed, flip=trial.flip, rank=world.rank, world=world.size
+    stream = Ahead(
+        TrainStream(
+            train, trial.sampling, batch_size=recipe.batch_size, seed=trial.seed, rank=world.rank, world=world.size
+        )
     )
     weights = TrialWeights(trial, world)
     store = _restore(weights, folder, journal, world, lineage)
@@ -108,7 +111,7 @@ def _restore(
     return store
 
 
-def _train_step(weights: TrialWeights, stream: TrainStream, objective: nn.Module, world: World) -> dict[str, Tensor]:
+def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, world: World) -> dict[str, Tensor]:
     recipe, step = weights.trial.recipe, weights.step
     x_BCHW = to_model_input(stream.batch(step).images, world.device)
     noise = latent_noise(weights.config, x_BCHW, recipe.batch_size, weights.trial.seed, step, world)

@@ -1,0 +1,142 @@
+"""`transvae data ...`: from images to data sets, and a look at what is in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(help="Ingest images, look at data sets, extract latents.", no_args_is_help=True)
+
+Home = Annotated[Path, typer.Option(help="Folder of studies and data sets.", envvar="TRANSVAE_HOME")]
+DataSetName = Annotated[str, typer.Argument(help="A name, a fingerprint, a folder or a URI.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+
+
+@app.command()
+def ingest(
+    location: Annotated[str, typer.Argument(help="A folder, a file or a URI (s3://, gs://, ...).", show_default=False)],
+    name: Annotated[str, typer.Option(help="What to call the data set.", show_default=False)],
+    resolution: Annotated[int, typer.Option(help="Height and width of a sample in pixels.")] = 256,
+    layout: Annotated[str, typer.Option(help="auto, folder, classes, imagenet, coco, webdataset, ...")] = "auto",
+    geometry: Annotated[str, typer.Option(help="shorter_side, adm or shorter_side_bilinear.")] = "shorter_side",
+    holdout: Annotated[
+        float | None, typer.Option(help="Share held out; default the source's own split, or 0.1.", show_default=False)
+    ] = None,
+    quarantine: Annotated[float, typer.Option(help="Largest share of unreadable images.")] = 0.001,
+    seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,
+    check: Annotated[bool, typer.Option("--check", help="List every unusable image; make nothing.")] = False,
+    home: Home = Path("runs"),
+) -> None:
+    """Make a data set of a source: decoded, cropped, checked, in shards. The same command again continues it."""
+    from transvae_platform.cli.bar import bar
+    from transvae_platform.cli.render_data import print_data_set, print_problems
+    from transvae_platform.cluster.schedule import ray_session
+    from transvae_platform.data.catalogue import check_name, find_data_set, give_name
+    from transvae_platform.data.ingest import ingest as make
+    from transvae_platform.data.listing import list_source
+    from transvae_platform.data.on_ray import run_on_ray
+    from transvae_platform.data.problems import find_problems
+    from transvae_platform.study.load import read_data
+
+    check_name(name)
+    data = read_data(
+        {
+            "source": "folder", "path": location, "layout": layout, "resolution": resolution, "seed": seed,
+            "view": {"kind": "centre", "geometry": geometry}, "holdout": holdout, "quarantine": quarantine,
+        }
+    )  # fmt: skip
+    assert data.path is not None, "the source has a path"
+    listing = list_source(data.path, data.layout)
+    if check:
+        with bar("checking") as listen:
+            problems = list(find_problems(listing.table, data, listen))
+        print_problems(problems, listing.table.num_rows)
+        raise typer.Exit(1 if problems else 0)
+    with ray_session(None), bar("ingesting") as listen:
+        manifest = make(listing, data, home.resolve(), run_on_ray, listen)
+    give_name(home.resolve(), name, manifest)
+    print_data_set(find_data_set(home.resolve(), name))
+
+
+@app.command("list")
+def list_all(home: Home = Path("runs"), as_json: AsJson = False) -> None:
+    """List the data sets of a home."""
+    from dataclasses import asdict
+
+    from transvae_platform.cli.render_data import print_data_sets
+    from transvae_platform.data.catalogue import list_data_sets
+
+    found = list_data_sets(home.resolve())
+    if as_json:
+        print(json.dumps({"schema_version": 1, "data_sets": [asdict(data_set) for data_set in found]}, indent=1))
+    else:
+        print_data_sets(found)
+
+
+@app.command()
+def show(
+    data_set: DataSetName,
+    sheet: Annotated[Path, typer.Option(help="Where to draw the contact sheet.")] = Path("contact-sheet.png"),
+    split: Annotated[Literal["train", "validation"], typer.Option(help="Which samples to draw.")] = "train",
+    home: Home = Path("runs"),
+) -> None:
+    """Print what a data set holds and draw samples of it."""
+    from transvae_platform.cli.render_data import print_data_set
+    from transvae_platform.data.catalogue import find_data_set
+    from transvae_platform.data.remote import CACHE_BYTES, default_cache
+    from transvae_platform.data.sets import open_data
+    from transvae_platform.data.sheet import contact_sheet
+
+    found = find_data_set(home.resolve(), data_set)
+    print_data_set(found)
+    if found.manifest.kind == "images":
+        train, validation = open_data(found.location, default_cache(), CACHE_BYTES)
+        contact_sheet(train if split == "train" else validation).save(sheet)
+        print(f"sheet: {sheet}")
+
+
+@app.command()
+def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
+    """Compare every shard with the SHA-256 in the manifest."""
+    from transvae_platform.cli.bar import bar
+    from transvae_platform.data.catalogue import find_data_set
+    from transvae_platform.data.manifest import find_damage
+    from transvae_platform.errors import UserError
+
+    found = find_data_set(home.resolve(), data_set)
+    shards = found.manifest.shards
+    damaged = []
+    with bar("verifying") as listen:
+        for number, (shard, problem) in enumerate(find_damage(found.folder, found.manifest), start=1):
+            if problem:
+                damaged.append(f"{shard.file}: {problem}")
+            listen(number, len(shards))
+    if damaged:
+        raise UserError(
+            f"{len(damaged)} of {len(shards)} shards of {data_set} are damaged - delete {found.location} and make the "
+            "data set again:\n  " + "\n  ".join(damaged)
+        )
+    print(f"{len(shards)} shards, {found.manifest.bytes} bytes: as the manifest says")
+
+
+@app.command()
+def copy(
+    data_set: DataSetName,
+    destination: Annotated[str, typer.Argument(help="A URI, e.g. s3://bucket/imagenet-256.", show_default=False)],
+    home: Home = Path("runs"),
+) -> None:
+    """Copy a data set to an object store, from where studies stream it. The same command again continues it."""
+    from transvae_platform.cli.bar import bar
+    from transvae_platform.data.catalogue import find_data_set
+    from transvae_platform.data.remote import upload
+
+    found = find_data_set(home.resolve(), data_set)
+    with bar("copying") as listen:
+        done = 0
+        for size in upload(found.folder, found.manifest, destination):
+            done += size
+            listen(done, found.manifest.bytes)
+    print(destination)

@@ -1,0 +1,128 @@
+"""`transvae data latents | export | import`: latents of a registered model, and other projects' layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from transvae_platform.cli.data import DataSetName, Home, app
+
+ModelName = Annotated[
+    str, typer.Argument(help="models:/NAME@best, or a folder of `save_pretrained`.", show_default=False)
+]
+
+
+@app.command()
+def latents(
+    model: ModelName,
+    data_set: DataSetName,
+    name: Annotated[str, typer.Option(help="What to call the latents.", show_default=False)],
+    content: Annotated[Literal["sample", "mean", "posterior"], typer.Option(help="What is kept.")] = "sample",
+    dtype: Annotated[Literal["float16", "bfloat16", "float32"], typer.Option(help="How it is kept.")] = "float16",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
+    gpus: Annotated[int, typer.Option(min=0, help="Processes with a GPU each; 0: CPU cores.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the samples' noise.")] = 0,
+    home: Home = Path("runs"),
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of the model.", show_default=False)] = None,
+) -> None:
+    """Encode a data set with a model, each image and its mirror image. The same command again continues it."""
+    from functools import partial
+
+    from transvae_platform.cli.bar import bar
+    from transvae_platform.cli.render_data import print_data_set
+    from transvae_platform.cluster.schedule import local_devices, ray_session
+    from transvae_platform.data import on_ray
+    from transvae_platform.data.catalogue import check_name, find_data_set, give_name
+    from transvae_platform.data.latents import extract_latents
+    from transvae_platform.errors import SpecError
+
+    check_name(name)
+    home = home.resolve()
+    found = find_data_set(home, data_set)
+    cpus, there = local_devices()
+    if gpus > there:
+        raise SpecError(f"--gpus: {gpus} are asked for, this machine has {there} - lower it, or 0 for CPU cores")
+    folder = _model_folder(model, home, tracking_uri)
+    mapper = partial(on_ray.run_on_ray, actors=gpus or cpus, gpus=1 if gpus else 0)
+    with ray_session(None), bar("encoding") as listen:
+        manifest = extract_latents(
+            found.manifest, found.folder, folder, home, mapper, model_name=model, content=content, dtype=dtype,
+            batch_size=batch_size, device="cuda" if gpus else "cpu", seed=seed, listen=listen,
+        )  # fmt: skip
+    give_name(home, name, manifest)
+    print_data_set(find_data_set(home, name))
+
+
+@app.command()
+def export(
+    data_set: DataSetName,
+    folder: Annotated[Path, typer.Argument(help="Where to write; empty, or of the same export.", show_default=False)],
+    layout: Annotated[
+        Literal["webdataset", "lightningdit"], typer.Option(help="Images as tars, or latents.", show_default=False)
+    ],
+    split: Annotated[Literal["train", "validation"], typer.Option(help="Of latents.")] = "train",
+    missing_label: Annotated[
+        int | None, typer.Option(help="Label of latents that have none.", show_default=False)
+    ] = None,
+    home: Home = Path("runs"),
+) -> None:
+    """Write a data set in another project's layout. The same command again continues it."""
+    from transvae_platform.cli.bar import bar
+    from transvae_platform.data.catalogue import find_data_set
+    from transvae_platform.data.lightningdit import export_lightningdit
+    from transvae_platform.data.making import run_locally
+    from transvae_platform.data.webdataset import export_webdataset
+
+    found = find_data_set(home.resolve(), data_set)
+    with bar("writing") as listen:
+        if layout == "webdataset":
+            files = export_webdataset(found.folder, folder, run_locally, listen=listen)
+        else:
+            files = export_lightningdit(
+                found.folder, folder, run_locally, split=split, missing_label=missing_label, listen=listen
+            )
+    print(f"{len(files)} files in {folder}")
+
+
+@app.command("import")
+def import_latents(
+    folder: Annotated[Path, typer.Argument(help="LightningDiT's latents of the training images.", show_default=False)],
+    name: Annotated[str, typer.Option(help="What to call the latents.", show_default=False)],
+    model: Annotated[str, typer.Option(help="The tokenizer that made them, in words.", show_default=False)],
+    resolution: Annotated[int, typer.Option(help="Of the images that they were made from.")] = 256,
+    validation: Annotated[
+        Path | None, typer.Option(help="The same of held-out images, if there are.", show_default=False)
+    ] = None,
+    home: Home = Path("runs"),
+) -> None:
+    """Make a data set of latents that LightningDiT's code extracted."""
+    from transvae_platform.cli.bar import bar
+    from transvae_platform.cli.render_data import print_data_set
+    from transvae_platform.data.catalogue import check_name, find_data_set, give_name
+    from transvae_platform.data.lightningdit_import import import_lightningdit
+    from transvae_platform.data.making import run_locally
+
+    check_name(name)
+    folders = {"train": folder, **({"validation": validation} if validation else {})}
+    said = {"name": model, "weights_sha256": None}
+    with bar("reading") as listen:
+        manifest = import_lightningdit(
+            folders, home.resolve(), run_locally, resolution=resolution, model=said, listen=listen
+        )
+    give_name(home.resolve(), name, manifest)
+    print_data_set(find_data_set(home.resolve(), name))
+
+
+def _model_folder(model: str, home: Path, tracking_uri: str | None) -> Path:
+    """A folder that `from_pretrained` reads: the one that was named, or the registered model written into the home."""
+    from transvae_platform.study.grid import stable_hash
+    from transvae_platform.tracking.registry import load_model
+
+    if not model.startswith("models:/"):
+        return Path(model).resolve()
+    loaded = load_model(model, home=home, tracking_uri=tracking_uri)
+    folder = home / "data" / "models" / stable_hash([model, tracking_uri])[:16]
+    loaded.save_pretrained(folder)
+    return folder

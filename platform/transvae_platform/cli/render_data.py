@@ -1,0 +1,57 @@
+"""What the terminal shows of data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transvae_platform.cli.render import console, format_bytes, table
+from transvae_platform.data.catalogue import DataSet
+
+SHOWN = 20
+
+
+def print_data_set(data_set: DataSet) -> None:
+    """What a data set holds, where it came from and what was left out."""
+    manifest, out = data_set.manifest, console()
+    rows = {
+        "data set": ", ".join((*data_set.names, manifest.fingerprint)),
+        "location": data_set.location,
+        "kind": f"{manifest.kind} of {manifest.resolution} x {manifest.resolution}",
+        "arrays": ", ".join(f"{field.name} {field.shape} {field.dtype}" for field in manifest.fields),
+        "samples": f"{manifest.samples('train'):,} train, {manifest.samples('validation'):,} validation",
+        "size": f"{format_bytes(manifest.bytes)} in {len(manifest.shards)} shards",
+        "source": ", ".join(f"{value}" for key, value in manifest.source.items() if key != "classes"),
+        "classes": f"{len(manifest.source.get('classes', ())):,}",
+        "settings": ", ".join(f"{key} {value}" for key, value in manifest.settings.items()),
+        "left out": f"{len(manifest.quarantined)} of {manifest.items:,} items",
+    }
+    for key, value in rows.items():
+        out.print(f"{key + ':':10s} {value}", markup=False, highlight=False, soft_wrap=True)
+    for item in manifest.quarantined[:SHOWN]:
+        out.print(f"  {item.name}: {item.reason}", markup=False, highlight=False, soft_wrap=True)
+    if len(manifest.quarantined) > SHOWN:
+        out.print(f"  and {len(manifest.quarantined) - SHOWN} more, in manifest.json")
+
+
+def print_data_sets(found: Sequence[DataSet]) -> None:
+    """One line per data set."""
+    rows = table(
+        ("name", "left"), ("fingerprint", "left"), ("kind", "left"), ("resolution", "right"), ("train", "right"),
+        ("validation", "right"), ("size", "right"), ("source", "left"),
+    )  # fmt: skip
+    for data_set in found:
+        manifest = data_set.manifest
+        rows.add_row(
+            ", ".join(data_set.names), manifest.fingerprint, manifest.kind, str(manifest.resolution),
+            f"{manifest.samples('train'):,}", f"{manifest.samples('validation'):,}", format_bytes(manifest.bytes),
+            str(manifest.source.get("location", "")),
+        )  # fmt: skip
+    console().print(rows if found else "no data sets yet: `transvae data ingest LOCATION --name NAME` makes one")
+
+
+def print_problems(problems: Sequence[tuple[str, str]], items: int) -> None:
+    """All images that an ingest would leave out."""
+    out = console()
+    for name, reason in problems:
+        out.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{len(problems)} of {items:,} images cannot be used")

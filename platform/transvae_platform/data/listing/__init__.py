@@ -1,0 +1,40 @@
+"""What a source holds, listed without reading an image: `list_source` makes the table that every later step follows."""
+
+from __future__ import annotations
+
+from transvae_platform.data.listing.coco import list_coco
+from transvae_platform.data.listing.detect import choose_layout, is_of_interest
+from transvae_platform.data.listing.files import find_files
+from transvae_platform.data.listing.folder import list_classes, list_folder, list_imagenet
+from transvae_platform.data.listing.huggingface import list_saved
+from transvae_platform.data.listing.schema import LISTING_SCHEMA, Listing
+from transvae_platform.data.listing.tables import list_tables
+from transvae_platform.data.listing.webdataset import list_tars
+
+__all__ = ["LISTING_SCHEMA", "Listing", "list_source"]
+
+_LISTERS = {
+    "folder": list_folder,
+    "classes": list_classes,
+    "imagenet": list_imagenet,
+    "webdataset": list_tars,
+    "parquet": list_tables,
+    "huggingface": list_saved,
+    "coco": list_coco,
+}
+
+
+def list_source(location: str, layout: str = "auto") -> Listing:
+    """The images of a source, sorted by name; the row number is the image's index.
+
+    Args:
+        location: a folder, a tar, a Parquet or Arrow file; a local path or a URI (see `stores`).
+        layout: one of `detect.LAYOUTS`, or `auto`.
+
+    Raises:
+        SpecError: the location is missing, holds no images, or does not have the layout.
+        UnreachableError: the store of the location does not answer.
+    """
+    files = find_files(location, is_of_interest)
+    chosen = choose_layout(location, files, layout)
+    return _LISTERS[chosen](location, files)

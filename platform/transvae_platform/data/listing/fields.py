@@ -1,0 +1,123 @@
+"""Which columns of a table hold the image, its label and its caption: by their types, names and `datasets` features."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transvae_platform.errors import SpecError
+
+CAPTION_NAMES = ("caption", "text", "captions")
+LABEL_NAMES = ("label", "labels", "cls", "class")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Columns of a table: the dotted one of the image bytes, label and caption if there are; names of the classes."""
+
+    image: str
+    label: str | None
+    caption: str | None
+    classes: tuple[str, ...]
+
+
+def find_fields(schema: pa.Schema, where: str) -> Fields:
+    """The columns of a table.
+
+    An image is a struct with a field `bytes`, or a binary column; where the schema carries the features of `datasets`,
+    those of type Image. A label is the column `label`, else the ClassLabel features, else other LABEL_NAMES. A caption
+    is a string, or a list of strings, named like one of CAPTION_NAMES.
+
+    Raises:
+        SpecError: there is no image column, or there are several candidates for a role.
+    """
+    features = _features(schema)
+    binary = [name for field in schema if (name := _bytes_column(field))]
+    marked = [name for name in binary if _kind(features, name) == "Image"]
+    images = marked or [name for name in binary if _kind(features, name) in (None, "Image", "Value")]
+    image = _only("image", images, where)
+    if image is None:
+        raise SpecError(
+            f"data.path: {where} has no image column ({', '.join(schema.names) or 'no columns'}) - images are expected "
+            "as encoded bytes in a binary column, or in a struct with a field `bytes`"
+        )
+    labels = [field.name for field in schema if field.name in LABEL_NAMES and _is_label(field.type)]
+    marked = [field.name for field in schema if _kind(features, field.name) == "ClassLabel" and _is_label(field.type)]
+    label = "label" if "label" in labels else _only("label", marked or labels, where)
+    captions = [field.name for field in schema if field.name in CAPTION_NAMES and _is_caption(field.type)]
+    classes = features.get(label, {}).get("names") if label else None
+    return Fields(image, label, _only("caption", captions, where), tuple(map(str, classes or ())))
+
+
+def plain_labels(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Labels as int64 or strings."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    return values.cast(pa.int64() if pa.types.is_integer(values.type) else pa.string())
+
+
+def plain_captions(values: pa.ChunkedArray) -> pa.Array:
+    """Captions as strings: of a list its first, null for an empty one."""
+    array = pa.chunked_array([values]).combine_chunks() if isinstance(values, pa.Array) else values.combine_chunks()
+    if _is_list(array.type):
+        first = pc.list_slice(array, 0, 1)
+        is_there = pc.greater(pc.fill_null(pc.list_value_length(first), 0), 0)
+        at = pc.subtract(pc.cumulative_sum(is_there.cast(pa.int64())), 1)
+        array = pc.list_flatten(first).take(pc.if_else(is_there, at, pa.scalar(None, pa.int64())))
+    return array.cast(pa.string())
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """The features that `datasets` writes into a schema, {} if it did not write it."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return {name: value for name, value in features.items() if isinstance(value, dict)}
+
+
+def _kind(features: dict[str, Any], column: str) -> str | None:
+    kind = features.get(column, features.get(column.removesuffix(".bytes"), {})).get("_type")
+    return None if kind is None else str(kind)
+
+
+def _only(role: str, names: Sequence[str], where: str) -> str | None:
+    if len(names) > 1:
+        raise SpecError(
+            f"data.path: {where} has several columns that could be the {role} ({', '.join(names)}) - keep one of "
+            "them, or rename the others"
+        )
+    return names[0] if names else None
+
+
+def _bytes_column(field: pa.Field) -> str | None:
+    if _is_binary(field.type):
+        return str(field.name)
+    if pa.types.is_struct(field.type):
+        index = field.type.get_field_index("bytes")
+        if index >= 0 and _is_binary(field.type.field(index).type):
+            return f"{field.name}.bytes"
+    return None
+
+
+def _any_of(*tests: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    return lambda kind: any(test(kind) for test in tests)
+
+
+_is_binary = _any_of(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+_is_string = _any_of(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_is_list = _any_of(pa.types.is_list, pa.types.is_large_list)
+
+
+def _is_label(kind: pa.DataType) -> bool:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_integer(plain)) or _is_string(plain)
+
+
+def _is_caption(kind: pa.DataType) -> bool:
+    return _is_string(kind) or (_is_list(kind) and _is_string(kind.value_type))

@@ -1,0 +1,169 @@
+"""The files of a location, found without reading one: names, paths, sizes and stamps in an Arrow table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from stat import S_ISREG
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from transvae_platform.data.stores import as_location, below, local_path, open_store, printable, reaching
+from transvae_platform.errors import SpecError
+
+FILES_SCHEMA = pa.schema({"name": pa.string(), "path": pa.string(), "size": pa.int64(), "stamp": pa.string()})
+
+CHUNK = 65_536
+"""Files held as Python objects at a time (assumption)."""
+
+REQUESTS = 8
+"""Folders of a store asked for at the same time (assumption)."""
+
+Wanted = Callable[[str], bool]
+Found = tuple[str, str, int, str]
+
+
+def find_files(location: str, wanted: Wanted) -> pa.Table:
+    """The files at or below a location whose own names are wanted, in no order; see FILES_SCHEMA.
+
+    Hidden files and folders are left out. Links are followed; a file that several links lead to is found once, under
+    its own name if it lies in the location, else under the first link in alphabetical order.
+
+    Raises:
+        SpecError: the location is missing, an unwanted file, or holds a folder or link that cannot be read.
+        UnreachableError: the store does not answer.
+    """
+    with reaching(location):
+        path = local_path(location)
+        found = _local(path, wanted) if path is not None else _remote(location, wanted)
+        tables = []
+        while rows := list(islice(found, CHUNK)):
+            names, paths, sizes, stamps = zip(*rows, strict=True)
+            columns = [_text(names, printable), _text(paths, as_location), pa.array(sizes, pa.int64()), stamps]
+            tables.append(pa.table(columns, schema=FILES_SCHEMA))
+        return pa.concat_tables(tables).combine_chunks() if tables else FILES_SCHEMA.empty_table()
+
+
+def _text(values: tuple[str, ...], escape: Callable[[str], str]) -> pa.Array:
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:  # some name is no UTF-8
+        return pa.array([escape(value) for value in values], pa.string())
+
+
+def _local(root: str, wanted: Wanted) -> Iterator[Found]:
+    if os.path.isfile(root):  # noqa: PTH113 - paths stay text: pathlib objects cost more than the rest
+        _check_file(root, wanted(os.path.basename(root)))  # noqa: PTH119
+        status = os.stat(root)  # noqa: PTH116
+        yield os.path.basename(root), root, status.st_size, f"{status.st_size}:{status.st_mtime_ns}"  # noqa: PTH119
+        return
+    entered: set[str] = set()
+    folders, links, linked_files = [""], list[str](), list[str]()
+    while folders or links:
+        if not folders:  # real folders come first, or a file's name would depend on where a link sorts
+            links.sort(reverse=True)
+        inside = folders.pop() if folders else links.pop()
+        folder = f"{root}/{inside}".rstrip("/") or "/"
+        real = os.path.realpath(folder)
+        if real in entered:  # a second way to the folder, or a link back up
+            continue
+        entered.add(real)
+        with reaching(folder), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                name = inside + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{name}/")
+                elif entry.is_symlink():
+                    if entry.is_dir():
+                        links.append(f"{name}/")
+                    elif wanted(entry.name):
+                        linked_files.append(name)
+                elif wanted(entry.name) and entry.is_file():
+                    status = entry.stat()
+                    yield name, entry.path, status.st_size, f"{status.st_size}:{status.st_mtime_ns}"
+    yield from _linked(root, sorted(linked_files), entered, wanted)
+
+
+def _linked(root: str, names: list[str], entered: set[str], wanted: Wanted) -> Iterator[Found]:
+    seen = set()
+    for name in names:
+        path = f"{root}/{name}"
+        real = os.path.realpath(path)
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except OSError as error:
+            raise SpecError(
+                f"data.path: {printable(path)} cannot be read ({error.strerror}) - mend or remove it"
+            ) from None
+        folder, _, base = real.rpartition("/")
+        is_listed = real in seen or (folder in entered and wanted(base) and not base.startswith("."))
+        if S_ISREG(status.st_mode) and not is_listed:
+            seen.add(real)
+            yield name, path, status.st_size, f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def _remote(location: str, wanted: Wanted) -> Iterator[Found]:
+    filesystem, root = open_store(location)
+    client = _client(filesystem)
+    if client is not None:
+        client.invalidate_cache()  # some clients answer from what they saw earlier
+    info = filesystem.get_file_info(root)
+    if info.type == pafs.FileType.NotFound:
+        raise FileNotFoundError(root)
+    if info.type == pafs.FileType.File:
+        name = root.rpartition("/")[2]
+        _check_file(location, wanted(name))
+        yield name, location, info.size, _stamp(client.info(root)) if client else f"{info.size}:{info.mtime_ns}"
+        return
+    cut = len(root.rstrip("/")) + 1
+    level = [root]
+    with ThreadPoolExecutor(max_workers=REQUESTS) as pool:
+        while level:
+            deeper = []
+            for answers in pool.map(lambda folder: _ask(filesystem, folder), level):
+                for path, is_folder, size, stamp in answers:
+                    inside, base = path[cut:], path.rstrip("/").rpartition("/")[2]
+                    if base.startswith(".") or not inside:
+                        continue
+                    if is_folder:
+                        deeper.append(path)
+                    elif wanted(base):
+                        yield inside, below(location, inside), size, stamp
+            level = deeper
+
+
+def _ask(filesystem: Any, folder: str) -> list[tuple[str, bool, int, str]]:
+    """(path, is it a folder, size, stamp) of everything in a folder of a store."""
+    client = _client(filesystem)
+    if client is not None:
+        return [
+            (info["name"], info["type"] == "directory", info["size"], _stamp(info))
+            for info in client.ls(folder, detail=True)
+            if info["name"].rstrip("/") != folder.rstrip("/")  # some stores list the folder's own mark
+        ]
+    return [
+        (info.path, info.type == pafs.FileType.Directory, info.size, f"{info.size}:{info.mtime_ns}")
+        for info in filesystem.get_file_info(pafs.FileSelector(folder))
+    ]
+
+
+def _client(filesystem: Any) -> Any:
+    """What fsspec opened, else None. It is asked directly, because only its own answers have etags."""
+    handler = getattr(filesystem, "handler", None)
+    return handler.fs if isinstance(handler, pafs.FSSpecHandler) else None
+
+
+def _stamp(info: dict[str, Any]) -> str:
+    keys = ("ETag", "etag", "md5", "mtime", "LastModified", "last_modified", "updated", "created")
+    return f"{info['size']}:{next((info[key] for key in keys if info.get(key)), '')}"
+
+
+def _check_file(location: str, is_wanted: bool) -> None:
+    if not is_wanted:
+        raise SpecError(f"data.path: {printable(location)} is a file - give the folder that holds your images")

@@ -1,0 +1,149 @@
+"""Parquet and Arrow files: one image per row. Only footers, schemas, labels and captions are read while listing.
+
+The split is told by a file's name (`data/train-00000-of-00001.parquet`, `validation/0000.parquet`). An Arrow file may
+be of the file or of the stream format; a stream has no index, so one on a store is read through once while listing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transvae_platform.data.listing.detect import TABLE_SUFFIXES
+from transvae_platform.data.listing.fields import Fields, find_fields, plain_captions, plain_labels
+from transvae_platform.data.listing.schema import (
+    LISTING_SCHEMA,
+    Listing,
+    encode_labels,
+    make_listing,
+    map_strings,
+    split_in,
+    with_suffix,
+)
+from transvae_platform.data.stores import first_line, map_file, open_file, printable, reaching
+from transvae_platform.errors import SpecError
+
+ARROW_MAGIC = b"ARROW1"
+"""The first bytes of Arrow's file format; a stream begins otherwise."""
+
+DIGITS = 6
+"""Row numbers in names are padded, so that they sort like numbers."""
+
+
+def list_tables(location: str, files: pa.Table) -> Listing:
+    """The rows of all Parquet and Arrow files.
+
+    Raises:
+        SpecError: a file cannot be read, or its image, label or caption column is missing, ambiguous or another one
+            than in the other files.
+    """
+    tables = with_suffix(files, TABLE_SUFFIXES)
+    return list_rows(location, "parquet", tables.append_column("split", map_strings(tables["name"], split_in)))
+
+
+def list_rows(location: str, layout: str, files: pa.Table) -> Listing:
+    """As `list_tables`, for exactly these files; they have a column `split`."""
+    records = files.sort_by("name").to_pylist()
+    with ThreadPoolExecutor(max_workers=8) as pool:  # threads overlap the waiting for a store
+        results = list(pool.map(lambda record: _rows_of_file(**record), records))
+    classes = {fields.classes: fields for _, fields in results if fields.classes}
+    if len(classes) > 1:
+        raise SpecError(f"data.path: {printable(location)} has files with different class names - give one of the sets")
+    names: tuple[str, ...] = next(iter(classes), ())
+    pieces = [rows for rows, _ in results if len(rows)]
+    if not pieces:
+        return make_listing(location, layout, LISTING_SCHEMA.empty_table())
+    kinds = {rows["label"].type for rows in pieces} - {pa.null()}
+    if len(kinds) > 1:
+        raise SpecError(f"data.path: {printable(location)} has numbers as labels in some files and words in others")
+    rows = pa.concat_tables(pieces, promote_options="default")
+    if kinds:
+        labels, found = encode_labels(location, rows["label"])
+        if names and len(found) > len(names):
+            raise SpecError(f"data.path: {printable(location)} has the label {found[-1]} of {len(names)} classes")
+        names = names or found
+        rows = rows.set_column(rows.column_names.index("label"), "label", labels)
+    return make_listing(location, layout, rows, names)
+
+
+def open_arrow(file: pa.NativeFile, columns: Sequence[str] = ()) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """(schema of what is read, batches) of an Arrow file of either format; without `columns` everything is read.
+
+    A mapped file is read only where somebody looks at the values.
+    """
+    file.seek(0)
+    is_file = file.read(len(ARROW_MAGIC)) == ARROW_MAGIC
+    opener = pa.ipc.open_file if is_file else pa.ipc.open_stream
+    file.seek(0)
+    reader = opener(file)
+    if columns:
+        included = [reader.schema.get_field_index(name) for name in columns]
+        file.seek(0)
+        reader = opener(file, options=pa.ipc.IpcReadOptions(included_fields=included))
+    return reader.schema, (map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader))
+
+
+def is_parquet(path: str) -> bool:
+    """Whether a path or URI names a Parquet file."""
+    return path.lower().partition("?")[0].endswith(".parquet")
+
+
+def _rows_of_file(name: str, path: str, size: int, stamp: str, split: str | None) -> tuple[pa.Table, Fields]:
+    try:
+        with reaching(path):
+            count, labels, captions, fields = _read_parquet(path) if is_parquet(path) else _read_arrow(path)
+    except pa.ArrowInvalid as error:
+        raise SpecError(
+            f"data.path: {printable(path)} cannot be read ({first_line(error)}) - mend or remove it"
+        ) from None
+    digits = max(DIGITS, len(str(count - 1)))
+    numbers = pa.array(np.arange(count, dtype=np.int64))
+    row_names = pc.binary_join_element_wise(name, pc.utf8_lpad(numbers.cast(pa.string()), digits, "0"), "/")
+    columns = {
+        "name": row_names,
+        "path": pa.repeat(path, count),
+        "row": numbers,
+        "column": pa.repeat(fields.image, count),
+        "split": pa.repeat(pa.scalar(split, pa.string()), count),
+        "label": labels,
+        "caption": captions,
+        "stamp": pa.repeat(stamp, count),
+    }
+    return pa.table(columns), fields
+
+
+_Read = tuple[int, pa.Array, pa.Array, Fields]
+
+
+def _read_parquet(path: str) -> _Read:
+    with open_file(path) as file, pq.ParquetFile(file) as parquet:
+        fields = find_fields(parquet.schema_arrow, printable(path))
+        wanted = [name for name in (fields.label, fields.caption) if name]
+        count = parquet.metadata.num_rows
+        return count, *_attributes(parquet.read(columns=wanted) if wanted else None, fields, count), fields
+
+
+def _read_arrow(path: str) -> _Read:
+    with map_file(path) as file:
+        fields = find_fields(open_arrow(file)[0], printable(path))
+        wanted = [name for name in (fields.label, fields.caption) if name]
+        count, pieces = 0, []
+        for batch in open_arrow(file, wanted)[1]:
+            count += batch.num_rows
+            pieces += [pa.table(batch)] if wanted else []
+    return count, *_attributes(pa.concat_tables(pieces) if pieces else None, fields, count), fields
+
+
+def _attributes(table: pa.Table | None, fields: Fields, count: int) -> tuple[pa.Array, pa.Array]:
+    """(labels, captions) of a file; labels of type null if it has none."""
+    labels, captions = pa.nulls(count), pa.nulls(count, pa.string())
+    if table is not None and fields.label:
+        labels = plain_labels(table[fields.label])
+    if table is not None and fields.caption:
+        captions = plain_captions(table[fields.caption])
+    return labels, captions

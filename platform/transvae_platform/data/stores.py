@@ -1,0 +1,156 @@
+"""Any location, opened: a local path, or the URI of a store. pyarrow's own file systems first, fsspec's for the rest.
+
+A location is text in UTF-8. A local path that is no UTF-8 travels as a `file://` URI with its bytes percent-escaped.
+URIs that pyarrow opens are percent-escaped too; those of fsspec are taken as they are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from transvae_platform.errors import SpecError, UnreachableError
+
+NATIVE = ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
+"""Schemes that pyarrow opens itself."""
+
+BACKENDS = {"az": "adlfs", "hf": "huggingface_hub", "http": "aiohttp", "https": "aiohttp", "sftp": "paramiko"}
+"""The packages behind fsspec's usual schemes."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def local_path(location: str) -> str | None:
+    """The absolute path of a local location; None if the location is on a store."""
+    scheme = _scheme(location)
+    if scheme is None:
+        return os.path.abspath(os.path.expanduser(location))  # noqa: PTH100, PTH111 - pathlib would drop "..", links
+    return os.fsdecode(unquote_to_bytes(location.partition("://")[2])) if scheme == "file" else None
+
+
+def as_location(path: str) -> str:
+    """A local path as a location: itself, or its `file://` URI if its bytes are no UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "file://" + quote_from_bytes(os.fsencode(path))
+    return path
+
+
+def below(location: str, relative: str) -> str:
+    """The URI of a file, given the URI of a store's folder and the file's path within it."""
+    if _scheme(location) not in NATIVE:
+        return f"{location.rstrip('/')}/{relative}"
+    folder, mark, query = location.partition("?")
+    return f"{folder.rstrip('/')}/{quote(relative)}{mark}{query}"
+
+
+def printable(name: str) -> str:
+    """A name in UTF-8: bytes that are none become \\udcXX, because neither JSON readers nor Arrow take surrogates."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def open_store(location: str) -> tuple[pafs.FileSystem, str]:
+    """(file system, path within it) of a location.
+
+    Raises:
+        SpecError: nothing opens the URI's scheme, or the URI is malformed.
+        UnreachableError: the store does not answer.
+    """
+    path = local_path(location)
+    return (pafs.LocalFileSystem(), path) if path is not None else _open_uri(location)
+
+
+def open_file(location: str) -> pa.NativeFile:
+    """A file for reading at any place of it.
+
+    Raises:
+        OSError: it is missing or cannot be opened.
+        SpecError, UnreachableError: as `open_store`.
+    """
+    path = local_path(location)
+    if path is not None:
+        return pa.OSFile(os.fsencode(path))
+    # the folder is opened rather than the file: the files of a folder share one connection
+    start, mark, query = location.partition("?") if _scheme(location) in NATIVE else (location, "", "")
+    folder, _, name = start.rpartition("/")
+    if folder.endswith("/"):  # `scheme://name`
+        filesystem, inside = _open_uri(location)
+        return filesystem.open_input_file(inside)
+    filesystem, inside = _open_uri(f"{folder}{mark}{query}")
+    return filesystem.open_input_file(f"{inside.rstrip('/')}/{unquote(name) if _scheme(location) in NATIVE else name}")
+
+
+def map_file(location: str) -> pa.NativeFile:
+    """As `open_file`, but a local file is mapped into memory: what nobody looks at is not read."""
+    path = local_path(location)
+    return pa.memory_map(os.fsencode(path)) if path is not None else open_file(location)
+
+
+@contextmanager
+def reaching(location: str) -> Iterator[None]:
+    """Turn what a file system raises inside the block into one error for the user that names the location.
+
+    Raises:
+        SpecError: the location is missing, forbidden, or a local file or folder that cannot be read.
+        UnreachableError: a store failed otherwise.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise SpecError(
+            f"data.path: {printable(location)} does not exist - give the folder that holds your images"
+        ) from None
+    except OSError as error:
+        reason = first_line(error)
+        if local_path(location) is not None or isinstance(error, PermissionError):
+            raise SpecError(f"data.path: {printable(location)} cannot be read ({reason}) - mend or remove it") from None
+        raise UnreachableError(f"data.path: {location} does not answer ({reason}) - is the store up?") from None
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one printable line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(str(text).splitlines()[0])
+
+
+def _scheme(location: str) -> str | None:
+    match = _SCHEME.match(location)
+    return match[1].lower() if match else None
+
+
+@lru_cache(maxsize=256)  # a client per folder is kept: opening one may ask the network where a bucket is
+def _open_uri(location: str) -> tuple[Any, str]:
+    scheme = _scheme(location)
+    if scheme in NATIVE:
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(location)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise SpecError(f"data.path: {location} cannot be opened ({first_line(error)}) - correct it") from None
+        except OSError as error:
+            raise UnreachableError(
+                f"data.path: {location} cannot be opened ({first_line(error)}) - is the store up, its client installed?"
+            ) from None
+        return filesystem, path
+    try:
+        filesystem, path = importlib.import_module("fsspec.core").url_to_fs(location)
+    except ImportError as error:
+        package = BACKENDS.get(str(scheme), "the fsspec package for it")
+        raise SpecError(
+            f"data.path: {location} needs a package that is not installed ({first_line(error)}) - install {package}"
+        ) from None
+    except ValueError as error:
+        raise SpecError(
+            f"data.path: {location} cannot be opened ({first_line(error)}) - give a local path, or a URI such as "
+            "s3://bucket/folder, gs://bucket/folder or hdfs://host/folder"
+        ) from None
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path

@@ -1,0 +1,159 @@
+"""`transvae data ...` as a user types it, with the work done in this process instead of by Ray."""
+
+import contextlib
+import json
+import shutil
+import uuid
+
+import pytest
+import yaml
+from PIL import Image
+
+from transvae_platform.cluster import schedule
+from transvae_platform.data import on_ray
+from transvae_platform.data.catalogue import find_data_set
+from transvae_platform.data.listing.bundled import bundled_files
+from transvae_platform.data.making import run_locally
+from transvae_platform.study.load import load_study
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Class folders with real photographs."""
+    folder = tmp_path / "images"
+    for index, (name, path) in enumerate(bundled_files()[:6]):
+        (folder / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / "ab"[index % 2] / name.rpartition("/")[2])
+    return folder
+
+
+@pytest.fixture
+def data(transvae, tmp_path, monkeypatch):
+    """Run `transvae data ...` in a home of its own."""
+    monkeypatch.setattr(schedule, "ray_session", lambda address: contextlib.nullcontext())
+    monkeypatch.setattr(on_ray, "run_on_ray", run_locally)
+    monkeypatch.setenv("TRANSVAE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRANSVAE_CACHE", str(tmp_path / "cache"))
+    return lambda *arguments: transvae("data", *arguments)
+
+
+@pytest.fixture
+def made(data, images):
+    answer = data("ingest", images, "--name", "mine", "--resolution", "64", "--holdout", "0.3")
+    assert answer.code == 0, answer.err
+    return answer
+
+
+def test_ingest_says_what_it_made(made, tmp_path):
+    for text in (
+        "mine, ",
+        "images of 64 x 64",
+        "4 train, 2 validation",
+        "classes:   2",
+        "0 of 6 items",
+        "image (64, 64, 3)",
+    ):
+        assert text in made.out
+    assert "ingesting: 6 of 6" in made.err
+
+
+def test_data_sets_are_listed_and_found_by_every_reference(made, data, tmp_path):
+    (entry,) = json.loads(data("list", "--json").out)["data_sets"]
+    assert entry["names"] == ["mine"]
+    assert "mine" in data("list").out
+    for reference in ("mine", entry["manifest"]["fingerprint"], entry["location"]):
+        assert find_data_set(tmp_path / "home", reference).manifest.samples("train") == 4
+
+
+def test_show_draws_a_contact_sheet(made, data, tmp_path):
+    answer = data("show", "mine", "--sheet", tmp_path / "sheet.png")
+    assert answer.code == 0, answer.err
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width >= 4 * 64
+
+
+def test_verify_finds_a_flipped_bit(made, data, tmp_path):
+    assert "as the manifest says" in data("verify", "mine").out
+    found = find_data_set(tmp_path / "home", "mine")
+    path = found.folder / found.manifest.shards[0].file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    answer = data("verify", "mine")
+    assert answer.code == 1
+    assert f"{path.name}: its SHA-256 is" in answer.err
+
+
+def test_study_trains_from_the_data_set_by_its_name(made, transvae, study_file, tmp_path):
+    home = tmp_path / "home"
+    answer = transvae("study", "plan", study_file, "data.source=dataset", "data.path=mine", "data.resolution=64",
+                      "recipe.batch_size=2", "--home", home)  # fmt: skip
+    assert answer.code == 0, answer.err
+    fingerprint = find_data_set(home, "mine").manifest.fingerprint
+    from transvae_platform.cluster.submit import prepare
+
+    changes = ("data={source: dataset, path: mine, resolution: 64}", "recipe.batch_size=2")
+    prepared = prepare(load_study(study_file, changes), home)
+    assert {trial.data_fingerprint for trial in prepared.trials} == {fingerprint}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("path: mime, resolution: 64", "no data set 'mime' in"),
+        ("path: mime, resolution: 64", "did you mean 'mine'?"),
+        ("path: mine, resolution: 32", "data.resolution: the images of mine are 64 x 64, not 32 x 32"),
+    ],
+)
+def test_study_on_a_data_set_that_does_not_fit_is_refused(made, transvae, study_file, tmp_path, changes, message):
+    values = yaml.safe_load(study_file.read_text())
+    values["data"] = yaml.safe_load(f"{{source: dataset, {changes}}}")
+    study_file.write_text(yaml.safe_dump(values))
+    answer = transvae("study", "plan", study_file, "--home", tmp_path / "home")
+    assert answer.code == 2
+    assert message in answer.err
+
+
+def test_check_lists_every_problem_and_makes_nothing(data, images, tmp_path):
+    (images / "a" / "empty.png").write_bytes(b"")
+    (images / "b" / "page.jpg").write_bytes(b"<html>")
+    answer = data("ingest", images, "--name", "mine", "--check")
+    assert answer.code == 1
+    assert "a/empty.png: the file is empty" in answer.out
+    assert "b/page.jpg: " in answer.out
+    assert "2 of 8 images cannot be used" in answer.out
+    assert not (tmp_path / "home").exists()
+    refused = data("ingest", images, "--name", "mine", "--resolution", "64")
+    assert refused.code == 1
+    assert "data.quarantine: 2 of 8 images cannot be used" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--resolution", "2"], "--resolution: Input should be greater than or equal to 8"),
+        (["--geometry", "admm"], "--geometry: Input should be 'shorter_side', 'adm' or 'shorter_side_bilinear'"),
+        (["--layout", "imagnet"], "--layout: Input should be"),
+        (["--holdout", "1.5"], "--holdout: Input should be less than 1"),
+    ],
+)
+def test_impossible_option_is_named(data, images, options, message):
+    answer = data("ingest", images, "--name", "mine", *options)
+    assert answer.code == 2
+    assert message in answer.err
+
+
+def test_missing_folder_is_named(data, tmp_path):
+    answer = data("ingest", tmp_path / "nowhere", "--name", "mine")
+    assert answer.code == 2
+    assert f"{tmp_path}/nowhere does not exist" in answer.err
+
+
+def test_copy_to_a_store_and_use_it_from_there(made, data, tmp_path):
+    location = f"memory://{uuid.uuid4().hex}/mine"
+    assert data("copy", "mine", location).out.strip() == location
+    found = find_data_set(tmp_path / "home", location)
+    assert found.manifest == find_data_set(tmp_path / "home", "mine").manifest
+    answer = data("verify", location)
+    assert answer.code == 2
+    assert "is on a store, this command works on local data sets" in answer.err

@@ -1,0 +1,155 @@
+"""Bytes come in the listing's order, from every kind of file, without reading more than is needed."""
+
+import os
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+
+from transvae_platform.data.listing import list_source, reading
+from transvae_platform.data.listing.reading import read_items
+from transvae_platform.errors import UnreachableError
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The paths of all files that are opened for reading items."""
+    paths = []
+    for name in ("open_file", "map_file"):
+        real = getattr(reading, name)
+        monkeypatch.setattr(reading, name, lambda path, real=real: paths.append(path) or real(path))
+    return paths
+
+
+def write(path, count, kind="parquet", *, rows=10):
+    made = pa.table({"image": [b"%s %d" % (path.stem.encode(), number) for number in range(count)]})
+    if kind == "parquet":
+        pq.write_table(made, path, row_group_size=rows)
+    else:
+        with pa.ipc.new_stream(str(path), made.schema) as writer:
+            writer.write_table(made, max_chunksize=rows)
+
+
+def test_missing_files_cost_their_images_only(put):
+    root = put(["a.jpg", "b.jpg", "c.jpg"])
+    table = list_source(str(root)).table
+    (root / "b.jpg").unlink()
+    assert list(read_items(table)) == [(0, b"a.jpg", ""), (1, None, "its file is missing"), (2, b"c.jpg", "")]
+    (root / "a.jpg").unlink()
+    (root / "a.jpg").mkdir()
+    ((position, content, reason),) = read_items(table.slice(0, 1))
+    assert (position, content) == (0, None)
+    assert reason.startswith("it cannot be read (")
+
+
+def test_reading_is_lazy(put):
+    root = put(["a.jpg", "b.jpg"])
+    items = read_items(list_source(str(root)).table)
+    assert next(items)[1] == b"a.jpg"
+    (root / "b.jpg").write_bytes(b"changed")
+    assert next(items)[1] == b"changed"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_each_table_is_opened_once_and_rows_may_come_in_any_order(tmp_path, opened, kind):
+    write(tmp_path / f"a.{kind}", 35, kind)
+    write(tmp_path / f"b.{kind}", 35, kind)
+    table = list_source(str(tmp_path)).table
+    assert [content for _, content, _ in read_items(table.slice(30, 10))] == [
+        *(b"a %d" % number for number in range(30, 35)),
+        *(b"b %d" % number for number in range(5)),
+    ]
+    assert opened == [str(tmp_path / f"a.{kind}"), str(tmp_path / f"b.{kind}")]
+    order = [40, 3, 3, 34, 12, 0, 69]
+    expected = [(b"a %d" if index < 35 else b"b %d") % (index % 35) for index in order]
+    assert list(read_items(table.take(order))) == [(place, item, "") for place, item in enumerate(expected)]
+
+
+def test_only_wanted_row_groups_are_read(tmp_path, monkeypatch):
+    write(tmp_path / "a.parquet", 100)
+    table = list_source(str(tmp_path)).table
+    groups = []
+    real = pq.ParquetFile.iter_batches
+
+    def iter_batches(self, size, *, row_groups, columns):
+        groups.extend(row_groups)
+        return real(self, size, row_groups=row_groups, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+    assert len(list(read_items(table.take([5, 6, 55, 57, 58, 60])))) == 6
+    assert groups == [0, 5, 6]
+
+
+def test_more_rows_than_are_held_at_a_time(tmp_path, opened, monkeypatch):
+    monkeypatch.setattr(reading, "ROWS", 7)
+    write(tmp_path / "a.parquet", 100)
+    items = list(read_items(list_source(str(tmp_path)).table))
+    assert items == [(number, b"a %d" % number, "") for number in range(100)]
+    assert len(opened) == 1
+
+
+def test_a_large_row_group_is_not_read_whole(tmp_path):
+    rows = 128
+    image = pa.table({"image": [os.urandom(100_000) for _ in range(rows)]})
+    pq.write_table(
+        image, tmp_path / "a.parquet", row_group_size=rows, write_batch_size=1, data_page_size=1, use_dictionary=False
+    )
+    del image
+    table = list_source(str(tmp_path)).table
+    pool = pa.default_memory_pool()
+    pool.release_unused()
+    before, most = pa.total_allocated_bytes(), 0
+    for _, content, _ in read_items(table):
+        assert content is not None
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < rows * 100_000 * 0.5
+
+
+def test_rows_without_bytes_and_damaged_tables(tmp_path):
+    values = [{"bytes": b"ok", "path": None}, {"bytes": None, "path": "elsewhere.jpg"}, None]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": pa.array(values, kind)}), path)
+    table = list_source(str(path)).table
+    empty = "its row holds no bytes"
+    assert list(read_items(table)) == [(0, b"ok", ""), (1, None, empty), (2, None, empty)]
+    pq.write_table(pa.table({"image": pa.array(values[:1], kind)}), path)
+    assert [reason for _, _, reason in read_items(table)] == ["", *["its table ends before row 1"] * 2]
+    pq.write_table(pa.table({"other": [1, 2, 3]}), path)
+    assert all(content is None and "image" in reason for _, content, reason in read_items(table))
+    path.write_bytes(path.read_bytes()[:-10])
+    assert all(content is None and reason.startswith("it cannot be read (") for _, content, reason in read_items(table))
+
+
+def test_cut_streams_cost_their_tail_only(tmp_path):
+    write(tmp_path / "a.arrow", 30, "arrow")
+    table = list_source(str(tmp_path)).table
+    with (tmp_path / "a.arrow").open("r+b") as file:
+        file.truncate((tmp_path / "a.arrow").stat().st_size - 150)
+    items = list(read_items(table))
+    assert [content for _, content, _ in items[:20]] == [b"a %d" % number for number in range(20)]
+    assert all(content is None and reason.startswith("it cannot be read (") for _, content, reason in items[20:])
+
+
+def test_damaged_row_group_leaves_the_others(tmp_path):
+    write(tmp_path / "a.parquet", 30)
+    table = list_source(str(tmp_path)).table
+    column = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(1).column(0)
+    with (tmp_path / "a.parquet").open("r+b") as file:
+        file.seek(column.dictionary_page_offset or column.data_page_offset)
+        file.write(b"\xff" * column.total_compressed_size)
+    items = list(read_items(table))
+    assert [number for number, content, _ in items if content is None] == list(range(10, 20))
+
+
+def test_an_outage_is_no_damaged_image(put, memory, monkeypatch):
+    location = memory(put(["a.jpg", "b.jpg"]))
+    table = list_source(location).table
+
+    def refuse(self, path):
+        raise OSError("connection reset")
+
+    monkeypatch.setattr(pafs.FSSpecHandler, "open_input_file", refuse)
+    with pytest.raises(UnreachableError, match=r"memory://bucket/a.jpg cannot be read \(connection reset\)"):
+        list(read_items(table))
