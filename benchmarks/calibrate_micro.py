@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from transvae_platform.data.catalogue import at_home
-from transvae_platform.data.ingest import ingest
 from transvae_platform.data.listing.bundled import list_bundled
-from transvae_platform.data.making import run_locally
-from transvae_platform.data.sets import open_data
+from transvae_platform.data.making.ingest import ingest
+from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.sets.catalogue import at_home
+from transvae_platform.data.sets.samples import open_data
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.load import load_study

@@ -25,8 +25,8 @@ from PIL import Image
 from skimage import data
 from sklearn.datasets import load_sample_images
 
-from transvae_platform.data.decode import decode
-from transvae_platform.data.geometry import GEOMETRIES, GEOMETRY_VERSION
+from transvae_platform.data.pixels.decode import decode
+from transvae_platform.data.pixels.geometry import GEOMETRIES, GEOMETRY_VERSION
 
 RESOLUTION = 256
 SIZES = [(500, 375)] * 5 + [(375, 500)] * 2 + [(500, 333)] * 2 + [(333, 500)]  # about as in ImageNet (assumption)

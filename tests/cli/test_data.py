@@ -10,10 +10,10 @@ import yaml
 from PIL import Image
 
 from transvae_platform.cluster import schedule
-from transvae_platform.data import on_ray
-from transvae_platform.data.catalogue import find_data_set
 from transvae_platform.data.listing.bundled import bundled_files
-from transvae_platform.data.making import run_locally
+from transvae_platform.data.making import on_ray
+from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.sets.catalogue import find_data_set
 from transvae_platform.study.load import load_study
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transvae_platform.data.ingest import ingest
 from transvae_platform.data.listing import Listing, list_source
 from transvae_platform.data.listing.bundled import list_bundled
-from transvae_platform.data.making import run_locally
-from transvae_platform.data.manifest import Manifest
+from transvae_platform.data.making.ingest import ingest
+from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.study.spec import Data
 
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 from torch import Tensor, nn
 
-from transvae_platform.data.manifest import Manifest
-from transvae_platform.data.sets import LocalShelf, SampleSet
-from transvae_platform.data.shards import image_field, write_shard
+from transvae_platform.data.sets.manifest import Manifest
+from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.shards import image_field, write_shard
 
 RESOLUTION = 24
 

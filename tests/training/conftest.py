@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from transvae_platform.data.catalogue import list_data_sets
-from transvae_platform.data.ingest import ingest
 from transvae_platform.data.listing.bundled import list_bundled
-from transvae_platform.data.making import run_locally
-from transvae_platform.data.sets import SampleSet, open_data
+from transvae_platform.data.making.ingest import ingest
+from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.sets.catalogue import list_data_sets
+from transvae_platform.data.sets.samples import SampleSet, open_data
 from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.spec import StudySpec

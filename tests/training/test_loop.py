@@ -14,8 +14,8 @@ from PIL import Image
 from transvae import create_model
 from transvae.accounting import count_model
 from transvae.autoencoder import Autoencoder
-from transvae_platform.data.order import FullOrder
-from transvae_platform.data.stream import TrainStream
+from transvae_platform.data.stream.batches import TrainStream
+from transvae_platform.data.stream.order import FullOrder
 from transvae_platform.errors import UserError
 from transvae_platform.study.journal import Journal
 from transvae_platform.training import loop

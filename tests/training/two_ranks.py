@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from transvae_platform.data.sets import open_data
-from transvae_platform.data.stream import TrainStream
+from transvae_platform.data.sets.samples import open_data
+from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
 from transvae_platform.training.loop import train_vae

@@ -34,11 +34,11 @@ def ingest(
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render_data import print_data_set, print_problems
     from transvae_platform.cluster.schedule import ray_session
-    from transvae_platform.data.catalogue import check_name, find_data_set, give_name
-    from transvae_platform.data.ingest import ingest as make
     from transvae_platform.data.listing import list_source
-    from transvae_platform.data.on_ray import run_on_ray
-    from transvae_platform.data.problems import find_problems
+    from transvae_platform.data.making.ingest import ingest as make
+    from transvae_platform.data.making.on_ray import run_on_ray
+    from transvae_platform.data.making.problems import find_problems
+    from transvae_platform.data.sets.catalogue import check_name, find_data_set, give_name
     from transvae_platform.study.load import read_data
 
     check_name(name)
@@ -67,7 +67,7 @@ def list_all(home: Home = Path("runs"), as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from transvae_platform.cli.render_data import print_data_sets
-    from transvae_platform.data.catalogue import list_data_sets
+    from transvae_platform.data.sets.catalogue import list_data_sets
 
     found = list_data_sets(home.resolve())
     if as_json:
@@ -85,10 +85,10 @@ def show(
 ) -> None:
     """Print what a data set holds and draw samples of it."""
     from transvae_platform.cli.render_data import print_data_set
-    from transvae_platform.data.catalogue import find_data_set
-    from transvae_platform.data.remote import CACHE_BYTES, default_cache
-    from transvae_platform.data.sets import open_data
-    from transvae_platform.data.sheet import contact_sheet
+    from transvae_platform.data.exchange.sheet import contact_sheet
+    from transvae_platform.data.sets.catalogue import find_data_set
+    from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
+    from transvae_platform.data.sets.samples import open_data
 
     found = find_data_set(home.resolve(), data_set)
     print_data_set(found)
@@ -102,8 +102,8 @@ def show(
 def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
     """Compare every shard with the SHA-256 in the manifest."""
     from transvae_platform.cli.bar import bar
-    from transvae_platform.data.catalogue import find_data_set
-    from transvae_platform.data.manifest import find_damage
+    from transvae_platform.data.sets.catalogue import find_data_set
+    from transvae_platform.data.sets.manifest import find_damage
     from transvae_platform.errors import UserError
 
     found = find_data_set(home.resolve(), data_set)
@@ -130,8 +130,8 @@ def copy(
 ) -> None:
     """Copy a data set to an object store, from where studies stream it. The same command again continues it."""
     from transvae_platform.cli.bar import bar
-    from transvae_platform.data.catalogue import find_data_set
-    from transvae_platform.data.remote import upload
+    from transvae_platform.data.sets.catalogue import find_data_set
+    from transvae_platform.data.sets.remote import upload
 
     found = find_data_set(home.resolve(), data_set)
     with bar("copying") as listen:

@@ -33,9 +33,9 @@ def latents(
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render_data import print_data_set
     from transvae_platform.cluster.schedule import local_devices, ray_session
-    from transvae_platform.data import on_ray
-    from transvae_platform.data.catalogue import check_name, find_data_set, give_name
-    from transvae_platform.data.latents import extract_latents
+    from transvae_platform.data.latents.extract import extract_latents
+    from transvae_platform.data.making import on_ray
+    from transvae_platform.data.sets.catalogue import check_name, find_data_set, give_name
     from transvae_platform.errors import SpecError
 
     check_name(name)
@@ -70,10 +70,10 @@ def export(
 ) -> None:
     """Write a data set in another project's layout. The same command again continues it."""
     from transvae_platform.cli.bar import bar
-    from transvae_platform.data.catalogue import find_data_set
-    from transvae_platform.data.lightningdit import export_lightningdit
-    from transvae_platform.data.making import run_locally
-    from transvae_platform.data.webdataset import export_webdataset
+    from transvae_platform.data.exchange.lightningdit import export_lightningdit
+    from transvae_platform.data.exchange.webdataset import export_webdataset
+    from transvae_platform.data.making.work import run_locally
+    from transvae_platform.data.sets.catalogue import find_data_set
 
     found = find_data_set(home.resolve(), data_set)
     with bar("writing") as listen:
@@ -100,9 +100,9 @@ def import_latents(
     """Make a data set of latents that LightningDiT's code extracted."""
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render_data import print_data_set
-    from transvae_platform.data.catalogue import check_name, find_data_set, give_name
-    from transvae_platform.data.lightningdit_import import import_lightningdit
-    from transvae_platform.data.making import run_locally
+    from transvae_platform.data.exchange.lightningdit_import import import_lightningdit
+    from transvae_platform.data.making.work import run_locally
+    from transvae_platform.data.sets.catalogue import check_name, find_data_set, give_name
 
     check_name(name)
     folders = {"train": folder, **({"validation": validation} if validation else {})}

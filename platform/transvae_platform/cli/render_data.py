@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transvae_platform.cli.render import console, format_bytes, table
-from transvae_platform.data.catalogue import DataSet
+from transvae_platform.data.sets.catalogue import DataSet
 
 SHOWN = 20
 

@@ -1,1 +1,1 @@
-"""Ray moves the work: with data/ingest.py the only importers of ray."""
+"""Ray moves the work: with data/making/on_ray.py the only importers of ray."""

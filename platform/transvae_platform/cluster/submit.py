@@ -20,15 +20,15 @@ from transvae_platform.cluster.schedule import (
     ray_session,
     run_trials,
 )
-from transvae_platform.data.catalogue import DataSet, at_home, find_data_set
-from transvae_platform.data.ingest import ingest, ingest_key
 from transvae_platform.data.listing import Listing, list_source
 from transvae_platform.data.listing.bundled import list_bundled
-from transvae_platform.data.make import samples_per_item
-from transvae_platform.data.making import find_made
-from transvae_platform.data.manifest import Manifest
-from transvae_platform.data.on_ray import run_on_ray
-from transvae_platform.data.split import split_listing
+from transvae_platform.data.making.images import samples_per_item
+from transvae_platform.data.making.ingest import ingest, ingest_key
+from transvae_platform.data.making.on_ray import run_on_ray
+from transvae_platform.data.making.split import split_listing
+from transvae_platform.data.making.work import find_made
+from transvae_platform.data.sets.catalogue import DataSet, at_home, find_data_set
+from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
 from transvae_platform.redaction import without_password

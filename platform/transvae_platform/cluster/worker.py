@@ -66,8 +66,8 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     """One Ray Train worker: connect the training loop to its process group, its device and its journal."""
     from ray.train.torch import get_device, prepare_model
 
-    from transvae_platform.data.remote import default_cache
-    from transvae_platform.data.sets import open_data
+    from transvae_platform.data.sets.remote import default_cache
+    from transvae_platform.data.sets.samples import open_data
     from transvae_platform.training.loop import DivergedError, train_vae
     from transvae_platform.world import World
 

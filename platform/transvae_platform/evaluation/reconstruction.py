@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from transvae.torchvision_cpu import ensure_torchvision
-from transvae_platform.data.sets import SampleSet
-from transvae_platform.data.stream import to_model_input
+from transvae_platform.data.sets.samples import SampleSet
+from transvae_platform.data.stream.batches import to_model_input
 from transvae_platform.world import World
 
 ensure_torchvision()  # torchmetrics imports torchvision

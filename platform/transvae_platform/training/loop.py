@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
 from transvae.losses.objective import Objective, ObjectiveConfig
-from transvae_platform.data.sets import SampleSet
-from transvae_platform.data.stream import Ahead, Stream, TrainStream, to_model_input
+from transvae_platform.data.sets.samples import SampleSet
+from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream, to_model_input
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.grid import Trial

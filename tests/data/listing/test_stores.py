@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
-from transvae_platform.data import stores
 from transvae_platform.data.listing import list_source
-from transvae_platform.data.stores import as_location, below, local_path, open_file, open_store
+from transvae_platform.data.sets import stores
+from transvae_platform.data.sets.stores import as_location, below, local_path, open_file, open_store
 from transvae_platform.errors import SpecError, UnreachableError
 
 

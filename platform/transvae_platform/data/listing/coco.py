@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transvae_platform.data.listing.schema import IMAGE_SUFFIXES, Listing, make_listing, map_strings, with_suffix
-from transvae_platform.data.stores import open_file, printable, reaching
+from transvae_platform.data.sets.stores import open_file, printable, reaching
 from transvae_platform.errors import SpecError
 
 _FOLDER = r"^(?:images/)?(?P<set>(?:train|val)(?P<year>\d*))/(?P<file>[^/]+)\z"

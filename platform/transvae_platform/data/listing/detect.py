@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transvae_platform.data.listing.schema import IMAGE_SUFFIXES, SPLIT_WORDS, with_suffix
-from transvae_platform.data.stores import printable
+from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
 
 LAYOUTS = ("folder", "classes", "imagenet", "webdataset", "parquet", "huggingface", "coco")

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from transvae_platform.data.stores import as_location, below, local_path, open_store, printable, reaching
+from transvae_platform.data.sets.stores import as_location, below, local_path, open_store, printable, reaching
 from transvae_platform.errors import SpecError
 
 FILES_SCHEMA = pa.schema({"name": pa.string(), "path": pa.string(), "size": pa.int64(), "stamp": pa.string()})

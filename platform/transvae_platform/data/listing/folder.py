@@ -23,7 +23,7 @@ from transvae_platform.data.listing.schema import (
     map_strings,
     with_suffix,
 )
-from transvae_platform.data.stores import open_file, printable, reaching
+from transvae_platform.data.sets.stores import open_file, printable, reaching
 from transvae_platform.errors import SpecError
 
 

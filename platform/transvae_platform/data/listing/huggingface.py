@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from transvae_platform.data.listing.detect import TABLE_SUFFIXES
 from transvae_platform.data.listing.schema import Listing, split_in, with_suffix
 from transvae_platform.data.listing.tables import list_rows
-from transvae_platform.data.stores import open_file, printable, reaching
+from transvae_platform.data.sets.stores import open_file, printable, reaching
 from transvae_platform.errors import SpecError
 
 

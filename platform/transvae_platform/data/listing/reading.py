@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transvae_platform.data.listing.tables import is_parquet, open_arrow
-from transvae_platform.data.stores import first_line, local_path, map_file, open_file
+from transvae_platform.data.sets.stores import first_line, local_path, map_file, open_file
 from transvae_platform.errors import UnreachableError
 
 ROWS = 4096

@@ -25,7 +25,7 @@ from transvae_platform.data.listing.schema import (
     split_in,
     with_suffix,
 )
-from transvae_platform.data.stores import first_line, map_file, open_file, printable, reaching
+from transvae_platform.data.sets.stores import first_line, map_file, open_file, printable, reaching
 from transvae_platform.errors import SpecError
 
 ARROW_MAGIC = b"ARROW1"

@@ -31,7 +31,7 @@ from transvae_platform.data.listing.schema import (
     split_in,
     with_suffix,
 )
-from transvae_platform.data.stores import open_file, printable, reaching
+from transvae_platform.data.sets.stores import open_file, printable, reaching
 from transvae_platform.errors import SpecError
 
 BUFFER = 65_536

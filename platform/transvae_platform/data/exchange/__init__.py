@@ -1,0 +1,1 @@
+"""Other projects' layouts, and pictures to look at."""

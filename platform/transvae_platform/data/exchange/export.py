@@ -1,0 +1,108 @@
+"""What exports share: a folder belongs to one export, and a file in it is whole or not there.
+
+Protocol
+1. An export holds a lock on its folder; a second one waits, and finds the files of the first.
+2. `export.json` is written first and says what is exported and how. A folder that says otherwise, or that holds files
+   of this kind but no `export.json`, is refused: a reader would mix the two.
+3. Each file is written under a temporary name, flushed and renamed. An export that was killed makes what is missing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from transvae_platform.data.making.work import Function, Listener, Mapper, Work
+from transvae_platform.data.sets.manifest import Manifest, read_manifest
+from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.errors import UnreachableError, UserError
+
+LOCK = ".export.lock"
+
+
+def export(
+    folder: Path, about: Mapping[str, Any], function: Function, work: Sequence[Work], mapper: Mapper,
+    listen: Listener | None,
+) -> None:  # fmt: skip
+    """Make the files of an export that are not there yet.
+
+    Args:
+        about: what decides the files' bytes, plain values; kept in `export.json`.
+        work: one piece per file: `file` is its path, `items` how many samples go into it.
+        listen: told how many samples of how many are done.
+
+    Raises:
+        UserError: the folder holds something else.
+        UnreachableError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _claim(folder, about, {Path(piece["file"]).suffix for piece in work})
+            left = [piece for piece in work if not Path(piece["file"]).exists()]
+            total = sum(piece["items"] for piece in work)
+            done = total - sum(piece["items"] for piece in left)
+            for piece in mapper(function, left) if left else ():
+                done += piece["items"]
+                if listen:
+                    listen(done, total)
+            for path in folder.glob(".*.part-*"):  # of processes that were killed
+                path.unlink()
+    except OSError as error:
+        what = error.strerror or error
+        raise UnreachableError(f"{folder}: {what} - free space or choose another folder; done work is kept") from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which gets its final name when the block ends without an error."""
+    temporary = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_data_set(folder: Path, kind: str) -> Manifest:
+    """The manifest of a data set of this kind (`images` or `latents`).
+
+    Raises:
+        UserError: there is none, or it is of the other kind.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UserError(f"{folder} holds no finished data set - give a folder with a manifest.json")
+    if manifest.kind != kind:
+        raise UserError(f"{folder} holds {manifest.kind}, but {kind} are needed")
+    return manifest
+
+
+@lru_cache(maxsize=4)  # pieces of one export read the same data set
+def open_split(folder: str, split: str) -> SampleSet:
+    """The samples of one split of a data set in a local folder, in any process."""
+    manifest = read_manifest(Path(folder))
+    if manifest is None:
+        raise UserError(f"{folder} holds no finished data set - is it on a file system that all nodes share?")
+    return SampleSet(manifest, LocalShelf(Path(folder)), split)
+
+
+def _claim(folder: Path, about: Mapping[str, Any], suffixes: set[str]) -> None:
+    path, text = folder / "export.json", json.dumps(dict(about), indent=1, sort_keys=True)
+    if path.exists():
+        if path.read_text() != text:
+            raise UserError(f"{folder} holds another export, see its export.json - choose another folder")
+        return
+    if strangers := sorted(entry.name for entry in folder.iterdir() if entry.suffix in suffixes):
+        raise UserError(f"{folder} holds {strangers[0]}, which is not of this export - choose an empty folder")
+    with whole_file(path) as temporary:
+        temporary.write_text(text)

@@ -1,0 +1,1 @@
+"""What encoders make of images."""

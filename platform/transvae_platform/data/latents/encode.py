@@ -1,0 +1,125 @@
+"""What a worker does for an extraction: the images of one shard become the shard of their latents. No Ray.
+
+Legend: B batch, H, W pixels, f compression, d latent channels, h = H/f, w = W/f.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from scipy.special import ndtri
+from torch import Tensor
+
+from transvae import Autoencoder, storage
+from transvae_platform.data.latents.channels import channel_sums, to_float32, to_stored
+from transvae_platform.data.making.work import Work, write_result
+from transvae_platform.data.sets.shards import STORED_AS, Field, Shard, ShardFile, write_shard
+from transvae_platform.data.stream.batches import to_model_input
+from transvae_platform.data.stream.hashing import uniforms
+from transvae_platform.errors import UserError
+from transvae_platform.study.grid import stable_hash
+
+CARRIED = ("item", "view", "sha256", "label", "caption")
+"""Columns of the image shard that its latents keep."""
+
+
+def extract_shard(work: Work) -> None:
+    """Encode the images of one shard, write the shard of their latents and, after it, the result."""
+    images, settings = Shard(**work["images"]), work["settings"]
+    content, dtype = settings["content"], settings["dtype"]
+    file = _open_whole(Path(work["images_folder"]) / images.file, images)
+    model = _load_model(work["model_folder"], work["device"], **settings["model"])
+    columns = {name: column for name in CARRIED if (column := file.column(name)) is not None}
+    items, views = (columns[name].to_numpy().astype(np.int64) for name in ("item", "view"))
+    stored = {
+        Field(name, tuple(shape), dtype): np.empty((len(file), *shape), STORED_AS[dtype])
+        for name, shape in work["fields"]
+    }
+    for start in range(0, len(file), work["batch_size"]):
+        part = slice(start, start + work["batch_size"])
+        encoded = _encode(model, file.array("image")[part], content, settings["seed"], items[part], views[part])
+        for records, values in zip(stored.values(), encoded, strict=True):
+            try:
+                records[part] = to_stored(values, dtype)
+            except ValueError as error:
+                raise UserError(
+                    f"latents of {settings['model']['name']} for {images.file}: {error} - use bfloat16 or float32, "
+                    "or another model"
+                ) from None
+    shard = write_shard(Path(work["shard"]), images.split, stored, columns)
+    straight = next(iter(stored.values()))
+    sums = channel_sums(to_float32(straight, dtype), content) if images.split == "train" else None
+    write_result(work, {"shard": vars(shard), "sums": sums})
+
+
+@torch.inference_mode()
+def _encode(
+    model: Autoencoder, images_BHWC: NDArray[np.generic], content: str, seed: int,
+    items_B: NDArray[np.int64], views_B: NDArray[np.int64],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The content of (B, H, W, 3) uint8 images and of their mirror images."""
+    x_B3HW = to_model_input(torch.from_numpy(images_BHWC.copy()), model.device).to(model.dtype)
+    straight, mirrored = model.posterior(x_B3HW), model.posterior(x_B3HW.flip(3))
+    if content == "mean":
+        return straight.mean, mirrored.mean
+    if content == "posterior":
+        return torch.cat([straight.mean, straight.logvar], 1), torch.cat([mirrored.mean, mirrored.logvar], 1)
+    # a GPU is still at work on the posteriors while the CPU draws
+    noise = torch.from_numpy(normal_noise(seed, items_B, views_B, tuple(straight.mean.shape[1:])))
+    return straight.sample(noise[:, 0]), mirrored.sample(noise[:, 1])
+
+
+def normal_noise(
+    seed: int, items_B: NDArray[np.int64], views_B: NDArray[np.int64], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Standard normal noise (B, 2, *shape), a function of (seed, item, view); second is the mirror image's."""
+    noise = np.empty((len(items_B), 2, *shape), np.float32)
+    for place, values in enumerate(noise):  # sample by sample, which stays in the cache: 3 times faster
+        draws = uniforms(seed, items_B[place : place + 1], views_B[place : place + 1], values.size)
+        values[:] = ndtri(np.maximum(draws, 2.0**-54)).reshape(values.shape)  # 0 would be -infinity
+    return noise
+
+
+def model_identity(folder: Path, name: str) -> dict[str, str]:
+    """What says of which model latents are: its name, the SHA-256 of its weights, a hash of its configuration.
+
+    Raises:
+        UserError: the folder holds no model.
+    """
+    try:
+        config = storage.load_config(folder)
+        with (folder / storage.WEIGHTS).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:
+        raise UserError(f"latents: {folder} holds no model ({error}) - give what save_pretrained wrote") from None
+    return {"name": name, "weights_sha256": sha256, "config": stable_hash(config.to_dict())[:16]}
+
+
+def _open_whole(path: Path, shard: Shard) -> ShardFile:
+    """A shard of images, opened after its bytes were compared with the manifest."""
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}) - ingest the source again") from None
+    if sha256 != shard.sha256:
+        raise UserError(f"{path} is damaged: its SHA-256 is not the manifest's - ingest the source again")
+    return ShardFile(path)
+
+
+@lru_cache(maxsize=1)  # a process encodes many shards
+def _load_model(folder: str, device: str, name: str, weights_sha256: str, config: str) -> Autoencoder:
+    if model_identity(Path(folder), name) != {"name": name, "weights_sha256": weights_sha256, "config": config}:
+        raise UserError(f"{folder} is not the model that {name} was when the work began - do all nodes see the same?")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"latents: device is {device}, but this process sees no GPU - ask for one, or for the CPU")
+    try:
+        return Autoencoder.from_pretrained(folder, device)  # in eval mode
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} holds no usable model: {error}") from None

@@ -1,0 +1,85 @@
+"""What a worker does for an ingest: the items of one piece of the listing become one shard. No Ray, no state."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from transvae_platform.data.listing.reading import read_items
+from transvae_platform.data.making.work import Work, write_result
+from transvae_platform.data.pixels.decode import UnreadableImageError, decode
+from transvae_platform.data.pixels.views import cut_samples
+from transvae_platform.data.sets.shards import Field, image_field, write_shard
+from transvae_platform.study.spec import CropsView, Data
+
+
+def record_layout(data: Data) -> tuple[Field, ...]:
+    """The arrays of a record of an image data set."""
+    return (image_field(data.resolution),)
+
+
+def samples_per_item(data: Data) -> int:
+    """How many samples a readable item gives."""
+    return data.view.per_photograph if isinstance(data.view, CropsView) else 1
+
+
+def make_shard(work: Work) -> None:
+    """Read, decode and cut the items of one piece of work, write its shard and, after it, its result.
+
+    The result names the shard (None if no item could be used), the quarantined items with their reasons, and a hash of
+    the used items' contents, labels and captions.
+    """
+    data, split = Data.model_validate(work["data"]), work["split"]
+    with pa.memory_map(work["listing"]) as file:
+        table = pa.ipc.open_file(file).read_all().slice(work["start"], work["stop"] - work["start"])
+    per_item = samples_per_item(data)
+    (field,) = record_layout(data)
+    images = np.empty((table.num_rows * per_item, *field.shape), np.uint8)
+    used: list[int] = []
+    hashes, quarantined = [], []
+    names = table.column("name")
+    for position, content, reason in read_items(table):
+        reason = work["left_out"].get(str(work["start"] + position), reason)
+        if content is not None and not reason:
+            sha256 = hashlib.sha256(content)
+            try:
+                samples = cut_samples(decode(content), data, sha256.hexdigest())
+            except UnreadableImageError as error:
+                reason = str(error)
+            else:
+                images[len(used) * per_item : (len(used) + 1) * per_item] = samples
+                used.append(position)
+                hashes.append(sha256.digest())
+                continue
+        quarantined.append({"name": names[position].as_py(), "split": split, "reason": reason})
+    kept = table.take(pa.array(used, pa.int64()))
+    path = Path(work["shard"])
+    shard = None
+    if used:
+        columns = _columns(kept, hashes, per_item)
+        shard = vars(write_shard(path, split, {field: images[: len(used) * per_item]}, columns))
+    write_result(work, {"shard": shard, "quarantined": quarantined, "content": _content_hash(kept, hashes)})
+
+
+def _columns(kept: pa.Table, hashes: list[bytes], per_item: int) -> dict[str, pa.Array]:
+    """The plain columns of a shard, each item's values repeated for its samples; see `shards.py`."""
+    rows = np.repeat(np.arange(kept.num_rows), per_item)
+    columns = {
+        "item": kept.column("item").combine_chunks().take(pa.array(rows)),
+        "view": pa.array(np.tile(np.arange(per_item, dtype=np.int32), kept.num_rows)),
+        "sha256": pa.array(hashes, pa.binary(32)).take(pa.array(rows)),
+    }
+    for name in ("label", "caption"):
+        column = kept.column(name).combine_chunks()
+        if column.null_count < len(column):
+            columns[name] = column.take(pa.array(rows))
+    return columns
+
+
+def _content_hash(kept: pa.Table, hashes: list[bytes]) -> str:
+    said = [kept.column(name).to_pylist() for name in ("name", "split", "label", "caption")]
+    return hashlib.sha256(json.dumps([[h.hex() for h in hashes], said]).encode()).hexdigest()

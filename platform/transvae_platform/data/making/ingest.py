@@ -1,0 +1,139 @@
+"""Ingest: a source becomes a data set of images, once. How the work is done and kept is in `work.py`.
+
+What is to be made is decided from the source's listing before any parallel work: which item is held out, which items
+make which shard. An item that cannot be used is quarantined with its reason. So is a training item whose bytes are
+those of a held-out one. Before publishing, the records on the disk are compared with the plan: every item that is not
+quarantined, once, with all its samples.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from transvae_platform.data.listing import Listing
+from transvae_platform.data.making.images import make_shard, record_layout, samples_per_item
+from transvae_platform.data.making.integrity import check_records, copies_of_held_out
+from transvae_platform.data.making.split import split_listing
+from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, work_folder
+from transvae_platform.data.pixels.geometry import GEOMETRY_VERSION
+from transvae_platform.data.sets.manifest import Manifest, Quarantined
+from transvae_platform.data.sets.shards import SHARD_BYTES, Shard
+from transvae_platform.errors import UserError
+from transvae_platform.lineage import library_versions
+from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.spec import Data
+
+FORMAT_VERSION = [2, GEOMETRY_VERSION]
+"""Raised when the same source and settings would give other samples (decoding, filters, numbering)."""
+SHARD_RECORDS = 4096
+"""A shard is closed at this number or at SHARD_BYTES, whichever comes first (assumption)."""
+COPY = "identical to the held-out"
+
+
+def ingest(listing: Listing, data: Data, home: Path, mapper: Mapper, listen: Listener | None = None) -> Manifest:
+    """Make the data set of a source, continue making it, or find it made already.
+
+    Args:
+        home: data sets live in `home/data/<fingerprint>`.
+        mapper: `run_locally`, or `run_on_ray`.
+        listen: told how many items of how many are done.
+
+    Raises:
+        SpecError: the hold-out names what is not there.
+        UserError: too many items cannot be used, or no item of a split.
+        UnreachableError: the home cannot be written.
+    """
+    table = split_listing(listing, data)
+    key = ingest_key(table, data)
+    if found := find_made(home, key):
+        return found
+    with work_folder(home, key) as folder:
+        if found := find_made(home, key):  # another process has made it meanwhile
+            shutil.rmtree(folder)
+            return found
+        manifest = _make(table, listing, data, folder, mapper, listen)
+        publish(folder, home, key, manifest)
+    return manifest
+
+
+def ingest_key(table: pa.Table, data: Data) -> str:
+    """Names an ingest before anything is read: the split listing, with sizes and times of its files, and settings."""
+    columns = [stable_hash(table.column(name).to_pylist()) for name in table.schema.names]
+    return stable_hash({"format": FORMAT_VERSION, "listing": columns, "settings": data.decides_samples()})[:16]
+
+
+def _make(
+    table: pa.Table, listing: Listing, data: Data, folder: Path, mapper: Mapper, listen: Listener | None
+) -> Manifest:
+    work = _plan_shards(table, data, folder)
+    results = run(make_shard, work, mapper, listen)
+    copies = copies_of_held_out(folder, [result["shard"] for result in results if result["shard"]], table)
+    if copies:  # rare: the shards with copies are made once more without them
+        for piece in work:
+            rows = [row for row in range(piece["start"], piece["stop"]) if row in copies]
+            if rows:
+                piece["left_out"] = {str(row): f"{COPY} {copies[row]}" for row in rows}
+                Path(piece["result"]).unlink()
+        results = run(make_shard, work, mapper, None)
+    shards = tuple(Shard(**result["shard"]) for result in results if result["shard"])
+    quarantined = tuple(Quarantined(**item) for result in results for item in result["quarantined"])
+    _refuse_too_many(quarantined, table.num_rows, data, shards, folder)
+    check_records(folder, shards, table, quarantined, samples_per_item(data))
+    decisive = {
+        "format": FORMAT_VERSION, "settings": data.decides_samples(), "classes": listing.classes,
+        "items": [result["content"] for result in results], "quarantined": [asdict(item) for item in quarantined],
+    }  # fmt: skip
+    return Manifest(
+        fingerprint=stable_hash(decisive)[:16],
+        kind="images",
+        fields=record_layout(data),
+        items=table.num_rows,
+        shards=shards,
+        quarantined=quarantined,
+        settings=data.decides_samples(),
+        source={"location": data.path or data.source, "layout": listing.layout, "classes": list(listing.classes)},
+        versions=library_versions(),
+    )
+
+
+def _plan_shards(table: pa.Table, data: Data, folder: Path) -> list[Work]:
+    listing = folder / "listing.arrow"
+    with pa.OSFile(str(listing), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    record = sum(field.nbytes for field in record_layout(data))
+    step = max(1, min(SHARD_RECORDS, SHARD_BYTES // record) // samples_per_item(data))
+    held = int(np.count_nonzero(table.column("split").to_numpy() == "validation"))  # these come first
+    bounds = [(start, min(start + step, held), "validation") for start in range(0, held, step)]
+    bounds += [(start, min(start + step, table.num_rows), "train") for start in range(held, table.num_rows, step)]
+    return [
+        {
+            "listing": str(listing), "start": start, "stop": stop, "items": stop - start, "split": split,
+            "data": data.model_dump(mode="json"), "shard": str(folder / f"{split}-{number:05d}.arrow"),
+            "result": str(folder / f"result-{number:05d}.json"), "left_out": {},
+        }
+        for number, (start, stop, split) in enumerate(bounds)
+    ]  # fmt: skip
+
+
+def _refuse_too_many(
+    quarantined: Sequence[Quarantined], items: int, data: Data, shards: Sequence[Shard], folder: Path
+) -> None:
+    bad = [item for item in quarantined if not item.reason.startswith(COPY)]
+    shown = "".join(f"\n  {item.name}: {item.reason}" for item in bad[:20])
+    more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
+    empty = [split for split in ("train", "validation") if not any(shard.split == split for shard in shards)]
+    if not empty and len(bad) <= max(1, data.quarantine * items):
+        return
+    shutil.rmtree(folder)  # its results are of no use: the source must change first
+    if empty:
+        raise UserError(f"data: no {empty[0]} image could be used:{shown}{more}")
+    raise UserError(
+        f"data.quarantine: {len(bad)} of {items} images cannot be used, more than the allowed share of "
+        f"{data.quarantine:g} - mend or remove them, or raise the share:{shown}{more}"
+    )

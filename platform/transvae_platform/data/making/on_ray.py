@@ -1,0 +1,44 @@
+"""The mapper of studies: Ray Data spreads pieces of work over a cluster (with `cluster/`, the only importer of Ray)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import ray.data
+
+from transvae_platform.data.making.work import Function, Work
+
+
+def run_on_ray(function: Function, work: Sequence[Work], actors: int | None = None, gpus: float = 0) -> Iterable[Work]:
+    """Apply a function to every piece of work on the cluster; gives the pieces back as they are done.
+
+    Args:
+        actors: a pool of this many processes that stay, for functions that load a model; by default tasks.
+        gpus: share of a GPU per process.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # the command line has one progress display of its own
+    # rows travel as JSON text: nested lists of mixed types have no Arrow type
+    rows = [{"work": json.dumps(piece)} for piece in work]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    if actors is None:
+        done = dataset.map(lambda row: _call(function, row), num_gpus=gpus)
+    else:
+        done = dataset.map(
+            _Caller, fn_constructor_args=(function,), compute=ray.data.ActorPoolStrategy(size=actors), num_gpus=gpus
+        )
+    return (json.loads(row["work"]) for row in done.iter_rows())
+
+
+class _Caller:
+    def __init__(self, function: Function) -> None:
+        self._function = function
+
+    def __call__(self, row: dict[str, str]) -> dict[str, str]:
+        return _call(self._function, row)
+
+
+def _call(function: Function, row: dict[str, str]) -> dict[str, str]:
+    function(json.loads(row["work"]))
+    return row

@@ -1,0 +1,116 @@
+"""How a data set comes to be, whatever is in it: pieces of work, done anywhere, any number of times, published at once.
+
+Protocol
+1. The work happens in `<home>/data/.making-<key>`, under a lock; the key is a hash of everything that decides the
+   result and is known before. A second process that makes the same waits for the first and finds its result.
+2. Each piece of work is a pure function of its description. It writes its shard, then its result beside it, each
+   atomically. A making that was killed does only the pieces without result, and ends with the same bytes.
+3. Publishing writes the manifest, gives the folder its final name, the fingerprint, and writes
+   `<home>/data/made/<key>.json`, which says which fingerprint the key led to.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transvae_platform.data.sets.manifest import Manifest, read_manifest, write_manifest
+from transvae_platform.errors import UnreachableError
+
+Work = dict[str, Any]
+"""Plain values: a piece of work travels as JSON. `result` is the path of its result, `items` how many it handles."""
+Function = Callable[[Work], None]
+Listener = Callable[[int, int], None]
+Mapper = Callable[[Function, Sequence[Work]], Iterable[Work]]
+"""Applies a function to every piece of work and gives the pieces back as they are done, in any order."""
+
+
+def run_locally(function: Function, work: Sequence[Work]) -> Iterable[Work]:
+    """The mapper without Ray: one piece after the other in this process."""
+    for piece in work:
+        function(piece)
+        yield piece
+
+
+def run(function: Function, work: Sequence[Work], mapper: Mapper, listen: Listener | None) -> list[dict[str, Any]]:
+    """The results of all pieces in order: those that are there, and the others through the mapper.
+
+    `listen` is told how many items of how many are done.
+    """
+    left = [piece for piece in work if not Path(piece["result"]).exists()]
+    total = sum(piece["items"] for piece in work)
+    done = total - sum(piece["items"] for piece in left)
+    for piece in mapper(function, left) if left else ():
+        done += piece["items"]
+        if listen:
+            listen(done, total)
+    return [json.loads(Path(piece["result"]).read_text()) for piece in work]
+
+
+def write_result(work: Work, result: dict[str, Any]) -> None:
+    """The last act of a piece of work: from now on it is done."""
+    temporary = Path(work["result"]).with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(result))
+    temporary.replace(work["result"])
+
+
+def find_made(home: Path, key: str) -> Manifest | None:
+    """The data set that a key led to, if it was made and every shard is there in its full size."""
+    try:
+        fingerprint = json.loads((home / "data" / "made" / f"{key}.json").read_text())["fingerprint"]
+    except (OSError, ValueError):
+        return None
+    folder = home / "data" / fingerprint
+    return read_manifest(folder) if _is_complete(folder) else None
+
+
+@contextmanager
+def work_folder(home: Path, key: str) -> Iterator[Path]:
+    """The folder to work in, locked; what an earlier process left in it is still there.
+
+    Raises:
+        UnreachableError: the disk is full or the home cannot be written.
+    """
+    folder = home / "data" / f".making-{key}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_name(f"{folder.name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            folder.mkdir(exist_ok=True)
+            yield folder
+    except OSError as error:
+        what = error.strerror or error
+        raise UnreachableError(f"{folder}: {what} - free space or choose another --home; done work is kept") from error
+
+
+def publish(folder: Path, home: Path, key: str, manifest: Manifest) -> None:
+    """Make a finished folder the data set; see the protocol."""
+    keep = {shard.file for shard in manifest.shards}
+    for path in folder.iterdir():
+        if path.name not in keep:
+            path.unlink()
+    write_manifest(folder, manifest)
+    final = home / "data" / manifest.fingerprint
+    if _is_complete(final):  # made before from another place: trials may be reading it
+        shutil.rmtree(folder)
+    else:
+        shutil.rmtree(final, ignore_errors=True)
+        folder.replace(final)
+    pointer = home / "data" / "made" / f"{key}.json"
+    pointer.parent.mkdir(exist_ok=True)
+    temporary = pointer.with_name(f".{pointer.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({"fingerprint": manifest.fingerprint, "source": manifest.source}))
+    temporary.replace(pointer)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a data set is there with every shard in its full size (`transvae data verify` reads the bytes too)."""
+    manifest = read_manifest(folder)
+    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)} if manifest else {}
+    return manifest is not None and all(sizes.get(shard.file) == shard.bytes for shard in manifest.shards)

@@ -1,0 +1,47 @@
+"""How one photograph becomes samples: the central square, or many crops. Pure functions of pixels and settings.
+
+Samples are uint8 RGB arrays of shape (n, R, R, 3) with R the resolution.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from transvae_platform.data.pixels.decode import UnreadableImageError
+from transvae_platform.data.pixels.geometry import GEOMETRIES, Pixels
+from transvae_platform.study.spec import CropsView, Data
+
+
+def cut_samples(image: Pixels, data: Data, sha256: str) -> NDArray[np.uint8]:
+    """The samples of one photograph (H, W, 3), a function of its pixels, its hash and the settings.
+
+    Raises:
+        UnreadableImageError: the photograph is smaller than one sample.
+    """
+    if isinstance(data.view, CropsView):
+        return _random_crops(image, data.resolution, data.view, int(sha256[:15], 16) ^ data.seed)
+    return GEOMETRIES[data.view.geometry](image, data.resolution)[None]
+
+
+def _random_crops(image: Pixels, resolution: int, view: CropsView, seed: int) -> NDArray[np.uint8]:
+    height, width, _ = image.shape
+    if min(height, width) < resolution:
+        raise UnreadableImageError(f"{width} x {height} is smaller than the sample size {resolution} x {resolution}")
+    # a scale at which the photograph is smaller than a sample is lifted to the smallest one that fits
+    scaled = []
+    for scale in view.scales:
+        factor = max(scale, resolution / min(height, width))
+        size = (max(resolution, round(width * factor)), max(resolution, round(height * factor)))
+        # PIL's filter, whose pixels the measured results of the micro studies were made of
+        small = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+        scaled.append(np.asarray(small) if factor < 1 else image)
+    random = np.random.Generator(np.random.PCG64(seed))
+    crops = np.empty((view.per_photograph, resolution, resolution, 3), np.uint8)
+    for index, which in enumerate(random.integers(len(scaled), size=view.per_photograph)):
+        height, width, _ = scaled[which].shape
+        top = random.integers(height - resolution + 1)
+        left = random.integers(width - resolution + 1)
+        crops[index] = scaled[which][top : top + resolution, left : left + resolution]
+    return crops

@@ -1,0 +1,93 @@
+"""Finds data sets: by the name they were given, by their fingerprint, in a folder, on a store."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from transvae_platform.data.sets.manifest import Manifest, read_manifest
+from transvae_platform.data.sets.remote import read_remote_manifest
+from transvae_platform.errors import SpecError
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set and where it lies: a folder or a URI."""
+
+    manifest: Manifest
+    location: str
+    names: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The local folder.
+
+        Raises:
+            SpecError: it lies on a store.
+        """
+        if "://" in self.location:
+            raise SpecError(f"{self.location} is on a store, this command works on local data sets - copy it first")
+        return Path(self.location)
+
+
+def at_home(home: Path, manifest: Manifest) -> DataSet:
+    """A data set that was made in this home."""
+    return DataSet(manifest, str(home / "data" / manifest.fingerprint))
+
+
+def check_name(name: str) -> None:
+    """Raises SpecError if this cannot be the name of a data set."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,59}", name):
+        raise SpecError(
+            f"--name: {name!r} - use small letters, digits, '.', '_' and '-', at most 60, e.g. imagenet-256"
+        )
+
+
+def give_name(home: Path, name: str, manifest: Manifest) -> None:
+    """Let `name` stand for this data set from now on, whatever it stood for before."""
+    folder = home / "data" / "names"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{name}.{os.getpid()}"
+    temporary.write_text(json.dumps({"fingerprint": manifest.fingerprint}))
+    temporary.replace(folder / f"{name}.json")
+
+
+def find_data_set(home: Path, reference: str) -> DataSet:
+    """The data set behind a name, a fingerprint, a folder or a URI.
+
+    Raises:
+        SpecError: there is none; names what there is.
+        UserError, UnreachableError: its manifest cannot be read.
+    """
+    if "://" in reference:
+        return DataSet(read_remote_manifest(reference), reference)
+    names = _names(home)
+    for folder in (home / "data" / names.get(reference, reference), Path(reference)):
+        if manifest := read_manifest(folder):
+            return DataSet(manifest, str(folder.resolve()), (reference,) if reference in names else ())
+    known = [name for data_set in list_data_sets(home) for name in (*data_set.names, data_set.manifest.fingerprint)]
+    close = difflib.get_close_matches(reference, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'} (`transvae data list`)"
+    raise SpecError(f"no data set {reference!r} in {home / 'data'} - {hint}")
+
+
+def list_data_sets(home: Path) -> list[DataSet]:
+    """All data sets of a home, named ones first."""
+    names = _names(home)
+    found = []
+    for path in sorted((home / "data").glob("*/manifest.json")):
+        if (manifest := read_manifest(path.parent)) is not None:
+            own = tuple(sorted(name for name, fingerprint in names.items() if fingerprint == manifest.fingerprint))
+            found.append(DataSet(manifest, str(path.parent), own))
+    return sorted(found, key=lambda data_set: (not data_set.names, data_set.names))
+
+
+def _names(home: Path) -> dict[str, str]:
+    return {
+        path.stem: json.loads(path.read_text())["fingerprint"]
+        for path in sorted((home / "data" / "names").glob("*.json"))
+    }

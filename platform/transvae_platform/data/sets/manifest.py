@@ -1,0 +1,130 @@
+"""The manifest: what a data set holds, what was left out and why, and how it came about.
+
+Protocol
+1. A data set is a folder with shards and, written last and atomically, `manifest.json`. Without the manifest the data
+   set does not exist.
+2. The folder is named by the fingerprint: a hash of everything that decides which samples there are and in which
+   order - the bytes, labels and captions of the source's items, the settings and the version of the geometry, and the
+   quarantine list. Where the source lies and when it was read are not part of it.
+3. The records of a split are numbered from 0 in the order of the manifest's shards; a sample's id is that number.
+4. Nothing in the folder changes after the manifest is written; `verify` compares every shard with its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transvae_platform.data.sets.shards import Field, Shard
+from transvae_platform.errors import UserError
+
+SPLITS = ("train", "validation")
+MANIFEST_VERSION = 2
+"""Raised when older readers could not use what this code writes."""
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An item of the source that gave no samples, and why."""
+
+    name: str
+    split: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a data set holds; see the protocol above."""
+
+    fingerprint: str
+    kind: str
+    """`images` or `latents`."""
+    fields: tuple[Field, ...]
+    items: int
+    """Items of the source, the quarantined ones included."""
+    shards: tuple[Shard, ...]
+    quarantined: tuple[Quarantined, ...]
+    settings: dict[str, Any]
+    """How the samples were made: resolution, view, seed, hold-out; for latents also the model."""
+    source: dict[str, Any]
+    """Where the items came from: location, layout, class names."""
+    versions: dict[str, str]
+    """Library versions at the time of the ingest."""
+    statistics: dict[str, Any] = field(default_factory=dict)
+    """Of latents: mean and standard deviation of each channel over the training split."""
+    version: int = MANIFEST_VERSION
+
+    def samples(self, split: str) -> int:
+        """Number of samples of a split."""
+        return sum(shard.records for shard in self.shards if shard.split == split)
+
+    @property
+    def resolution(self) -> int:
+        """Height and width of the images; of latents, of the images that they were made from."""
+        return int(self.settings["resolution"])
+
+    @property
+    def bytes(self) -> int:
+        """Size of all shards."""
+        return sum(shard.bytes for shard in self.shards)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest atomically: from now on the data set exists."""
+    temporary = folder / f".manifest.{os.getpid()}"
+    with temporary.open("w") as file:
+        json.dump(asdict(manifest), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / "manifest.json")
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a finished data set, else None.
+
+    Raises:
+        UserError: the file is damaged, or from a version that this code does not read.
+    """
+    path = folder / "manifest.json"
+    try:
+        return parse_manifest(path.read_text(), str(path))
+    except FileNotFoundError:
+        return None
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """A manifest from its JSON text.
+
+    Raises:
+        UserError: it is damaged, or from a version that this code does not read.
+    """
+    try:
+        values = json.loads(text)
+        if values.get("version") != MANIFEST_VERSION:
+            raise UserError(
+                f"{where} is of format version {values.get('version', 1)}, this code reads {MANIFEST_VERSION} - "
+                "ingest the source again"
+            )
+        values["fields"] = tuple(Field(f["name"], tuple(f["shape"]), f["dtype"]) for f in values["fields"])
+        values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
+        values["quarantined"] = tuple(Quarantined(**item) for item in values["quarantined"])
+        return Manifest(**values)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{where} is damaged ({error}) - delete its folder and ingest the source again") from None
+
+
+def find_damage(folder: Path, manifest: Manifest) -> Iterator[tuple[Shard, str | None]]:
+    """Every shard with what is wrong with it, or None: reads all bytes."""
+    for shard in manifest.shards:
+        try:
+            with (folder / shard.file).open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            yield shard, str(error.strerror or error)
+            continue
+        yield shard, None if sha256 == shard.sha256 else f"its SHA-256 is {sha256}, the manifest says {shard.sha256}"

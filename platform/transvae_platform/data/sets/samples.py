@@ -1,0 +1,131 @@
+"""An ingested data set, opened: random access to the records of a split, wherever its shards lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transvae_platform.data.sets.manifest import Manifest, read_manifest
+from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
+from transvae_platform.data.sets.shards import Shard, ShardFile
+from transvae_platform.data.stream.order import FullOrder, Order, ShardOrder
+from transvae_platform.errors import UserError
+
+
+class Shelf(Protocol):
+    """Where shards lie: gives a local path, after a download if need be."""
+
+    def path(self, shard: Shard) -> Path:
+        """A local file with the shard's bytes."""
+
+    def expect(self, shards: Iterable[Shard]) -> None:
+        """These shards will be needed soon."""
+
+
+class LocalShelf:
+    """Shards in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, shard: Shard) -> Path:
+        """The file itself."""
+        return self._folder / shard.file
+
+    def expect(self, shards: Iterable[Shard]) -> None:
+        """Nothing to do: they are there."""
+
+
+class SampleSet:
+    """Random access to the samples of one split: ids count from 0 in the order of the manifest's shards."""
+
+    def __init__(
+        self, manifest: Manifest, shelf: Shelf, split: str, centre: int | None = None, open_shards: int | None = None
+    ) -> None:
+        """Open a split.
+
+        Args:
+            centre: read the central square of this size out of each image.
+            open_shards: how many shards are mapped at once; by default all stay open.
+        """
+        self.manifest, self._shelf, self._centre = manifest, shelf, centre
+        self._shards = [shard for shard in manifest.shards if shard.split == split]
+        self._starts = np.cumsum([0, *(shard.records for shard in self._shards)])
+        self._open = lru_cache(open_shards)(self._open_shard)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def order(self, window: int | None = None) -> Order:
+        """Every epoch shuffled over all samples, or within `window` shards at a time."""
+        return FullOrder(len(self)) if window is None else ShardOrder([s.records for s in self._shards], window)
+
+    def read(self, ids_B: NDArray[np.int64], field: str = "image") -> NDArray[Any]:
+        """One field of some samples, (B, *shape), copied out of the shards."""
+        which, within = self._places(ids_B)
+        parts = []
+        for shard in np.unique(which):
+            mask = which == shard
+            parts.append((mask, self._cut(self._open(int(shard)).array(field), field)[within[mask]]))
+        if len(parts) == 1:
+            return parts[0][1]
+        out = np.empty((len(ids_B), *parts[0][1].shape[1:]), parts[0][1].dtype)
+        for mask, values in parts:
+            out[mask] = values
+        return out
+
+    def expect(self, ids: NDArray[np.int64]) -> None:
+        """These samples will be read soon: shards that are far away may begin to come."""
+        self._shelf.expect(self._shards[index] for index in np.unique(self._places(ids)[0]))
+
+    def column(self, ids_B: NDArray[np.int64], name: str) -> list[Any]:
+        """A plain column of some samples, such as `label` or `caption`: null where a shard has no such column."""
+        which, within = self._places(ids_B)
+        columns = [self._open(shard).column(name) for shard in which.tolist()]
+        cells = zip(columns, within.tolist(), strict=True)
+        return [None if column is None else column[row].as_py() for column, row in cells]
+
+    def _cut(self, values: NDArray[Any], field: str) -> NDArray[Any]:
+        if self._centre is None or field != "image":
+            return values
+        top, left = ((side - self._centre) // 2 for side in values.shape[1:3])
+        return values[:, top : top + self._centre, left : left + self._centre]
+
+    def _places(self, ids_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        which = np.searchsorted(self._starts, ids_B, side="right") - 1
+        return which, ids_B - self._starts[which]
+
+    def _open_shard(self, index: int) -> ShardFile:
+        return ShardFile(self._shelf.path(self._shards[index]))
+
+
+def open_data(location: str, cache: Path, cache_bytes: int, centre: int | None = None) -> tuple[SampleSet, SampleSet]:
+    """(training samples, validation samples) of a data set in a folder, or on a store.
+
+    Args:
+        location: a folder, or the URI of one on an object store.
+        cache: local folder for shards of a store, shared by the processes of a node.
+        cache_bytes: how large it may grow.
+        centre: validation reads the central square of this size out of each image.
+
+    Raises:
+        UserError: the data set is not there (the ingest did not finish, or the folder is not shared between nodes).
+        UnreachableError: the store does not answer.
+    """
+    shelf: Shelf
+    if "://" in location:
+        manifest: Manifest | None = read_remote_manifest(location)
+        assert manifest is not None
+        shelf = RemoteShelf(location, manifest, cache, cache_bytes)
+    else:
+        manifest, shelf = read_manifest(Path(location)), LocalShelf(Path(location))
+        if manifest is None:
+            raise UserError(
+                f"data: {location} holds no finished data set - is the study's home on a shared file system?"
+            )
+    return SampleSet(manifest, shelf, "train"), SampleSet(manifest, shelf, "validation", centre)

@@ -1,0 +1,125 @@
+"""Batches for training and validation, read from shards in the order that `order.py` defines.
+
+BHWC: batch, height, width, 3 channels; images leave here as uint8 and become floats on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transvae_platform.data.pixels.augment import random_resized_crop
+from transvae_platform.data.sets.samples import SampleSet
+from transvae_platform.data.stream.order import Ids, Pattern, coin_flips
+from transvae_platform.errors import UserError
+from transvae_platform.study.spec import Sampling
+
+POSITIONS_AHEAD = 4096  # ids computed at once: small batches would otherwise pay NumPy's overhead per call
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's part of a global batch: sample ids (B,) and images (B, H, W, 3) uint8."""
+
+    ids: Ids
+    images: Tensor
+
+
+class Stream(Protocol):
+    """Batches by step."""
+
+    def batch(self, step: int) -> Batch:
+        """This worker's part of the global batch of a step (0-based)."""
+
+
+class TrainStream:
+    """The batches of one worker: its slice of every global batch, for any step, without state."""
+
+    def __init__(
+        self,
+        samples: SampleSet,
+        sampling: Sampling,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if len(samples) < batch_size:
+            raise UserError(
+                f"data: {len(samples)} training samples are fewer than one batch of {batch_size} - "
+                "add images, cut more crops (data.view.per_photograph) or lower recipe.batch_size"
+            )
+        assert batch_size % world == 0, "the grid refuses batches that do not divide"
+        self._samples, self._sampling, self._batch_size, self._seed = samples, sampling, batch_size, seed
+        self._order = samples.order(sampling.shuffle_window)
+        share = batch_size // world
+        self._mine = slice(rank * share, (rank + 1) * share)
+        self._steps_ahead = max(1, POSITIONS_AHEAD // batch_size)
+        self._block = lru_cache(maxsize=2)(self._ids_of_block)
+
+    def batch(self, step: int) -> Batch:
+        """This worker's part of the global batch of a step (0-based)."""
+        ids, epochs, mirrored = self._ids(step)
+        images = self._samples.read(ids)
+        if crop := self._sampling.crop:
+            images = random_resized_crop(images, ids, epochs, self._seed, crop.size, crop.scale, crop.ratio)
+        if self._sampling.flip:
+            images[mirrored] = images[mirrored, :, ::-1]
+        return Batch(ids, torch.from_numpy(images))
+
+    def _ids(self, step: int) -> tuple[Ids, Ids, NDArray[np.bool_]]:
+        block, within = divmod(step, self._steps_ahead)
+        start = within * self._batch_size
+        mine = slice(start + self._mine.start, start + self._mine.stop)
+        ids, epochs, mirrored = self._block(block)
+        if within == 0:
+            self._samples.expect(self._block(block + 1)[0])
+        return ids[mine], epochs[mine], mirrored[mine]
+
+    def _ids_of_block(self, block: int) -> tuple[Ids, Ids, NDArray[np.bool_]]:
+        count = self._steps_ahead * self._batch_size
+        ids, epochs = self._order.ids_at(np.arange(block * count, (block + 1) * count), self._seed)
+        return ids, epochs, coin_flips(self._seed, ids, epochs)
+
+
+class Buckets:
+    """Several streams, of other resolutions for instance: each step is a whole batch of one, in given shares."""
+
+    def __init__(self, streams: Sequence[Stream], weights: Sequence[float], seed: int) -> None:
+        self._streams, self._pattern = tuple(streams), Pattern(weights, seed)
+
+    def batch(self, step: int) -> Batch:
+        """This worker's part of the global batch of a step (0-based)."""
+        which, within = self._pattern.at(np.array([step]))
+        return self._streams[which[0]].batch(int(within[0]))
+
+
+class Ahead:
+    """A stream whose next batch is read by a thread while the current one is used."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="stream")
+        self._next: tuple[int, Future[Batch]] | None = None
+
+    def batch(self, step: int) -> Batch:
+        """This worker's part of the global batch of a step (0-based); starts on the one after it."""
+        expected, waiting = self._next or (-1, None)
+        future = waiting if waiting and expected == step else self._reader.submit(self._stream.batch, step)
+        self._next = (step + 1, self._reader.submit(self._stream.batch, step + 1))
+        return future.result()
+
+
+def to_model_input(images_BHWC: Tensor, device: torch.device) -> Tensor:
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1] on the device, in channels_last memory order."""
+    x = images_BHWC.to(device).permute(0, 3, 1, 2)
+    return x.to(torch.float32) / 127.5 - 1.0

@@ -1,0 +1,169 @@
+"""The order of samples: pure functions of (seed, epoch, step), the same for any number of workers, O(1) to resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transvae_platform.data.stream.hashing import mix
+
+Ids = NDArray[np.int64]
+
+ROUNDS = 6  # of the Feistel network; 4 pass for a pseudorandom permutation (Luby and Rackoff 1988), 2 in reserve
+
+
+def permute(positions: Ids, samples: int, seed: int, epochs: Ids) -> Ids:
+    """The id at each position of each epoch's order: a bijection of 0..samples-1 for every (seed, epoch).
+
+    A Feistel network over the next power of four, and cycle walking (Black and Rogaway 2002) back into the range.
+    """
+    half = max(1, ((samples - 1).bit_length() + 1) // 2)
+    mask = np.uint64((1 << half) - 1)
+    shift = np.uint64(half)
+    keys = mix(mix(np.uint64(seed) + np.uint64(1)) + epochs.astype(np.uint64))
+    values = positions.astype(np.uint64)
+    outside = np.arange(len(values))
+    while len(outside):
+        left, right = values[outside] >> shift, values[outside] & mask
+        key = keys[outside]
+        for number in range(ROUNDS):
+            left, right = right, left ^ (mix(right + key + np.uint64(number << 56)) & mask)
+        values[outside] = left << shift | right
+        outside = outside[values[outside] >= samples]
+    return values.astype(np.int64)
+
+
+@lru_cache(maxsize=4)
+def epoch_permutation(samples: int, seed: int, epoch: int) -> Ids:
+    """The order in which an epoch visits the ids 0..samples-1, as a table of 8 bytes per sample."""
+    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(samples)
+    order.flags.writeable = False
+    return order
+
+
+def coin_flips(seed: int, ids: Ids, epochs: Ids) -> NDArray[np.bool_]:
+    """A fair coin per (seed, id, epoch): the finaliser of SplitMix64 (Steele et al. 2014) as a hash."""
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is the point
+        x = (ids.astype(np.uint64) << np.uint64(24)) + epochs.astype(np.uint64)
+        # the seed far from the epoch, or a seed's flips would be those of its neighbour one epoch later
+        x = (x + np.uint64(seed) * np.uint64(0xD1B54A32D192ED03) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return ((x ^ (x >> np.uint64(31))) & np.uint64(1)).astype(np.bool_)
+
+
+class Order(Protocol):
+    """Which sample stands at a position of the endless sequence of epochs."""
+
+    def ids_at(self, positions: Ids, seed: int) -> tuple[Ids, Ids]:
+        """(ids, epochs) at positions >= 0."""
+
+
+@dataclass(frozen=True)
+class FullOrder:
+    """Every epoch in an order of its own, over all samples; holds tables of a few epochs (10 MB each for ImageNet)."""
+
+    samples: int
+
+    def ids_at(self, positions: Ids, seed: int) -> tuple[Ids, Ids]:
+        """See `Order`."""
+        epochs, within = np.divmod(positions, self.samples)
+        ids = np.empty_like(within)
+        for epoch in np.unique(epochs):
+            mask = epochs == epoch
+            ids[mask] = epoch_permutation(self.samples, seed, int(epoch))[within[mask]]
+        return ids, epochs
+
+
+@dataclass(frozen=True)
+class ShardOrder:
+    """An order for data larger than the disks: a few shards at a time, in random order, mixed within the few.
+
+    Each epoch permutes the shards, takes them `window` at a time and permutes the records of each window. A reader
+    then needs `window` shards at hand, not all of them; the mixing is that of a shuffle buffer of as many records.
+    """
+
+    records: Sequence[int]
+    """Of each shard."""
+    window: int
+
+    def ids_at(self, positions: Ids, seed: int) -> tuple[Ids, Ids]:
+        """See `Order`; ids count through the shards as they are listed."""
+        sizes = np.asarray(self.records, np.int64)
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        epochs, within = np.divmod(positions, int(starts[-1]))
+        ids = np.empty_like(within)
+        for epoch in np.unique(epochs):
+            mine = epochs == epoch
+            count = len(sizes)
+            shards = permute(np.arange(count), count, seed, np.full(count, epoch))
+            ends = np.cumsum(sizes[shards])
+            window = np.searchsorted(ends, within[mine], side="right") // self.window
+            ids[mine] = self._within_windows(within[mine], window, shards, ends, sizes, starts, seed, int(epoch))
+        return ids, epochs
+
+    def _within_windows(
+        self, positions: Ids, windows: Ids, shards: Ids, ends: Ids, sizes: Ids, starts: Ids, seed: int, epoch: int
+    ) -> Ids:
+        ids = np.empty_like(positions)
+        for window in np.unique(windows):
+            mine = windows == window
+            members = slice(window * self.window, min((window + 1) * self.window, len(shards)))
+            first = ends[members.start] - sizes[shards[members.start]]
+            total = int(ends[members.stop - 1] - first)
+            key = np.full(int(mine.sum()), epoch * len(shards) + window)
+            drawn = first + permute(positions[mine] - first, total, seed ^ 0x5DEECE66D, key)
+            place = np.searchsorted(ends, drawn, side="right")
+            shard = shards[place]
+            ids[mine] = starts[shard] + drawn - (ends[place] - sizes[shard])
+        return ids
+
+
+class Pattern:
+    """Which of several streams comes next, in given shares: of samples in a mixture, of steps between buckets.
+
+    The choice repeats after `period` positions, in which every stream has its exact share (largest remainder) in an
+    order drawn from the seed; so the position within a stream is known at any step without counting from the start.
+    """
+
+    def __init__(self, weights: Sequence[float], seed: int, period: int = 1024) -> None:
+        shares = np.asarray(weights, np.float64) / sum(weights) * period
+        counts = np.floor(shares).astype(np.int64)
+        for index in np.argsort(counts - shares, kind="stable")[: period - counts.sum()]:
+            counts[index] += 1
+        if not counts.all():
+            raise ValueError(f"a weight is below 1/{period} of the sum: {list(weights)}")
+        ordered = np.repeat(np.arange(len(counts)), counts)
+        self._choice = ordered[permute(np.arange(period), period, seed, np.zeros(period, np.int64))]
+        self._counts = counts
+        taken = self._choice[:, None] == np.arange(len(counts))
+        self._before = np.cumsum(taken, axis=0) - taken
+
+    def at(self, positions: Ids) -> tuple[Ids, Ids]:
+        """(which stream, position within it) at positions of the joint sequence."""
+        rounds, within = np.divmod(positions, len(self._choice))
+        which = self._choice[within]
+        return which, rounds * self._counts[which] + self._before[within, which]
+
+
+class MixedOrder:
+    """Several data sets in given shares of the samples, each in its own order; ids count through all of them."""
+
+    def __init__(self, orders: Sequence[Order], sizes: Sequence[int], weights: Sequence[float], seed: int) -> None:
+        self._orders, self._pattern = tuple(orders), Pattern(weights, seed)
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+
+    def ids_at(self, positions: Ids, seed: int) -> tuple[Ids, Ids]:
+        """See `Order`; an epoch is that of the sample's own data set."""
+        which, within = self._pattern.at(positions)
+        ids, epochs = np.empty_like(positions), np.empty_like(positions)
+        for index, order in enumerate(self._orders):
+            mine = which == index
+            own, epochs[mine] = order.ids_at(within[mine], seed)
+            ids[mine] = self._starts[index] + own
+        return ids, epochs

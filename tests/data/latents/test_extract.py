@@ -1,0 +1,363 @@
+"""Latents of an image data set: right values, the same whoever makes them, whatever is killed in between."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from transvae import Autoencoder, create_model
+from transvae_platform.data.latents import encode
+from transvae_platform.data.latents.channels import channel_statistics, channel_sums, to_float32, to_stored
+from transvae_platform.data.latents.encode import model_identity, normal_noise
+from transvae_platform.data.latents.extract import extract_latents
+from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.sets.manifest import Manifest, Quarantined, find_damage, write_manifest
+from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.shards import ShardFile, image_field, write_shard
+from transvae_platform.errors import SpecError, UserError
+
+SIDE, PER_SHARD = 16, 5
+SHARDS = ("validation", "train", "train")
+TOLERANCE = 1e-5  # of float32 latents of about 1, for kernels that add in another order
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    create_model("vit-micro-T/f8d8").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> tuple[Manifest, Path]:
+    """Two views of each item; the first shard has no captions."""
+    folder = tmp_path_factory.mktemp("images")
+    pixels = np.random.default_rng(0).integers(0, 256, (15, SIDE, SIDE, 3), np.uint8)
+    shards = []
+    for number, split in enumerate(SHARDS):
+        rows = np.arange(number * PER_SHARD, (number + 1) * PER_SHARD)
+        columns = {
+            "item": pa.array(rows // 2, pa.int64()),
+            "view": pa.array(rows % 2, pa.int32()),
+            "sha256": pa.array([bytes([row // 2] * 32) for row in rows.tolist()], pa.binary(32)),
+            "label": pa.array(rows % 3, pa.int32()),
+        }
+        if number:
+            columns["caption"] = pa.array([f"caption {row}" if row % 2 else None for row in rows.tolist()])
+        shards.append(
+            write_shard(folder / f"{split}-{number:05d}.arrow", split, {image_field(SIDE): pixels[rows]}, columns)
+        )
+    manifest = Manifest(
+        fingerprint="a" * 16, kind="images", fields=(image_field(SIDE),), items=9, shards=tuple(shards),
+        quarantined=(Quarantined("bad.png", "train", "the file is empty"),),
+        settings={"resolution": SIDE}, source={"classes": ["a", "b", "c"]}, versions={},
+    )  # fmt: skip
+    write_manifest(folder, manifest)
+    return manifest, folder
+
+
+@pytest.fixture
+def extract(images, model_folder, tmp_path):
+    def make(home="home", mapper=run_locally, **options) -> tuple[Manifest, Path]:
+        options = {"model_name": "tiny", "dtype": "float32", "batch_size": 4, **options}
+        manifest = extract_latents(*images, model_folder, tmp_path / home, mapper, **options)
+        return manifest, tmp_path / home / "data" / manifest.fingerprint
+
+    return make
+
+
+def read(manifest: Manifest, folder: Path, field: str, split: str = "train") -> np.ndarray:
+    samples = SampleSet(manifest, LocalShelf(folder), split)
+    return samples.read(np.arange(len(samples)), field)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_means_are_those_of_the_images_and_of_their_mirror_images(extract, images, model_folder):
+    manifest, folder = extract(content="mean")
+    pixels = torch.from_numpy(read(*images, "image")).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        model = Autoencoder.from_pretrained(model_folder)
+        expected, flipped = model.encode(pixels), model.encode(pixels.flip(3))
+    np.testing.assert_allclose(read(manifest, folder, "latent"), expected.numpy(), atol=TOLERANCE)
+    np.testing.assert_allclose(read(manifest, folder, "latent_flip"), flipped.numpy(), atol=TOLERANCE)
+
+
+def test_samples_are_mean_plus_noise_of_the_posterior(extract, images):
+    posterior, folder = extract(content="posterior")
+    mean, logvar = np.split(read(posterior, folder, "latent"), 2, axis=1)
+    flip_mean, flip_logvar = np.split(read(posterior, folder, "latent_flip"), 2, axis=1)
+    manifest, folder = extract(seed=3)
+    train = [ShardFile(folder / shard.file) for shard in manifest.shards if shard.split == "train"]
+    items, views = (np.concatenate([file.column(name).to_numpy() for file in train]) for name in ("item", "view"))
+    noise = normal_noise(3, items, views.astype(np.int64), mean.shape[1:])
+    found = read(manifest, folder, "latent"), read(manifest, folder, "latent_flip")
+    np.testing.assert_allclose(found[0], mean + np.exp(logvar / 2) * noise[:, 0], atol=TOLERANCE)
+    np.testing.assert_allclose(found[1], flip_mean + np.exp(flip_logvar / 2) * noise[:, 1], atol=TOLERANCE)
+
+
+def test_noise_belongs_to_the_sample_and_is_normal():
+    ids, views = np.arange(300), np.tile(np.arange(2), 150)
+    noise = normal_noise(0, ids, views, (4, 5, 5))
+    order = np.random.default_rng(0).permutation(300)
+    assert (normal_noise(0, ids[order], views[order], (4, 5, 5)) == noise[order]).all()
+    assert len(np.unique(noise)) > 0.99 * noise.size  # no two samples, views, seeds or mirror images share it
+    assert not np.isin(normal_noise(0, ids, 1 - views, (4, 5, 5)), noise).mean() > 0.01
+    assert not np.isin(normal_noise(1, ids, views, (4, 5, 5)), noise).mean() > 0.01
+    moments = noise.mean(), noise.var(), (noise**3).mean(), (noise**4).mean()
+    assert np.allclose(moments, (0, 1, 0, 3), atol=0.1)  # 60,000 values: five deviations of the fourth are 0.2
+    assert abs(np.corrcoef(noise[:, 0].ravel(), noise[:, 1].ravel())[0, 1]) < 0.03
+
+
+def test_records_stand_where_their_images_stand(extract, images):
+    manifest, folder = extract()
+    assert [(s.file, s.split, s.records) for s in manifest.shards] == [
+        (s.file, s.split, s.records) for s in images[0].shards
+    ]
+    for shard in manifest.shards:
+        latents, pictures = ShardFile(folder / shard.file), ShardFile(images[1] / shard.file)
+        for name in ("item", "view", "sha256", "label", "caption"):
+            assert latents.column(name) == pictures.column(name)
+    assert (manifest.items, manifest.quarantined, manifest.source) == (9, images[0].quarantined, images[0].source)
+    assert not any(problem for _, problem in find_damage(folder, manifest))
+
+
+def test_settings_say_of_what_and_by_whom(extract, model_folder):
+    manifest, _ = extract(seed=5)
+    assert manifest.kind == "latents"
+    assert manifest.resolution == SIDE
+    assert [(field.name, field.shape, field.dtype) for field in manifest.fields] == [
+        ("latent", (8, 2, 2), "float32"), ("latent_flip", (8, 2, 2), "float32"),
+    ]  # fmt: skip
+    assert manifest.settings == {
+        "resolution": SIDE, "data": "a" * 16, "content": "sample", "dtype": "float32", "seed": 5,
+        "model": model_identity(model_folder, "tiny"),
+    }  # fmt: skip
+
+
+def test_whatever_decides_the_latents_decides_the_fingerprint(extract, images, model_folder, tmp_path):
+    torch.manual_seed(1)
+    create_model("vit-micro-T/f8d8").save_pretrained(tmp_path / "other")
+    others = [extract(), extract(seed=1), extract(content="mean"), extract(dtype="bfloat16"), extract(model_name="x")]
+    other_model = extract_latents(*images, tmp_path / "other", tmp_path / "home", run_locally, model_name="tiny",
+                                  dtype="float32")  # fmt: skip
+    assert len({manifest.fingerprint for manifest, _ in others} | {other_model.fingerprint}) == 6
+    assert extract(content="mean", seed=9)[0] == others[2][0]  # means have no noise
+
+
+@pytest.mark.parametrize("content", ["sample", "mean"])
+def test_other_batch_sizes_give_the_same_up_to_rounding_in_the_network(extract, content):
+    one, other = extract(content=content), extract("other", content=content, batch_size=3)
+    assert one[0].fingerprint == other[0].fingerprint
+    for field in ("latent", "latent_flip"):
+        np.testing.assert_allclose(read(*one, field), read(*other, field), atol=TOLERANCE)
+
+
+def test_bfloat16_and_float16_are_the_rounded_float32(extract):
+    exact = torch.from_numpy(read(*extract(content="mean"), "latent"))
+    half = read(*extract(content="mean", dtype="float16"), "latent")
+    brain = read(*extract(content="mean", dtype="bfloat16"), "latent")
+    assert half.dtype == np.float16
+    assert (half == exact.half().numpy()).all()
+    assert brain.dtype == np.uint16
+    assert (to_float32(brain, "bfloat16") == exact.bfloat16().float().numpy()).all()
+
+
+@pytest.mark.parametrize("content", ["sample", "mean"])
+def test_statistics_are_of_the_straight_training_latents(extract, content):
+    manifest, folder = extract(content=content)
+    latents = torch.from_numpy(read(manifest, folder, "latent")).double()
+    np.testing.assert_allclose(manifest.statistics["mean"], latents.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(manifest.statistics["std"], latents.std((0, 2, 3)), rtol=1e-9)
+
+
+def test_statistics_of_posteriors_are_those_of_their_samples():
+    random = np.random.default_rng(0)
+    mean, logvar = random.normal(2, 0.5, (4000, 3, 2, 2)), random.normal(-1, 0.3, (4000, 3, 2, 2))
+    samples = mean + np.exp(logvar / 2) * random.normal(size=mean.shape)
+    found = channel_statistics([channel_sums(np.concatenate([mean, logvar], 1).astype(np.float32), "posterior")])
+    np.testing.assert_allclose(found["mean"], samples.mean((0, 2, 3)), atol=0.03)
+    np.testing.assert_allclose(found["std"], samples.std((0, 2, 3)), atol=0.03)
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_killed_extraction_continues_with_the_same_bytes(extract, pieces):
+    _, undisturbed = extract("undisturbed")
+    calls = []
+
+    def dying(function, work):
+        for number, piece in enumerate(work):
+            if number == pieces:
+                raise KeyboardInterrupt
+            function(piece)
+            yield piece
+
+    def counting(function, work):
+        calls.extend(work)
+        return run_locally(function, work)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(mapper=dying)
+    assert not list((undisturbed.parents[2] / "home" / "data").glob("*/manifest.json"))
+    _, continued = extract(mapper=counting)
+    assert len(calls) == len(SHARDS) - pieces
+    assert contents(continued) == contents(undisturbed)
+
+
+def test_piece_that_could_not_finish_its_shard_is_done_again(extract, monkeypatch):
+    _, undisturbed = extract("undisturbed")
+    with monkeypatch.context() as patch:
+        patch.setattr(encode, "write_result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extract()
+    assert contents(extract()[1]) == contents(undisturbed)
+
+
+def _killed_after_one_piece(images, model_folder, home) -> None:
+    def mapper(function, work):
+        function(work[0])
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield work[0]
+
+    extract_latents(*images, model_folder, home, mapper, model_name="tiny", dtype="float32", batch_size=4)
+
+
+@pytest.mark.fault
+def test_process_killed_by_the_system(extract, images, model_folder, tmp_path):
+    process = multiprocessing.get_context("fork").Process(
+        target=_killed_after_one_piece, args=(images, model_folder, tmp_path / "home")
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert contents(extract()[1]) == contents(extract("undisturbed")[1])
+
+
+def test_two_at_once_make_it_once(extract):
+    calls, made = [], []
+
+    def counting(function, work):
+        calls.append(len(work))
+        return run_locally(function, work)
+
+    threads = [threading.Thread(target=lambda: made.append(extract(mapper=counting)[0])) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [len(SHARDS)]
+    assert made[0] == made[1]
+
+
+def test_listener_hears_of_every_image(extract):
+    heard = []
+    extract(listen=lambda done, total: heard.append((done, total)))
+    assert heard == [(5, 15), (10, 15), (15, 15)]
+
+
+def test_model_is_loaded_once_per_process(extract, monkeypatch):
+    encode._load_model.cache_clear()
+    loaded = []
+    original = Autoencoder.from_pretrained
+    monkeypatch.setattr(Autoencoder, "from_pretrained", lambda *given: loaded.append(given) or original(*given))
+    extract()
+    assert len(loaded) == 1
+
+
+def test_damaged_or_missing_images_are_refused_by_name(extract, images, tmp_path, model_folder):
+    manifest, folder = images
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for path in folder.iterdir():
+        (bad / path.name).write_bytes(path.read_bytes())
+    (bad / "train-00001.arrow").write_bytes(b"x" + (folder / "train-00001.arrow").read_bytes()[1:])
+    with pytest.raises(UserError, match=r"train-00001.arrow is damaged"):
+        extract_latents(manifest, bad, model_folder, tmp_path / "home", run_locally, model_name="tiny")
+    (bad / "train-00001.arrow").unlink()
+    with pytest.raises(UserError, match=r"train-00001.arrow cannot be read"):
+        extract_latents(manifest, bad, model_folder, tmp_path / "home", run_locally, model_name="tiny")
+
+
+def test_model_that_changed_on_the_way_is_refused(extract, images, model_folder, tmp_path):
+    changed = tmp_path / "model"
+    Autoencoder.from_pretrained(model_folder).save_pretrained(changed)
+
+    def late(function, work):
+        torch.manual_seed(7)
+        create_model("vit-micro-T/f8d8").save_pretrained(changed)
+        return run_locally(function, work)
+
+    with pytest.raises(UserError, match="is not the model that tiny was"):
+        extract_latents(*images, changed, tmp_path / "home", late, model_name="tiny")
+
+
+def test_unknown_contents_and_types_are_refused(extract):
+    with pytest.raises(SpecError, match="content is one of"):
+        extract(content="mode")
+    with pytest.raises(SpecError, match="dtype one of"):
+        extract(dtype="float64")
+
+
+def test_latents_are_made_of_images_only(extract, model_folder, tmp_path):
+    latents, folder = extract()
+    with pytest.raises(UserError, match="holds latents"):
+        extract_latents(latents, folder, model_folder, tmp_path / "home", run_locally, model_name="tiny")
+
+
+def test_images_that_do_not_divide_are_refused(images, model_folder, tmp_path):
+    manifest = dataclasses.replace(images[0], settings={"resolution": 20})
+    with pytest.raises(UserError, match="20 pixels do not divide by the model's f=8"):
+        extract_latents(manifest, images[1], model_folder, tmp_path / "home", run_locally, model_name="tiny")
+
+
+def test_folder_without_a_usable_model_is_refused(images, model_folder, tmp_path):
+    with pytest.raises(UserError, match="holds no model"):
+        extract_latents(*images, tmp_path, tmp_path / "home", run_locally, model_name="none")
+    damaged = tmp_path / "damaged"
+    Autoencoder.from_pretrained(model_folder).save_pretrained(damaged)
+    (damaged / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(UserError, match="holds no usable model"):
+        extract_latents(*images, damaged, tmp_path / "home", run_locally, model_name="none")
+
+
+def test_latents_out_of_range_are_refused(images, model_folder, tmp_path):
+    model = Autoencoder.from_pretrained(model_folder)
+    with torch.no_grad():
+        model.encoder.moments.bias[0] = 1e6
+    model.save_pretrained(tmp_path / "far")
+    with pytest.raises(UserError, match=r"latents of far for .*: values are not finite in float16 - use bfloat16"):
+        extract_latents(*images, tmp_path / "far", tmp_path / "home", run_locally, model_name="far")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_missing_gpu_is_named(extract):
+    with pytest.raises(UserError, match="sees no GPU"):
+        extract(device="cuda")
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_latents_of_the_cpu(extract):
+    for content in ("mean", "sample"):
+        cpu, gpu = extract(content=content), extract("gpu", content=content, device="cuda")
+        for field in ("latent", "latent_flip"):  # convolutions may use TF32, which has 10 bits
+            np.testing.assert_allclose(read(*cpu, field), read(*gpu, field), atol=1e-2)
+
+
+def test_rounding_to_storage_keeps_range_and_refuses_the_rest():
+    for dtype in ("float16", "bfloat16", "float32"):
+        values = torch.tensor([0.0, -0.0, 1.5, -3.25])
+        assert (to_float32(to_stored(values, dtype), dtype) == values.numpy()).all()
+    with pytest.raises(ValueError, match="float16"):
+        to_stored(torch.tensor([70000.0]), "float16")
+    with pytest.raises(ValueError, match="float32"):
+        to_stored(torch.tensor([float("nan")]), "float32")

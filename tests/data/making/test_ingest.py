@@ -1,0 +1,320 @@
+"""From images to a data set: every bad file is named once, the bytes repeat, nothing is done twice."""
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from transvae_platform.data.listing import list_source
+from transvae_platform.data.making import images as make
+from transvae_platform.data.making import ingest as module
+from transvae_platform.data.making.ingest import ingest
+from transvae_platform.data.making.split import split_listing
+from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.sets.shards import ShardFile
+from transvae_platform.errors import UnreachableError, UserError
+
+CROPS = {"kind": "crops", "per_photograph": 4}
+
+
+def files(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def backwards(function, work):
+    return list(run_locally(function, work[::-1]))
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(module, "SHARD_RECORDS", 8)
+
+
+def test_every_image_gives_its_samples_to_its_side(photos, section, make_set):
+    data = section(photos(6), holdout=["p2"], view=CROPS)
+    folder, manifest = make_set(data)
+    assert (manifest.samples("train"), manifest.samples("validation")) == (20, 4)
+    assert (manifest.items, manifest.quarantined, manifest.resolution) == (6, (), 16)
+    assert {shard.file: shard.sha256 for shard in manifest.shards}.items() <= files(folder).items()
+    assert set(files(folder)) == {shard.file for shard in manifest.shards} | {"manifest.json"}
+    file = ShardFile(folder / manifest.shards[0].file)
+    assert file.column("item").to_pylist() == [2, 2, 2, 2]
+    assert file.column("view").to_pylist() == [0, 1, 2, 3]
+    content = Path(data.path, "p2.png").read_bytes()
+    assert file.column("sha256")[0].as_py() == hashlib.sha256(content).digest()
+
+
+def test_labels_travel_with_the_samples(photos, section, make_set):
+    folder = photos(6)
+    for index in range(6):
+        (folder / "ab"[index % 2]).mkdir(exist_ok=True)
+        (folder / f"p{index}.png").rename(folder / "ab"[index % 2] / f"p{index}.png")
+    made, manifest = make_set(section(folder, holdout=["p5"]))
+    assert manifest.source["classes"] == ["a", "b"]
+    train = ShardFile(made / manifest.shards[1].file)
+    assert train.column("label").to_pylist() == [0, 0, 0, 1, 1]
+    assert train.column("caption") is None
+
+
+def test_corrupt_files_among_good_ones_are_named_once_and_move_nothing(photos, section, make_set):
+    folder = photos(6)
+    data = section(folder, holdout=["p2"], quarantine=0.5)
+    clean, _ = make_set(data, "clean")
+    good = ShardFile(clean / "train-00001.arrow").array("image")
+    half = (folder / "p0.png").read_bytes()[:200]
+    for name, content in {"bad-cut.png": half, "bad-empty.jpg": b"", "zz.png": b"<html>"}.items():
+        (folder / name).write_bytes(content)
+    (folder / "zzz.png").write_bytes((folder / "p0.png").read_bytes())
+    folder_with_bad, manifest = make_set(data, "dirty")
+    reasons = {item.name: item.reason for item in manifest.quarantined}
+    assert list(reasons) == ["bad-cut.png", "bad-empty.jpg", "zz.png"]
+    assert reasons["bad-empty.jpg"] == "the file is empty"
+    assert all(reasons.values())
+    assert manifest.items == 10
+    both = ShardFile(folder_with_bad / "train-00001.arrow").array("image")
+    assert (both[:5] == good).all()  # samples keep their order and their pixels
+    assert len(both) == 6
+
+
+def test_quarantine_is_part_of_the_fingerprint(photos, section, make_set):
+    folder = photos(6)
+    data = section(folder, holdout=["p0"])
+    _, clean = make_set(data, "clean")
+    (folder / "zz.png").write_bytes(b"")
+    _, empty = make_set(data, "empty")
+    (folder / "zz.png").write_bytes(b"no image")
+    _, other = make_set(data, "other")
+    assert len({clean.fingerprint, empty.fingerprint, other.fingerprint}) == 3
+
+
+def test_too_many_unreadable_images_end_the_ingest_with_their_names(photos, section, make_set, tmp_path):
+    folder = photos(6)
+    for name in ("x.png", "y.png"):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        make_set(section(folder))
+    assert "data.quarantine: 2 of 8 images cannot be used, more than the allowed share of 0.001" in str(caught.value)
+    assert "x.png: the file is empty" in str(caught.value)
+    assert [path.name for path in (tmp_path / "home" / "data").iterdir() if path.is_dir()] == []
+    (folder / "x.png").unlink()
+    assert make_set(section(folder))[1].quarantined[0].name == "y.png"  # one always may
+
+
+def test_training_image_that_is_also_held_out_is_left_out(photos, section, make_set):
+    folder = photos(6)
+    shutil.copy(folder / "p2.png", folder / "copy.png")
+    made, manifest = make_set(section(folder, holdout=["p2"], view=CROPS))
+    assert [(item.name, item.reason) for item in manifest.quarantined] == [
+        ("copy.png", "identical to the held-out p2.png")
+    ]
+    assert manifest.samples("train") == 20
+    hashes = {
+        side: {
+            value.as_py()
+            for shard in manifest.shards if shard.split == side
+            for value in ShardFile(made / shard.file).column("sha256")
+        }
+        for side in ("train", "validation")
+    }  # fmt: skip
+    assert not hashes["train"] & hashes["validation"]
+
+
+def test_bytes_repeat_and_do_not_depend_on_the_order_of_work(photos, section, tmp_path, small_shards):
+    data = section(photos(6), view=CROPS)
+    listing = list_source(data.path)
+    first = ingest(listing, data, tmp_path / "a", run_locally)
+    second = ingest(listing, data, tmp_path / "b", backwards)
+    assert len(first.shards) > 2
+    assert first == second
+    where = f"data/{first.fingerprint}"
+    assert files(tmp_path / "a" / where) == files(tmp_path / "b" / where)
+
+
+def test_fingerprint_changes_with_the_samples_only(photos, section, make_set):
+    folder = photos(3)
+
+    def fingerprint(home, where=folder, **changes):
+        return make_set(section(where, **changes), home)[1].fingerprint
+
+    base = fingerprint("0")
+    shutil.copytree(folder, folder.with_name("elsewhere"))  # other place, other times
+    assert fingerprint("1", folder.with_name("elsewhere")) == base
+    assert fingerprint("2", sampling={"flip": False}) == base
+    assert fingerprint("3", quarantine=0.5) == base
+    others = [
+        fingerprint("4", resolution=24), fingerprint("5", seed=1), fingerprint("6", holdout=0.2),
+        fingerprint("7", holdout=["p0"]), fingerprint("8", view={"kind": "crops"}),
+        fingerprint("9", view={"kind": "crops", "per_photograph": 3}),
+        fingerprint("10", view={"kind": "centre", "geometry": "adm"}),
+    ]  # fmt: skip
+    (folder / "p1.png").rename(folder / "p9.png")
+    others.append(fingerprint("11"))
+    assert len({base, *others}) == 1 + len(others)
+
+
+def test_second_call_finds_the_data_set_made_and_touched_files_are_read_again(photos, section, tmp_path):
+    folder = photos(4)
+    data = section(folder)
+    first = ingest(list_source(data.path), data, tmp_path, run_locally)
+
+    def never(function, work):
+        pytest.fail("made again")
+
+    assert ingest(list_source(data.path), data, tmp_path, never) == first
+    (folder / "p0.png").write_bytes((folder / "p1.png").read_bytes())
+    assert ingest(list_source(data.path), data, tmp_path, run_locally).fingerprint != first.fingerprint
+
+
+def test_damaged_data_set_is_made_again(photos, section, make_set):
+    data = section(photos(4))
+    folder, manifest = make_set(data)
+    (folder / manifest.shards[0].file).write_bytes(b"short")
+    again, other = make_set(data)
+    assert (again, other) == (folder, manifest)
+    assert files(folder)[manifest.shards[0].file] == manifest.shards[0].sha256
+
+
+def test_interrupted_ingest_continues_and_ends_with_the_same_bytes(photos, section, tmp_path, small_shards):
+    data = section(photos(6), view=CROPS)
+    listing = list_source(data.path)
+    whole = ingest(listing, data, tmp_path / "whole", run_locally)
+    done = []
+
+    def killed(function, work):
+        for piece in work[:2]:
+            function(piece)
+            done.append(piece["result"])
+            yield piece
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(listing, data, tmp_path / "cut", killed)
+
+    def rest(function, work):
+        assert not {piece["result"] for piece in work} & set(done)
+        return run_locally(function, work)
+
+    told = []
+    again = ingest(listing, data, tmp_path / "cut", rest, lambda *state: told.append(state))
+    assert again == whole
+    where = f"data/{whole.fingerprint}"
+    assert files(tmp_path / "cut" / where) == files(tmp_path / "whole" / where)
+    assert told[-1] == (6, 6)
+    assert told[0][0] > 2  # what was done before counts
+
+
+def test_ingest_killed_at_any_moment_continues_to_the_same_bytes(photos, section, tmp_path, small_shards):
+    data = section(photos(8), view={"kind": "crops", "per_photograph": 8})
+    listing = list_source(data.path)
+    whole = ingest(listing, data, tmp_path / "whole", run_locally)
+    fork = multiprocessing.get_context("fork")
+    for delay in (0.01, 0.03, 0.06, 0.1):
+        process = fork.Process(target=ingest, args=(listing, data, tmp_path / "cut", run_locally))
+        process.start()
+        process.join(delay)
+        process.kill()
+        process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    assert ingest(listing, data, tmp_path / "cut", run_locally) == whole
+    where = f"data/{whole.fingerprint}"
+    assert files(tmp_path / "cut" / where) == files(tmp_path / "whole" / where)
+    assert [path.name for path in (tmp_path / "cut" / "data").iterdir() if path.name.startswith(".making")] in (
+        [], [path.name for path in (tmp_path / "cut" / "data").glob("*.lock")],
+    )  # fmt: skip
+
+
+def test_two_ingests_at_once_make_the_data_set_once(photos, section, tmp_path, monkeypatch):
+    data = section(photos(6))
+    listing, made, results = list_source(data.path), [], []
+    real = make.make_shard
+
+    def counted(work):
+        made.append(work["shard"])
+        real(work)
+
+    monkeypatch.setattr(module, "make_shard", counted)
+    threads = [
+        threading.Thread(target=lambda: results.append(ingest(listing, data, tmp_path, run_locally))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+    assert results[0] == results[1] == results[2]
+    assert len(made) == len(set(made)) == len(results[0].shards)
+
+
+def test_full_disk_is_named_and_done_work_is_kept(photos, section, tmp_path, monkeypatch):
+    data = section(photos(4))
+    listing = list_source(data.path)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(make, "write_shard", full)
+        with pytest.raises(UnreachableError, match="No space left on device - free space or choose another --home"):
+            ingest(listing, data, tmp_path, run_locally)
+    assert ingest(listing, data, tmp_path, run_locally).samples("train") == 3
+
+
+@pytest.mark.parametrize("harm", ["lost", "twice", "swapped"])
+def test_records_that_are_not_those_planned_are_noticed(photos, section, tmp_path, monkeypatch, harm):
+    data = section(photos(6))
+    listing = list_source(data.path)
+    real = make.write_shard
+
+    def harmed(path, split, fields, columns):
+        if split == "train":
+            rows = {"lost": [0, 1, 2, 3], "twice": [0, 1, 2, 3, 4, 4], "swapped": [1, 0, 2, 3, 4]}[harm]
+            fields = {field: values[rows] for field, values in fields.items()}
+            columns = {name: column.take(rows) for name, column in columns.items()}
+        return real(path, split, fields, columns)
+
+    monkeypatch.setattr(make, "write_shard", harmed)
+    with pytest.raises(UserError, match="records were written, 6 were planned, or their order differs"):
+        ingest(listing, data, tmp_path, run_locally)
+
+
+def test_side_without_a_readable_image_is_refused_with_reasons(photos, section, make_set):
+    folder = photos(3)
+    (folder / "p1.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"data: no validation image could be used:\n  p1.png: the file is empty"):
+        make_set(section(folder, holdout=["p1"]))
+
+
+def test_folder_of_small_pictures_is_refused(photos, section, make_set):
+    with pytest.raises(UserError, match=r"(?s)could be used:.* is smaller than the sample size 64 x 64"):
+        make_set(section(photos(3), resolution=64))
+
+
+def test_single_image_cannot_be_split(photos, section, make_set):
+    with pytest.raises(UserError, match="none is left to train on"):
+        make_set(section(photos(1)))
+
+
+def test_work_travels_as_plain_values(photos, section, tmp_path):
+    def through_text(function, work):
+        for piece in work:
+            function(json.loads(json.dumps(piece)))
+            yield piece
+
+    data = section(photos(4), holdout=["p1"], view=CROPS)
+    listing = list_source(data.path)
+    there = ingest(listing, data, tmp_path / "a", through_text)
+    assert there == ingest(listing, data, tmp_path / "b", run_locally)
+
+
+def test_items_keep_their_number_from_the_listing(photos, section, make_set, small_shards):
+    data = section(photos(9), holdout=["p4"])
+    made, manifest = make_set(data)
+    table = split_listing(list_source(data.path), data)
+    items = np.concatenate([ShardFile(made / s.file).column("item").to_numpy() for s in manifest.shards])
+    assert items.tolist() == table.column("item").to_pylist() == [4, 0, 1, 2, 3, 5, 6, 7, 8]

@@ -1,0 +1,89 @@
+"""What is held out is decided from the listing: by name, by share, or by the source itself."""
+
+import numpy as np
+import pytest
+
+from transvae_platform.data.listing import Listing, list_source
+from transvae_platform.data.making.split import split_listing
+from transvae_platform.errors import SpecError
+
+
+def sides(table):
+    names, splits = table.column("name").to_pylist(), table.column("split").to_pylist()
+    return {side: {name for name, split in zip(names, splits, strict=True) if split == side} for side in set(splits)}
+
+
+@pytest.mark.parametrize(("share", "held"), [(0.01, 1), (0.2, 2), (0.5, 5), (0.9, 9)])
+def test_share_of_the_images_is_held_out(photos, section, share, held):
+    listing = list_source(str(photos(10)))
+    found = sides(split_listing(listing, section(holdout=share)))
+    assert len(found["validation"]) == held
+    assert found["train"] | found["validation"] == set(listing.table.column("name").to_pylist())
+    assert not found["train"] & found["validation"]
+
+
+def test_draw_depends_on_names_and_seed_and_stays_when_images_are_added(photos, section):
+    folder = photos(40)
+    before = sides(split_listing(list_source(str(folder)), section(holdout=0.25)))["validation"]
+    (folder / "p7.png").unlink()
+    (folder / "p8.png").unlink()
+    after = sides(split_listing(list_source(str(folder)), section(holdout=0.25)))["validation"]
+    assert len(before - after) <= 3  # those removed, or pushed over the edge
+    draws = {
+        frozenset(sides(split_listing(list_source(str(folder)), section(holdout=0.25, seed=seed)))["validation"])
+        for seed in range(5)
+    }
+    assert len(draws) == 5
+
+
+def test_named_images_are_held_out_and_rows_keep_their_number(photos, section):
+    table = split_listing(list_source(str(photos(4))), section(holdout=["p1", "p3"]))
+    assert sides(table) == {"train": {"p0.png", "p2.png"}, "validation": {"p1.png", "p3.png"}}
+    assert table.column("item").to_pylist() == [1, 3, 0, 2]  # held-out rows first
+    assert table.column("name").to_pylist() == ["p1.png", "p3.png", "p0.png", "p2.png"]
+
+
+def test_own_split_of_the_source_is_used_unless_a_share_is_asked_for(photos, section):
+    listing = list_source(str(photos(6)))
+    own = listing.table.set_column(
+        listing.table.column_names.index("split"), "split", [["train"] * 4 + ["validation"] * 2]
+    )
+    listing = Listing(own, (), "folder")
+    assert sides(split_listing(listing, section()))["validation"] == {"p4.png", "p5.png"}
+    assert len(sides(split_listing(listing, section(holdout=0.5)))["validation"]) == 3
+
+
+def test_a_tenth_is_held_out_where_nobody_says(photos, section):
+    assert len(sides(split_listing(list_source(str(photos(20))), section()))["validation"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("holdout", "message"),
+    [
+        (["p11"], "data.holdout: no image is named 'p11' - did you mean 'p1'?"),
+        (["zebra"], "data.holdout: no image is named 'zebra' - there are: p0, p1, p2"),
+        (["p0", "p1", "p2"], "would be held out, none is left to train on"),
+        (0.99, "data.holdout: all 3 images of bundled would be held out"),
+    ],
+)
+def test_hold_out_that_cannot_be_is_refused(photos, section, holdout, message):
+    with pytest.raises(SpecError) as caught:
+        split_listing(list_source(str(photos(3))), section(holdout=holdout))
+    assert message in str(caught.value)
+
+
+def test_own_split_without_validation_is_refused(photos, section):
+    listing = list_source(str(photos(3)))
+    only = listing.table.set_column(listing.table.column_names.index("split"), "split", [["train"] * 3])
+    with pytest.raises(SpecError, match="none is left to validate with"):
+        split_listing(Listing(only, (), "folder"), section())
+
+
+def test_shares_are_near_what_is_asked_over_many_names(section, photos):
+    listing = list_source(str(photos(60)))
+    held = [
+        split_listing(listing, section(holdout=0.5, seed=seed)).column("split").to_numpy() == "validation"
+        for seed in range(8)
+    ]
+    rows = np.stack(held)
+    assert (rows.sum(1) == 30).all()

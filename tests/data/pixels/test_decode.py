@@ -1,0 +1,238 @@
+"""Decoding every kind of file people have, bit for bit as PIL where two decoders share the work; refusing the rest."""
+
+import contextlib
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image, ImageOps
+from skimage import data as photographs
+
+from transvae_platform.data.pixels import decode as module
+from transvae_platform.data.pixels.decode import UnreadableImageError, decode
+
+
+def solid(mode, colour, size=(20, 16)):
+    return Image.new(mode, size, colour)
+
+
+def by_pil(content):
+    return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def cat():
+    return Image.fromarray(photographs.chelsea())
+
+
+@pytest.fixture
+def no_pil(monkeypatch):
+    """Fails the test where PIL would decode."""
+    monkeypatch.setattr(module, "_to_rgb", lambda image: pytest.fail("decoded by PIL"))
+
+
+@pytest.fixture
+def no_turbo(monkeypatch):
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("decoded by simplejpeg"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:1:1"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 3}])
+def test_fast_path_is_pil_bit_for_bit(cat, encode, no_pil, mode, subsampling, options):
+    for width, height in [(300, 225), (333, 100), (17, 31), (1, 1), (9, 8)]:
+        part = cat.crop((0, 0, width, height)).convert(mode)
+        for quality in (30, 90, 100):
+            content = encode(part, "JPEG", quality=quality, subsampling=subsampling, **options)
+            got = decode(content)
+            assert got.shape == (height, width, 3)
+            assert (got == by_pil(content)).all()
+
+
+def test_jpeg_that_stores_rgb_and_pictures_with_several_images_are_pil_bit_for_bit(cat, encode, no_pil):
+    frames = [cat.crop((0, 0, 40, 30)), cat.crop((40, 0, 80, 30))]
+    multi = encode(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(multi)).format == "MPO"
+    for content in (encode(frames[0], "JPEG", keep_rgb=True), multi):
+        assert (decode(content) == by_pil(content)).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(cat, encode, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(cat.crop((50, 50, 98, 82)), kind, exif=exif)
+    upright = decode(content)
+    assert upright.shape == ((48, 32, 3) if orientation >= 5 else (32, 48, 3))
+    assert (upright == by_pil(content)).all()
+    assert upright.flags.c_contiguous
+    assert upright.flags.writeable
+
+
+def test_orientation_from_xmp_is_applied(cat, encode):
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    content = encode(cat.crop((0, 0, 48, 32)), "JPEG", xmp=xmp)
+    assert decode(content).shape == (48, 32, 3)
+    assert (decode(content) == by_pil(content)).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "kind", "expected"),
+    [
+        ("CMYK", (0, 255, 255, 0), "JPEG", (255, 0, 0)),
+        ("CMYK", (0, 255, 255, 0), "TIFF", (255, 0, 0)),
+        ("L", 77, "PNG", (77, 77, 77)),
+        ("L", 77, "JPEG", (77, 77, 77)),
+        ("1", 1, "PNG", (255, 255, 255)),
+        ("I;16", 65535, "PNG", (255, 255, 255)),
+        ("I;16", 32896, "PNG", (128, 128, 128)),
+        ("I;16", 200, "PNG", (1, 1, 1)),  # dark is dark, not an 8-bit picture
+        ("I;16", 65535, "TIFF", (255, 255, 255)),
+        ("F", 0.5, "TIFF", (128, 128, 128)),
+        ("F", 51.0, "TIFF", (51, 51, 51)),
+        ("I", 257, "TIFF", (1, 1, 1)),
+        ("RGBA", (10, 20, 30, 255), "PNG", (10, 20, 30)),
+        ("RGBA", (10, 20, 30, 0), "PNG", (255, 255, 255)),
+        ("RGBA", (0, 0, 0, 128), "PNG", (127, 127, 127)),
+        ("LA", (0, 0), "PNG", (255, 255, 255)),
+        ("RGBA", (10, 20, 30, 0), "WEBP", (255, 255, 255)),
+        ("RGB", (10, 20, 30), "JPEG2000", (10, 20, 30)),
+        ("RGB", (10, 20, 30), "BMP", (10, 20, 30)),
+        ("RGB", (10, 20, 30), "PPM", (10, 20, 30)),
+    ],
+)
+def test_every_mode_becomes_rgb(encode, mode, colour, kind, expected):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    got = decode(encode(solid(mode, colour), kind, **options))
+    assert got.shape == (16, 20, 3)
+    assert got.dtype == np.uint8
+    assert got.flags.writeable
+    assert np.abs(got.astype(int) - expected).max() <= 1
+
+
+def test_cmyk_and_ycck_jpeg_with_adobes_inverted_inks(encode, no_turbo):
+    red = np.full((16, 24, 4), (0, 255, 255, 0), np.uint8)
+    plain = encode(Image.fromarray(red, "CMYK"), "JPEG", quality=95)
+    inverted = np.ascontiguousarray(255 - red)  # as Adobe stores inks
+    ycck = simplejpeg.encode_jpeg(inverted, colorspace="CMYK", quality=95, colorsubsampling="444")
+    for content, space in ((plain, "CMYK"), (ycck, "YCCK")):
+        assert simplejpeg.decode_jpeg_header(content)[2] == space
+        assert np.abs(decode(content).astype(int) - (255, 0, 0)).max() <= 2
+
+
+@pytest.mark.parametrize(("channels", "colour_type"), [(3, 2), (4, 6)])
+def test_16_bit_colours_are_scaled_not_clipped(channels, colour_type):
+    values = np.zeros((4, 3, channels), ">u2")
+    values[:] = (65535, 32896, 200, 65535)[:channels]
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    lines = b"".join(b"\0" + line.tobytes() for line in values)
+    header = struct.pack(">IIBBBBB", 3, 4, 16, colour_type, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    assert np.abs(decode(png).astype(int) - (255, 128, 1)).max() <= 1
+
+
+def test_palette_with_a_transparent_colour_is_over_white(encode):
+    image = solid("P", 0)
+    image.putpalette([200, 0, 0, 0, 0, 200])
+    image.paste(1, (0, 0, 10, 16))
+    assert decode(encode(image))[0, [0, -1]].tolist() == [[0, 0, 200], [200, 0, 0]]
+    assert decode(encode(image, transparency=0))[0, [0, -1]].tolist() == [[0, 0, 200], [255, 255, 255]]
+
+
+def test_animation_gives_its_first_frame(encode):
+    frames = [solid("RGB", colour) for colour in [(255, 0, 0), (0, 255, 0)]]
+    for kind in ("GIF", "WEBP", "PNG"):
+        got = decode(encode(frames[0], kind, save_all=True, append_images=frames[1:], duration=40))
+        assert np.abs(got.astype(int) - (255, 0, 0)).max() < 8
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_truncated_file_is_unreadable(noise, encode, kind):
+    content = encode(noise(), kind)
+    decode(content)
+    for length in (3, len(content) // 3, 2 * len(content) // 3):
+        with pytest.raises(UnreadableImageError, match=r"."):
+            decode(content[:length])
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+def test_jpeg_that_ends_early_anywhere_is_unreadable(noise, encode, options):
+    content = encode(noise(), "JPEG", quality=90, **options)
+    for length in range(1, len(content), 7):
+        with pytest.raises(UnreadableImageError):
+            decode(content[:length])
+    start = content.rindex(b"\xff\xda")  # the last scan, cut and closed properly, which PIL fills with grey
+    with pytest.raises(UnreadableImageError, match="premature end of data segment"):
+        decode(content[: start + (len(content) - start) // 2] + b"\xff\xd9")
+
+
+def test_harmless_oddities_of_jpegs_are_read(noise, encode):
+    content = encode(noise(), "JPEG")
+    expected = decode(content)
+    odd_version = content.replace(b"JFIF\0\x01", b"JFIF\0\x07", 1)  # "unknown JFIF revision number": PIL decodes
+    for strange in (content + b"trailing" * 9, content[:-2] + b"\0\0" + content[-2:], odd_version):
+        assert strange != content
+        assert (decode(strange) == expected).all()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 500, b"<html>404</html>", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe"]
+)
+def test_no_image_is_unreadable_and_says_why_without_an_address(content):
+    with pytest.raises(UnreadableImageError) as caught:
+        decode(content)
+    assert str(caught.value)
+    assert "0x" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PIL's remarks; pytest lifts the module's own filter
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "PPM"])
+def test_damaged_bytes_give_an_image_or_one_kind_of_error(noise, encode, kind):
+    choose = random.Random(kind)
+    content = encode(noise(), kind, **({"exif": Image.Exif()} if kind == "JPEG" else {}))
+    for _ in range(60):
+        damaged = bytearray(content)
+        for _ in range(choose.choice([1, 4, 16])):
+            damaged[choose.randrange(min(len(damaged), choose.choice([64, 1 << 20])))] = choose.randrange(256)
+        with contextlib.suppress(UnreadableImageError):
+            assert decode(bytes(damaged)).shape[2] == 3
+
+
+@pytest.mark.parametrize("error", [struct.error("argument is not an integer"), TypeError("bad operand"), KeyError(7)])
+def test_whatever_a_decoder_raises_is_an_unreadable_image(encode, noise, monkeypatch, error):
+    def broken(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "getexif", broken)  # seen with damaged EXIF blocks
+    for kind in ("JPEG", "PNG"):
+        with pytest.raises(UnreadableImageError, match=r"."):
+            decode(encode(noise(), kind))
+
+
+def test_pixels_that_are_no_numbers_are_unreadable(encode):
+    for value in (float("nan"), float("inf")):
+        values = np.zeros((8, 8), np.float32)
+        values[3, 3] = value
+        with pytest.raises(UnreadableImageError, match="no finite numbers"):
+            decode(encode(Image.fromarray(values), "TIFF"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_decompression_bomb_is_refused_before_it_is_unpacked(encode, noise, monkeypatch, no_turbo, no_pil, kind):
+    content = encode(noise(40, 30), kind)
+    monkeypatch.setattr(module, "MAX_PIXELS", 40 * 30 - 1)
+    with pytest.raises(UnreadableImageError, match="40 x 30 pixels are above the limit of 1199"):
+        decode(content)
+    huge = bytearray(encode(solid("1", 0), "PNG"))
+    huge[16:24] = struct.pack(">II", 60_000, 60_000)
+    huge[29:33] = struct.pack(">I", zlib.crc32(bytes(huge[12:29])))
+    with pytest.raises(UnreadableImageError, match="3600000000"):
+        decode(bytes(huge))

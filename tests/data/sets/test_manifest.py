@@ -1,0 +1,88 @@
+"""A data set exists once its manifest does, and the manifest finds what is damaged."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from transvae_platform.data.sets import manifest as module
+from transvae_platform.data.sets.manifest import Manifest, Quarantined, find_damage, read_manifest, write_manifest
+from transvae_platform.data.sets.shards import Shard, image_field, write_shard
+from transvae_platform.errors import UserError
+
+MANIFEST = Manifest(
+    fingerprint="f" * 16,
+    kind="images",
+    fields=(image_field(8),),
+    items=9,
+    shards=(
+        Shard("a", "train", 5, 100, "0"), Shard("b", "train", 2, 50, "1"), Shard("c", "validation", 1, 30, "2"),
+    ),
+    quarantined=(Quarantined("x.png", "train", "the file is empty"),),
+    settings={"resolution": 8},
+    source={"location": "bundled", "layout": "bundled", "classes": []},
+    versions={"pillow": "13"},
+)  # fmt: skip
+
+
+def test_round_trip_and_counts(tmp_path):
+    write_manifest(tmp_path, MANIFEST)
+    assert read_manifest(tmp_path) == MANIFEST
+    assert (MANIFEST.samples("train"), MANIFEST.samples("validation")) == (7, 1)
+    assert (MANIFEST.resolution, MANIFEST.bytes) == (8, 180)
+    assert json.loads((tmp_path / "manifest.json").read_text())["quarantined"][0]["name"] == "x.png"
+
+
+def test_data_set_without_a_manifest_does_not_exist(tmp_path):
+    assert read_manifest(tmp_path) is None
+    assert read_manifest(tmp_path / "absent") is None
+
+
+def test_manifest_that_could_not_be_finished_leaves_the_old_one(tmp_path, monkeypatch):
+    write_manifest(tmp_path, MANIFEST)
+
+    def fail(values, file, **options):
+        file.write('{"fingerprint":')
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(module.json, "dump", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_manifest(tmp_path, replace(MANIFEST, fingerprint="g" * 16))
+    assert read_manifest(tmp_path) == MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        ('{"version": 2}', "is damaged"),
+        ('{"fingerprint": "f"}', "is of format version 1, this code reads 2 - ingest the source again"),
+        ('{"version": 3}', "is of format version 3"),
+    ],
+)
+def test_manifest_that_cannot_be_used_is_refused_by_name(tmp_path, text, message):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_manifest(tmp_path)
+    assert "manifest.json" in str(caught.value)
+
+
+def test_every_damaged_shard_is_found(tmp_path):
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    shards = tuple(
+        write_shard(tmp_path / f"{name}.arrow", "train", {image_field(8): images}, {"item": pa.array([0, 1])})
+        for name in "abc"
+    )
+    manifest = replace(MANIFEST, shards=shards)
+    assert [problem for _, problem in find_damage(tmp_path, manifest)] == [None, None, None]
+    content = bytearray((tmp_path / "b.arrow").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "b.arrow").write_bytes(content)
+    (tmp_path / "c.arrow").unlink()
+    problems = {shard.file: problem for shard, problem in find_damage(tmp_path, manifest)}
+    assert problems["a.arrow"] is None
+    assert "its SHA-256 is" in problems["b.arrow"]
+    assert "No such file" in problems["c.arrow"]

@@ -1,0 +1,188 @@
+"""Data sets on a store: what is needed comes to a bounded cache, and arrives whole or not at all."""
+
+import threading
+import uuid
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from transvae_platform.data.sets import remote
+from transvae_platform.data.sets.manifest import Manifest, write_manifest
+from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest, upload
+from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data
+from transvae_platform.data.sets.shards import image_field, write_shard
+from transvae_platform.data.stream.batches import TrainStream
+from transvae_platform.errors import UnreachableError, UserError
+from transvae_platform.study.spec import Sampling
+
+RECORDS = 6
+
+
+@pytest.fixture
+def local(tmp_path):
+    """(folder, manifest) of a data set of eight training shards and one of validation."""
+    folder = tmp_path / "local"
+    folder.mkdir()
+    random, field, shards = np.random.default_rng(0), image_field(8), []
+    for number in range(9):
+        images = random.integers(0, 256, (RECORDS, 8, 8, 3), np.uint8)
+        split = "validation" if number == 0 else "train"
+        items = pa.array(range(RECORDS * number, RECORDS * (number + 1)))
+        shards.append(write_shard(folder / f"{split}-{number:05d}.arrow", split, {field: images}, {"item": items}))
+    manifest = Manifest("f" * 16, "images", (field,), 54, tuple(shards), (), {"resolution": 8}, {}, {})
+    write_manifest(folder, manifest)
+    return folder, manifest
+
+
+@pytest.fixture
+def store(local):
+    """The URI of the same data set on a store."""
+    location = f"memory://{uuid.uuid4().hex}/sets/one"
+    assert sum(upload(*local, location)) == local[1].bytes
+    return location
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """The shards that were downloaded, in order."""
+    done = []
+    real = RemoteShelf._download
+
+    def noted(self, shard, path):
+        done.append(shard.file)
+        real(self, shard, path)
+
+    monkeypatch.setattr(RemoteShelf, "_download", noted)
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    return done
+
+
+def shelf(store, local, tmp_path, shards=3):
+    return RemoteShelf(store, local[1], tmp_path / "cache", shards * local[1].shards[0].bytes)
+
+
+def test_manifest_on_a_store_is_the_local_one(store, local):
+    assert read_remote_manifest(store) == local[1]
+
+
+def test_samples_from_a_store_are_the_local_ones(store, local, tmp_path, downloads):
+    train, validation = open_data(store, tmp_path / "cache", 10**9)
+    here, held = (SampleSet(local[1], LocalShelf(local[0]), split) for split in ("train", "validation"))
+    ids = np.random.default_rng(1).permutation(len(here))
+    assert (train.read(ids) == here.read(ids)).all()
+    assert (validation.read(np.arange(RECORDS)) == held.read(np.arange(RECORDS))).all()
+    assert sorted(downloads) == sorted(set(downloads))  # each once
+
+
+def test_batches_from_a_store_are_the_local_ones_with_a_small_cache(store, local, tmp_path, downloads):
+    sampling = Sampling(shuffle_window=2)
+    near = TrainStream(SampleSet(local[1], LocalShelf(local[0]), "train"), sampling, batch_size=4, seed=3)
+    small = SampleSet(local[1], shelf(store, local, tmp_path, shards=4), "train", open_shards=2)
+    far = TrainStream(small, sampling, batch_size=4, seed=3)
+    for step in range(24):
+        assert (far.batch(step).images == near.batch(step).images).all()
+    cached = list((tmp_path / "cache" / local[1].fingerprint).glob("*.arrow"))
+    assert len(cached) <= 4
+
+
+def test_disk_stays_bounded_and_the_least_recently_used_leave(store, local, tmp_path, downloads):
+    cache = shelf(store, local, tmp_path, shards=3)
+    shards = local[1].shards
+    for shard in (shards[0], shards[1], shards[0], shards[2], shards[0], shards[3]):
+        cache.path(shard)
+    left = {path.name for path in (tmp_path / "cache" / local[1].fingerprint).glob("*.arrow")}
+    assert left == {shards[0].file, shards[2].file, shards[3].file}
+    assert len(downloads) == 4
+
+
+def test_evicted_shard_stays_readable_for_who_has_it_open(store, local, tmp_path):
+    train = SampleSet(local[1], shelf(store, local, tmp_path, shards=2), "train")
+    before = train.read(np.arange(3))
+    for first in range(RECORDS, 8 * RECORDS, RECORDS):
+        train.read(np.array([first]))
+    assert (train.read(np.arange(3)) == before).all()
+
+
+def test_cache_that_cannot_hold_two_shards_is_refused(store, local, tmp_path):
+    with pytest.raises(UserError, match=r"data.cache_bytes: .* do not hold two shards"):
+        RemoteShelf(store, local[1], tmp_path, local[1].shards[0].bytes)
+
+
+def test_damaged_download_is_tried_again_then_named(store, local, tmp_path, downloads):
+    shard = local[1].shards[3]
+    path = f"{store.removeprefix('memory:/')}/{shard.file}"
+    memory = fsspec.filesystem("memory")
+    whole = memory.cat(path)
+    memory.pipe(path, whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UnreachableError, match=rf"{shard.file}: its SHA-256 is .* \(3 attempts\)"):
+        shelf(store, local, tmp_path).path(shard)
+    folder = tmp_path / "cache" / local[1].fingerprint
+    assert [name.name for name in folder.iterdir() if not name.name.endswith(".lock")] == []
+    memory.pipe(path, whole)
+    assert shelf(store, local, tmp_path).path(shard).read_bytes() == whole
+
+
+def test_outage_in_the_middle_heals(store, local, tmp_path, downloads, monkeypatch):
+    cache = shelf(store, local, tmp_path)
+    real, failures = cache._store, [OSError("connection reset"), OSError("slow down")]
+
+    class Flaky:
+        def open_input_stream(self, path):
+            if failures:
+                raise failures.pop()
+            return real.open_input_stream(path)
+
+    cache._store = Flaky()
+    assert cache.path(local[1].shards[0]).exists()
+    failures.extend([OSError("connection reset")] * 3)
+    with pytest.raises(UnreachableError, match="connection reset"):
+        cache.path(local[1].shards[1])
+
+
+def test_readers_at_once_download_a_shard_once(store, local, tmp_path, downloads):
+    shelves = [shelf(store, local, tmp_path) for _ in range(4)]
+    threads = [threading.Thread(target=cache.path, args=(local[1].shards[2],)) for cache in shelves]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert downloads == [local[1].shards[2].file]
+
+
+def test_what_will_be_needed_comes_in_the_background(store, local, tmp_path, downloads):
+    cache = shelf(store, local, tmp_path)
+    cache.expect(local[1].shards[:2])
+    cache._soon.shutdown(wait=True)
+    assert set(downloads) == {shard.file for shard in local[1].shards[:2]}
+
+
+def test_upload_continues_and_writes_the_manifest_last(local, monkeypatch):
+    location = f"memory://{uuid.uuid4().hex}/set"
+    sent, real = [], remote._put
+
+    def put(store, path, where):
+        if len(sent) == 3:
+            raise KeyboardInterrupt
+        sent.append(path.name)
+        real(store, path, where)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(remote, "_put", put)
+        with pytest.raises(KeyboardInterrupt):
+            list(upload(*local, location))
+    with pytest.raises(UnreachableError, match="no data set can be read there"):
+        read_remote_manifest(location)
+    again = []
+    monkeypatch.setattr(remote, "_put", lambda store, path, where: (again.append(path.name), real(store, path, where)))
+    list(upload(*local, location))
+    assert not set(sent) & set(again)
+    assert again[-1] == "manifest.json"
+    assert read_remote_manifest(location) == local[1]
+
+
+@pytest.mark.parametrize("location", ["memory://nothing/here", "s4://bucket/set"])
+def test_location_without_a_data_set_is_named(location):
+    with pytest.raises(UserError, match=location):
+        read_remote_manifest(location)
