@@ -27,8 +27,8 @@ from transvae_platform.data.making.ingest import ingest, ingest_key
 from transvae_platform.data.making.on_ray import run_on_ray
 from transvae_platform.data.making.split import split_listing
 from transvae_platform.data.making.work import find_made
-from transvae_platform.data.sets.catalogue import DataSet, at_home, find_data_set
-from transvae_platform.data.sets.manifest import Manifest
+from transvae_platform.data.sets.catalogue import TrainingData, at_home
+from transvae_platform.data.sets.fit import images_for
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
 from transvae_platform.redaction import without_password
@@ -37,7 +37,7 @@ from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.journal import Journal, study_lock
 from transvae_platform.study.plan import Plan, build_plan, model_cost
-from transvae_platform.study.spec import Data, StudySpec
+from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import register_best
 from transvae_platform.tracking.runs import Tracker, answering, connect
@@ -55,63 +55,33 @@ class Prepared:
 
     spec: StudySpec
     listing: Listing | None
-    """What the source holds; None for a data set that is made already."""
-    data: DataSet | None
-    """The data set, if it is made."""
+    """What the source holds; None where the data sets are made already by `transvae data ingest`."""
+    data: TrainingData | None
+    """What is trained on, if it is made."""
     trials: tuple[Trial, ...]
     """Their ids are final once the data set is made."""
 
 
 def prepare(spec: StudySpec, home: Path) -> Prepared:
-    """List the images, or find the data set, and build the grid.
+    """List the images, or find the data sets, and build the grid.
 
     Raises:
         SpecError: anything in the study file that cannot work.
     """
-    made: DataSet | None
-    if spec.data.source == "dataset":
-        assert spec.data.path is not None, "the specification demands it"
-        listing, made = None, _images(spec, find_data_set(home, spec.data.path))
-        samples = made.manifest.samples("train")
+    listing, made = None, None
+    if spec.data.source in ("dataset", "mixture"):
+        parts = spec.data.parts or {str(spec.data.path): 1.0}
+        made = TrainingData(tuple((images_for(spec.data, home, part), share) for part, share in parts.items()))
+        samples = made.samples("train")
     else:
         listing = list_bundled() if spec.data.path is None else list_source(spec.data.path, spec.data.layout)
         table = split_listing(listing, spec.data)
         found = find_made(home, ingest_key(table, spec.data))
-        made = at_home(home, found) if found else None
+        made = TrainingData(((at_home(home, found), 1.0),)) if found else None
         images = table.column("split").to_pylist().count("train")
         samples = found.samples("train") if found else images * samples_per_item(spec.data)
     _refuse_too_few(samples, spec)
-    return Prepared(spec, listing, made, build_grid(spec, made.manifest.fingerprint if made else NOT_MADE))
-
-
-def _images(spec: StudySpec, made: DataSet) -> DataSet:
-    where, manifest = made.names[0] if made.names else made.location, made.manifest
-    if manifest.kind != "images":
-        raise SpecError(f"data.path: {where} holds {manifest.kind}, autoencoders train on images")
-    if manifest.resolution != spec.data.resolution:
-        raise SpecError(
-            f"data.resolution: the images of {where} are {manifest.resolution} x {manifest.resolution}, not "
-            f"{spec.data.resolution} x {spec.data.resolution} - correct it, or ingest at another resolution"
-        )
-    if "://" in made.location:
-        _refuse_small_cache(spec.data, manifest)
-    return made
-
-
-def _refuse_small_cache(data: Data, manifest: Manifest) -> None:
-    """Shards that go and come back in every batch would cost more than the training."""
-    window = data.sampling.shuffle_window
-    if window is None and manifest.bytes > data.cache_bytes:
-        raise SpecError(
-            f"data.sampling.shuffle_window: {data.path} has {manifest.bytes} bytes, more than data.cache_bytes of "
-            f"{data.cache_bytes} - raise that, or set a window of shards to shuffle within"
-        )
-    needed = 2 * (window or 0) * max(shard.bytes for shard in manifest.shards)  # one in use, one on its way
-    if needed > data.cache_bytes:
-        raise SpecError(
-            f"data.cache_bytes: {data.cache_bytes} do not hold two windows of {window} shards, {needed} bytes - raise "
-            "it, or lower data.sampling.shuffle_window"
-        )
+    return Prepared(spec, listing, made, build_grid(spec, made.fingerprint if made else NOT_MADE))
 
 
 def _refuse_too_few(samples: int, spec: StudySpec) -> None:
@@ -153,7 +123,7 @@ def submit_study(
     with study_lock(folder) as fence:
         state = StudyState(folder)
         made = prepared.data
-        refuse_changed_study(state, prepared.spec, made.manifest.fingerprint if made else None)
+        refuse_changed_study(state, prepared.spec, made.fingerprint if made else None)
         journal = Journal(folder / "journal.jsonl")
         left = [trial for trial in prepared.trials if _state_of(state, trial) != "finished"]
         record = lineage()
@@ -172,7 +142,7 @@ def submit_study(
                     cluster=address or "local",
                 )
                 made = _ingest(prepared, home, journal, state, listen)
-                trials = build_grid(prepared.spec, made.manifest.fingerprint)
+                trials = build_grid(prepared.spec, made.fingerprint)
                 left = [trial for trial in trials if _state_of(state, trial) != "finished"]
                 _queue(left, journal, state)
                 with _Follower(state, tracker, listen):
@@ -208,10 +178,10 @@ def _check_writable(folder: Path) -> None:
         raise UnreachableError(f"--home: {folder} cannot be written ({error}) - choose another folder") from None
 
 
-def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState, listen: Listener) -> DataSet:
+def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState, listen: Listener) -> TrainingData:
     made = prepared.data
     if made is None:
-        assert prepared.listing is not None, "a data set that is not made has a source"
+        assert prepared.listing is not None, "what is not made has a source"
         listen(state, f"ingesting {prepared.listing.table.num_rows} images")
         manifest = ingest(
             prepared.listing,
@@ -220,26 +190,26 @@ def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState,
             run_on_ray,
             lambda done, items: listen(state, f"ingesting, {done} of {items} images"),
         )
-        made = at_home(home, manifest)
-        refuse_changed_study(state, prepared.spec, manifest.fingerprint)
-        _refuse_too_few(manifest.samples("train"), prepared.spec)
-    manifest = made.manifest
+        made = TrainingData(((at_home(home, manifest), 1.0),))
+        refuse_changed_study(state, prepared.spec, made.fingerprint)
+        _refuse_too_few(made.samples("train"), prepared.spec)
     journal.append(
         "ingested",
-        fingerprint=manifest.fingerprint,
-        location=made.location,
-        images=manifest.items,
-        train=manifest.samples("train"),
-        validation=manifest.samples("validation"),
-        skipped=[vars(item) for item in manifest.quarantined],
+        fingerprint=made.fingerprint,
+        locations=[part.location for part, _ in made.parts],
+        images=made.items,
+        train=made.samples("train"),
+        validation=made.samples("validation"),
+        skipped=[vars(item) for item in made.quarantined],
     )
     state.refresh()
     return made
 
 
-def _places(made: DataSet, spec: StudySpec) -> dict[str, Any]:
-    """Where a trial's workers find the data set, and how much of one that is far away they may keep."""
-    return {"data": made.location, "cache_bytes": spec.data.cache_bytes}
+def _places(made: TrainingData, spec: StudySpec) -> dict[str, Any]:
+    """Where a trial's workers find the data, and how much of what is far away they may keep."""
+    places = [(part.location, share) for part, share in made.parts]
+    return {"data": places, "cache_bytes": spec.data.cache_bytes}
 
 
 def _queue(left: Sequence[Trial], journal: Journal, state: StudyState) -> None:

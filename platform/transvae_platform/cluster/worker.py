@@ -66,8 +66,8 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     """One Ray Train worker: connect the training loop to its process group, its device and its journal."""
     from ray.train.torch import get_device, prepare_model
 
+    from transvae_platform.data.sets.mixture import open_training_data
     from transvae_platform.data.sets.remote import default_cache
-    from transvae_platform.data.sets.samples import open_data
     from transvae_platform.training.loop import DivergedError, train_vae
     from transvae_platform.world import World
 
@@ -81,7 +81,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     )
     journal = Journal(folder / "journal.jsonl", _fence(job)) if world.rank == 0 else None
     try:
-        samples = open_data(job["data"], default_cache(), job["cache_bytes"], trial.resolution)
+        samples = open_training_data(job["data"], default_cache(), job["cache_bytes"], trial.resolution)
         return train_vae(trial, samples, folder, journal, world, job["lineage"])
     except DivergedError as error:
         if journal:

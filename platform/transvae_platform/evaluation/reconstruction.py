@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from transvae.torchvision_cpu import ensure_torchvision
-from transvae_platform.data.sets.samples import SampleSet
+from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.batches import to_model_input
 from transvae_platform.world import World
 
@@ -23,7 +23,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure  #
 
 @torch.no_grad()
 def evaluate_reconstruction(
-    model: nn.Module, samples: SampleSet, images: int, batch_size: int, world: World
+    model: nn.Module, samples: Samples, images: int, batch_size: int, world: World
 ) -> dict[str, float]:
     """Means over `images` held-out samples, spread evenly over the split and shared out over all processes.
 
@@ -65,7 +65,7 @@ def _sums(x_BCHW: Tensor, reconstruction_BCHW: Tensor) -> Tensor:
     )
 
 
-def _spread(count: int, samples: SampleSet) -> np.ndarray:
+def _spread(count: int, samples: Samples) -> np.ndarray:
     """Up to `count` ids at even distances: a photograph's crops lie side by side, and all photographs should count."""
     return np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(np.int64)
 
@@ -76,7 +76,7 @@ def to_8bit(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def save_pictures(model: nn.Module, samples: SampleSet, count: int, device: torch.device, path: Path) -> list[float]:
+def save_pictures(model: nn.Module, samples: Samples, count: int, device: torch.device, path: Path) -> list[float]:
     """Write originals (top row) above reconstructions (bottom row) as one PNG; returns each picture's PSNR in dB."""
     ids = _spread(count, samples)
     x_BCHW = to_model_input(torch.from_numpy(samples.read(ids)), device)

@@ -92,10 +92,16 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
 
 
 def _located(data: Data, start: Path) -> Data:
-    """The data section with a full path; URIs and names of data sets stay as they are."""
-    if data.path is None or "://" in data.path or (data.source == "dataset" and "/" not in data.path):
-        return data
-    return data.model_copy(update={"path": str((start / Path(data.path).expanduser()).resolve())})
+    """The data section with full paths; URIs and names of data sets stay as they are."""
+
+    def full(path: str) -> str:
+        if "://" in path or (data.source != "folder" and "/" not in path):
+            return path
+        return str((start / Path(path).expanduser()).resolve())
+
+    path = full(data.path) if data.path is not None else None
+    parts = {full(part): share for part, share in data.parts.items()} if data.parts is not None else None
+    return data.model_copy(update={"path": path, "parts": parts})
 
 
 def read_data(values: dict[str, Any]) -> Data:

@@ -118,12 +118,14 @@ class Sampling(Section):
 class Data(Section):
     """Which photographs, how they are cut into samples, and which are held out for validation."""
 
-    source: Literal["bundled", "folder", "dataset"]
+    source: Literal["bundled", "folder", "dataset", "mixture"]
     """`bundled`: photographs that ship inside scikit-image, scikit-learn and matplotlib; `folder`: your own images;
-    `dataset`: a data set that `transvae data ingest` made."""
+    `dataset`: a data set that `transvae data ingest` made; `mixture`: several of those."""
     path: str | None = None
     """Of `folder`: where the images lie, relative to the study file, or a URI (s3://, gs://, ...). Of `dataset`: its
     name, its folder or its URI."""
+    parts: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=2)] | None = None
+    """Of `mixture`: each data set (name, folder or URI) with its share of the training samples, in any unit."""
     layout: Layout = "auto"
     """How the images of `folder` are laid out: plain or class folders, ImageNet, COCO, WebDataset tars, Parquet,
     Hugging Face on disk; `auto` looks."""
@@ -144,8 +146,10 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _path_goes_with_source(self) -> Data:
-        if (self.source == "bundled") != (self.path is None):
-            raise ValueError("`path` is needed with every source but `bundled`, and does not belong to that")
+        if (self.source in ("folder", "dataset")) != (self.path is not None):
+            raise ValueError("`path` is needed with `source: folder` and `source: dataset`, and with no other")
+        if (self.source == "mixture") != (self.parts is not None):
+            raise ValueError("`parts` is needed with `source: mixture`, and with no other")
         if self.layout != "auto" and self.source != "folder":
             raise ValueError("`layout` belongs to `source: folder`")
         if self.model_resolution > self.resolution:

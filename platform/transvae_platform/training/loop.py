@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
 from transvae.losses.objective import Objective, ObjectiveConfig
-from transvae_platform.data.sets.samples import SampleSet
+from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream, to_model_input
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
@@ -37,7 +37,7 @@ class DivergedError(UserError):
 
 def train_vae(
     trial: Trial,
-    samples: tuple[SampleSet, SampleSet],
+    samples: tuple[Samples, Samples],
     folder: Path,
     journal: Journal | None,
     world: World,
@@ -153,7 +153,7 @@ def latent_noise(
     return noise[world.rank * share : (world.rank + 1) * share]
 
 
-def _validate(weights: TrialWeights, validation: SampleSet, world: World) -> None:
+def _validate(weights: TrialWeights, validation: Samples, world: World) -> None:
     recipe = weights.trial.recipe
     weights.optimizer.zero_grad(set_to_none=True)  # the gradients' memory, while nothing needs them
     share = recipe.batch_size // world.size  # what fits in training fits here
@@ -165,7 +165,7 @@ def _validate(weights: TrialWeights, validation: SampleSet, world: World) -> Non
 
 
 def _keep(
-    weights: TrialWeights, validation: SampleSet, store: CheckpointStore, folder: Path, journal: Journal, world: World,
+    weights: TrialWeights, validation: Samples, store: CheckpointStore, folder: Path, journal: Journal, world: World,
     progress: dict[str, float],
 ) -> None:  # fmt: skip
     """Rank 0 at a validated step: pictures, then the checkpoint, each in the journal once it is on the disk."""

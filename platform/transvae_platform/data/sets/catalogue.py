@@ -9,9 +9,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from transvae_platform.data.sets.manifest import Manifest, read_manifest
+from transvae_platform.data.sets.manifest import Manifest, Quarantined, read_manifest
 from transvae_platform.data.sets.remote import read_remote_manifest
 from transvae_platform.errors import SpecError
+from transvae_platform.study.grid import stable_hash
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,35 @@ class DataSet:
 def at_home(home: Path, manifest: Manifest) -> DataSet:
     """A data set that was made in this home."""
     return DataSet(manifest, str(home / "data" / manifest.fingerprint))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a study trains on: one data set, or several with their shares of the training samples."""
+
+    parts: tuple[tuple[DataSet, float], ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the only data set; of a mixture, a hash of theirs and the shares."""
+        if len(self.parts) == 1:
+            return self.parts[0][0].manifest.fingerprint
+        total = sum(share for _, share in self.parts)
+        return stable_hash([[part.manifest.fingerprint, share / total] for part, share in self.parts])[:16]
+
+    def samples(self, split: str) -> int:
+        """Samples of a split in all parts."""
+        return sum(part.manifest.samples(split) for part, _ in self.parts)
+
+    @property
+    def items(self) -> int:
+        """Items of all sources, the quarantined ones included."""
+        return sum(part.manifest.items for part, _ in self.parts)
+
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        """What was left out of all parts."""
+        return [item for part, _ in self.parts for item in part.manifest.quarantined]
 
 
 def check_name(name: str) -> None:

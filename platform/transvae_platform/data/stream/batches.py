@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transvae_platform.data.pixels.augment import random_resized_crop
-from transvae_platform.data.sets.samples import SampleSet
+from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.order import Ids, Pattern, coin_flips
 from transvae_platform.errors import UserError
 from transvae_platform.study.spec import Sampling
@@ -45,7 +45,7 @@ class TrainStream:
 
     def __init__(
         self,
-        samples: SampleSet,
+        samples: Samples,
         sampling: Sampling,
         *,
         batch_size: int,

@@ -1,0 +1,135 @@
+"""What does it cost to train from an object store: a cold epoch, a warm one, and the store's own speed?
+
+    pip install 'moto[server]'
+    python benchmarks/stores.py OUTPUT.json [shards=32] [records=256] [rounds=3]
+
+A local S3-compatible server (moto) holds a data set of 256 x 256 images. Measured in wall seconds and CPU seconds of the
+reader: copying all its objects with pyarrow alone; a cold epoch through the stream (batches of 64, 4 shards at a time, a
+cache of half the set); a warm epoch with a cache of everything; the same from local disk. The server runs on the same
+cores, so the seconds say nothing of a real store: the ratio of a cold epoch to the bare copy does.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+PORT, RESOLUTION, BATCH, WINDOW = 5599, 256, 64, 4
+
+
+def main() -> None:
+    options = {"shards": 32, "records": 256, "rounds": 3} | {
+        key: int(value) for key, value in (argument.split("=") for argument in sys.argv[2:])
+    }
+    os.environ |= {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_REGION": "us-east-1"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-p", str(PORT)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            rounds = run(Path(folder), options)
+    finally:
+        server.terminate()
+    medians = {
+        name: {kind: statistics.median(row[kind] for row in rows) for kind in ("wall_s", "cpu_s")}
+        for name, rows in rounds.items()
+    }
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "machine": platform.processor() or platform.machine(),
+        "versions": {name: importlib.metadata.version(name) for name in ("pyarrow", "moto", "torch")},
+        **options,
+        "megabytes": options["shards"] * options["records"] * RESOLUTION**2 * 3 / 1e6,
+        "medians": medians,
+        "rounds": rounds,
+        "cold epoch / bare copy": medians["cold epoch"]["wall_s"] / medians["bare copy"]["wall_s"],
+    }
+    Path(sys.argv[1]).write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+def run(folder: Path, options: dict[str, int]) -> dict[str, list[dict[str, float]]]:
+    from transvae_platform.data.sets.remote import upload
+    from transvae_platform.data.sets.stores import open_store
+
+    manifest = make_set(folder / "set", options["shards"], options["records"])
+    query = f"?scheme=http&endpoint_override=127.0.0.1:{PORT}&allow_bucket_creation=true"
+    location = f"s3://bucket/set{query}"
+    for attempt in range(50):  # the server needs a moment
+        try:
+            open_store(f"s3://bucket{query}")[0].create_dir("bucket")
+            break
+        except OSError:
+            time.sleep(0.2 * (attempt + 1))
+    list(upload(folder / "set", manifest, location))
+    store, root = open_store(location)
+    everything = 10 * manifest.bytes
+
+    def bare_copy(cache: Path) -> None:
+        for shard in manifest.shards:
+            with store.open_input_stream(f"{root}/{shard.file}") as source, (cache / shard.file).open("wb") as out:
+                while block := source.read(2**22):
+                    out.write(block)
+
+    kinds: dict[str, Callable[[Path], None]] = {
+        "bare copy": bare_copy,
+        "cold epoch": lambda cache: epoch(location, cache, manifest.bytes // 2),
+        "warm epoch": lambda cache: epoch(location, folder / "warm", everything),
+        "local epoch": lambda cache: epoch(str(folder / "set"), cache, everything),
+    }
+    epoch(location, folder / "warm", everything)
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
+    for _ in range(options["rounds"]):
+        for name, kind in kinds.items():
+            with tempfile.TemporaryDirectory() as cache:
+                wall, cpu = time.perf_counter(), time.process_time()
+                kind(Path(cache))
+                rounds[name].append({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu})
+    return rounds
+
+
+def epoch(location: str, cache: Path, cache_bytes: int) -> None:
+    from transvae_platform.data.sets.samples import open_data
+    from transvae_platform.data.stream.batches import Ahead, TrainStream
+    from transvae_platform.study.spec import Sampling
+
+    train, _ = open_data(location, cache, cache_bytes)
+    stream = Ahead(TrainStream(train, Sampling(shuffle_window=WINDOW), batch_size=BATCH, seed=0))
+    for step in range(len(train) // BATCH):
+        stream.batch(step)
+
+
+def make_set(folder: Path, shards: int, records: int):
+    from transvae_platform.data.sets.manifest import Manifest, write_manifest
+    from transvae_platform.data.sets.shards import image_field, write_shard
+
+    folder.mkdir()
+    field, random = image_field(RESOLUTION), np.random.default_rng(0)
+    made = tuple(
+        write_shard(
+            folder / f"train-{number:05d}.arrow",
+            "train",
+            {field: random.integers(0, 256, (records, RESOLUTION, RESOLUTION, 3), np.uint8)},
+            {"item": pa.array(range(number * records, (number + 1) * records))},
+        )
+        for number in range(shards)
+    )
+    settings = {"resolution": RESOLUTION}
+    manifest = Manifest("f" * 16, "images", (field,), shards * records, made, (), settings, {}, {})
+    write_manifest(folder, manifest)
+    return manifest
+
+
+if __name__ == "__main__":
+    main()

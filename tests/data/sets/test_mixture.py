@@ -1,0 +1,73 @@
+"""Several data sets as one: exact shares, each part in its own order, ids through all of them."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from transvae_platform.data.sets.catalogue import DataSet, TrainingData
+from transvae_platform.data.sets.manifest import Manifest, write_manifest
+from transvae_platform.data.sets.mixture import open_training_data
+from transvae_platform.data.sets.shards import image_field, write_shard
+from transvae_platform.data.stream.batches import TrainStream
+from transvae_platform.study.spec import Sampling
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A data set whose images are of one colour each: `base` + id for training, 255 for validation."""
+
+    def write(name, count, base):
+        folder = tmp_path / name
+        folder.mkdir()
+        field, shards = image_field(8), []
+        for split, colours in (("validation", [255] * 3), ("train", range(base, base + count))):
+            images = np.stack([np.full((8, 8, 3), colour, np.uint8) for colour in colours])
+            items = pa.array(range(len(images)))
+            shards.append(write_shard(folder / f"{split}-0.arrow", split, {field: images}, {"item": items}))
+        manifest = Manifest(name, "images", (field,), count + 3, tuple(shards), (), {"resolution": 8}, {}, {})
+        write_manifest(folder, manifest)
+        return DataSet(manifest, str(folder))
+
+    return write
+
+
+@pytest.fixture
+def parts(make):
+    return make("large", 40, 0), make("small", 10, 100)
+
+
+def test_training_takes_exact_shares_and_validation_everything(parts, tmp_path):
+    places = [(parts[0].location, 3.0), (parts[1].location, 1.0)]
+    train, validation = open_training_data(places, tmp_path, 10**9)
+    assert (len(train), len(validation)) == (50, 6)
+    stream = TrainStream(train, Sampling(flip=False), batch_size=64, seed=2)
+    colours = np.concatenate([stream.batch(step).images[:, 0, 0, 0].numpy() for step in range(16)])
+    assert ((colours < 100).sum(), (colours >= 100).sum()) == (768, 256)
+    assert (validation.read(np.arange(6)) == 255).all()
+    # one epoch of the small part after the other, each complete
+    small = colours[colours >= 100]
+    for epoch in range(25):
+        assert sorted(small[10 * epoch : 10 * epoch + 10]) == list(range(100, 110))
+
+
+def test_ranks_share_a_batch_of_a_mixture(parts, tmp_path):
+    train, _ = open_training_data([(part.location, 1.0) for part in parts], tmp_path, 10**9)
+    whole = TrainStream(train, Sampling(), batch_size=16, seed=2).batch(7)
+    halves = [TrainStream(train, Sampling(), batch_size=16, seed=2, rank=rank, world=2).batch(7) for rank in range(2)]
+    assert np.concatenate([half.ids for half in halves]).tolist() == whole.ids.tolist()
+
+
+def test_one_part_is_the_data_set_itself(parts, tmp_path):
+    train, _ = open_training_data([(parts[0].location, 5.0)], tmp_path, 10**9)
+    assert len(train) == 40
+    assert TrainingData(((parts[0], 5.0),)).fingerprint == "large"
+
+
+def test_fingerprint_depends_on_parts_and_relative_shares(parts, make):
+    def fingerprint(*shares):
+        return TrainingData(tuple(zip(parts, shares, strict=True))).fingerprint
+
+    assert fingerprint(3.0, 1.0) == fingerprint(6.0, 2.0) != fingerprint(1.0, 1.0)
+    assert TrainingData(((parts[0], 1.0), (make("other", 10, 100), 1.0))).fingerprint != fingerprint(1.0, 1.0)
+    both = TrainingData(tuple((part, 1.0) for part in parts))
+    assert (both.samples("train"), both.samples("validation"), both.items) == (50, 6, 56)
