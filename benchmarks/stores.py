@@ -3,10 +3,10 @@
     pip install 'moto[server]'
     python benchmarks/stores.py OUTPUT.json [shards=32] [records=256] [rounds=3]
 
-A local S3-compatible server (moto) holds a data set of 256 x 256 images. Measured in wall and CPU seconds of the reader:
+A local S3-compatible server (moto) holds a data set of 256 x 256 images. In wall and CPU seconds of the reader:
 copying all its objects with pyarrow alone; a cold epoch through the stream (batches of 64, 4 shards at a time, a cache
-of half the set); a warm epoch with a cache of everything; the same from local disk. The server runs on the same cores, so
-the seconds say nothing of a real store: the ratio of a cold epoch to the bare copy does.
+of half the set); a warm epoch with a cache of everything; the same from local disk. The server runs on the same cores,
+so the seconds say nothing of a real store: the ratio of a cold epoch to the bare copy does.
 """
 
 import datetime
