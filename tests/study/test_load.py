@@ -98,13 +98,13 @@ def test_wrong_type(refusal, old, new, key, reason):
             "source: bundled",
             "source: folder",
             "12:1: data",
-            "`path` is needed with every source but `bundled`, and does not belong to that",
+            "`path` is needed with `source: folder` and `source: dataset`, and with no other",
         ),
         (
             "source: bundled",
             "source: bundled\n  path: x",
             "12:1: data",
-            "`path` is needed with every source but `bundled`, and does not belong to that",
+            "`path` is needed with `source: folder` and `source: dataset`, and with no other",
         ),
         ("code: f8d8", "code: f8d8\n  seeds: [0, 0]", "6:1: grid", "seeds names a seed twice: [0, 0]"),
         (

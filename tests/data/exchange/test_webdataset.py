@@ -116,7 +116,7 @@ def test_killed_export_continues_with_whole_tars(images, tmp_path):
 
 
 def test_tar_that_could_not_be_finished_is_not_there(images, tmp_path, monkeypatch):
-    from transvae_platform.data import webdataset
+    from transvae_platform.data.exchange import webdataset
 
     monkeypatch.setattr(webdataset, "_encoded", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):

@@ -71,11 +71,12 @@ def test_draws_stay_what_they_were():
     gamma, word = 0x9E3779B97F4A7C15, 2**64 - 1
 
     def mix(x):
+        x = x + gamma & word
         x = ((x ^ x >> 30) * 0xBF58476D1CE4E5B9) & word
         x = ((x ^ x >> 27) * 0x94D049BB133111EB) & word
         return x ^ x >> 31
 
-    state = mix(mix((mix((5 + gamma) & word) + 11 * gamma) & word) + 2 * gamma & word)
+    state = mix(mix(mix(5) + 11 * gamma & word) + 2 * gamma & word)
     expected = [(mix(state + draw * gamma & word) >> 11) / 2**53 for draw in (1, 2, 3)]
     assert uniforms(5, np.array([11]), np.array([2]), 3).tolist() == [expected]
 

@@ -40,8 +40,8 @@ def test_training_takes_exact_shares_and_validation_everything(parts, tmp_path):
     places = [(parts[0].location, 3.0), (parts[1].location, 1.0)]
     train, validation = open_training_data(places, tmp_path, 10**9)
     assert (len(train), len(validation)) == (50, 6)
-    stream = TrainStream(train, Sampling(flip=False), batch_size=64, seed=2)
-    colours = np.concatenate([stream.batch(step).images[:, 0, 0, 0].numpy() for step in range(16)])
+    stream = TrainStream(train, Sampling(flip=False), batch_size=32, seed=2)
+    colours = np.concatenate([stream.batch(step).images[:, 0, 0, 0].numpy() for step in range(32)])
     assert ((colours < 100).sum(), (colours >= 100).sum()) == (768, 256)
     assert (validation.read(np.arange(6)) == 255).all()
     # one epoch of the small part after the other, each complete
