@@ -72,11 +72,10 @@ def test_hold_out_that_cannot_be_is_refused(photos, section, holdout, message):
     assert message in str(caught.value)
 
 
-def test_own_split_without_validation_is_refused(photos, section):
-    listing = list_source(str(photos(3)))
-    only = listing.table.set_column(listing.table.column_names.index("split"), "split", [["train"] * 3])
-    with pytest.raises(SpecError, match="none is left to validate with"):
-        split_listing(Listing(only, (), "folder"), section())
+def test_a_source_of_training_images_only_gives_a_tenth(photos, section):
+    listing = list_source(str(photos(20)))
+    only = listing.table.set_column(listing.table.column_names.index("split"), "split", [["train"] * 20])
+    assert len(sides(split_listing(Listing(only, (), "folder"), section()))["validation"]) == 2
 
 
 def test_shares_are_near_what_is_asked_over_many_names(section, photos):

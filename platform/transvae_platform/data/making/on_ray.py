@@ -25,18 +25,16 @@ def run_on_ray(function: Function, work: Sequence[Work], actors: int | None = No
     if actors is None:
         done = dataset.map(lambda row: _call(function, row), num_gpus=gpus)
     else:
-        done = dataset.map(
-            _Caller, fn_constructor_args=(function,), compute=ray.data.ActorPoolStrategy(size=actors), num_gpus=gpus
-        )
+        pool = ray.data.ActorPoolStrategy(size=actors)
+        done = dataset.map(_Caller, fn_args=(function,), compute=pool, num_gpus=gpus)
     return (json.loads(row["work"]) for row in done.iter_rows())
 
 
 class _Caller:
-    def __init__(self, function: Function) -> None:
-        self._function = function
+    """A process that stays: Ray makes actors of classes only."""
 
-    def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        return _call(self._function, row)
+    def __call__(self, row: dict[str, str], function: Function) -> dict[str, str]:
+        return _call(function, row)
 
 
 def _call(function: Function, row: dict[str, str]) -> dict[str, str]:

@@ -21,24 +21,23 @@ DEFAULT_HOLDOUT = 0.1
 def split_listing(listing: Listing, data: Data) -> pa.Table:
     """The listing with `item` (its row number) and `split` filled in; held-out rows first, otherwise in order.
 
-    The split is the source's own unless `data.holdout` names items or a share.
+    The split is the source's own, where it has both sides, unless `data.holdout` names items or a share.
 
     Raises:
-        SpecError: a named item does not exist, or one side would be empty.
+        SpecError: a named item does not exist, or none is left to train on.
     """
     table = listing.table
     own = table.column("split")
-    if data.holdout is None and own.null_count == 0:
+    if data.holdout is None and set(own.unique().to_pylist()) == {"train", "validation"}:
         held = pc.equal(own, "validation").to_numpy()
     elif isinstance(data.holdout, tuple):
         held = _named(table.column("name").to_pylist(), data.holdout)
     else:
         held = _share(table.column("name").to_pylist(), data.holdout or DEFAULT_HOLDOUT, data.seed)
-    if held.all() or not held.any():
-        side, none = ("held out", "to train on") if held.all() else ("trained on", "to validate with")
+    if held.all():
         raise SpecError(
-            f"data.holdout: all {len(held)} images of {data.path or data.source} would be {side}, none is left {none}"
-            " - change it or add images"
+            f"data.holdout: all {len(held)} images of {data.path or data.source} would be held out, none is left to "
+            "train on - lower it or add images"
         )
     items = np.concatenate([np.flatnonzero(held), np.flatnonzero(~held)])
     splits = pa.array(np.repeat(["validation", "train"], [held.sum(), (~held).sum()]))
