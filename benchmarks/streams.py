@@ -3,10 +3,10 @@
     python -m venv peers && peers/bin/pip install mosaicml-streaming webdataset torchvision
     python benchmarks/streams.py OUTPUT.json peers/bin/python [images=3000] [rounds=5]
 
-CPU milliseconds per image of 256 x 256 x 3 uint8 in shuffled batches of 64, mirrored at random, no worker processes,
-page cache hot. Each reader runs in its own process, an epoch to warm up and one that counts; rounds are interleaved,
-medians are compared. The peers live in an environment of their own: mosaicml-streaming needs an older NumPy. Wanted: at
-most 1.5 x copying memory, at least 3 x less CPU than either peer. Ends with exit code 1 where that is missed.
+CPU milliseconds per image of 256 x 256 x 3 uint8 in shuffled batches of 64, not mirrored (we mirror on the device), no
+worker processes, page cache hot. Each reader runs in its own process, an epoch to warm up and one that counts; rounds
+are interleaved, medians are compared. The peers live in an environment of their own: mosaicml-streaming needs an older
+NumPy. Wanted: at most 1.5 x copying memory, at least 3 x less CPU than either peer. Exit code 1 where that is missed.
 """
 
 import datetime

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -52,7 +53,7 @@ def load_config(folder: Path) -> AutoencoderConfig:
         raise FileNotFoundError(f"{folder} holds no {CONFIG}; give a folder written by save_pretrained")
     try:
         values = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a {type(values).__name__}, not a mapping")
@@ -69,6 +70,8 @@ def load_weights(folder: Path, model: nn.Module, device: torch.device | str) -> 
         raise FileNotFoundError(f"{folder} holds no {WEIGHTS}; give a folder written by save_pretrained")
     try:
         model.load_state_dict(load_file(path, device=str(device)), assign=True)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit its {CONFIG}: {error}") from error
 

@@ -3,12 +3,14 @@
 Legend: H, W pixels.
 """
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -28,7 +30,7 @@ def preprocess_image(image: "str | Path | Image.Image | np.ndarray", size: int |
         picture = Image.fromarray(image)
     else:
         picture = image if isinstance(image, Image.Image) else Image.open(image)
-    picture = picture.convert("RGB")
+    picture = ImageOps.exif_transpose(picture).convert("RGB")  # phones store portraits lying down
     if size is not None:
         picture = _centre_square(picture, size)
     pixels_HW3 = torch.from_numpy(np.array(picture))
@@ -54,14 +56,18 @@ def load_checkpoint(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    state: object
-    if path.suffix == ".safetensors":
-        state = load_file(path, device=str(device))
-    else:
-        content = torch.load(path, map_location=device, weights_only=True)
-        if not isinstance(content, Mapping) or CHECKPOINT_KEY not in content:
-            raise ValueError(f"{path} has no key {CHECKPOINT_KEY!r}")
-        state = content[CHECKPOINT_KEY]
+    content: object
+    try:
+        if path.suffix == ".safetensors":
+            content = {CHECKPOINT_KEY: load_file(path, device=str(device))}
+        else:
+            content = torch.load(path, map_location=device, weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        # torch's own text advises weights_only=False, which would run whatever the file holds
+        raise ValueError(f"{path} is damaged, or holds more than tensors ({type(error).__name__})") from error
+    if not isinstance(content, Mapping) or CHECKPOINT_KEY not in content:
+        raise ValueError(f"{path} has no key {CHECKPOINT_KEY!r}")
+    state = content[CHECKPOINT_KEY]
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} does not hold a state dict of tensors")
     if model is not None:

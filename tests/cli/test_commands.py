@@ -129,7 +129,7 @@ def test_home_that_cannot_be_written_is_exit_code_4(transvae, study_file, tmp_pa
     (tmp_path / "file").write_text("")
     answer = transvae("study", "submit", study_file, "--home", tmp_path / "file" / "runs")
     assert answer.code == 4
-    assert f"error: --home: {tmp_path}/file/runs/studies/tiny cannot be written" in answer.err
+    assert f"error: --home: {tmp_path}/file/runs cannot be written" in answer.err
     assert "Traceback" not in answer.err
 
 
@@ -155,7 +155,7 @@ def test_interrupt_says_how_to_go_on(transvae, study_file, monkeypatch):
     monkeypatch.setattr(submit, "prepare", interrupted)
     answer = transvae("study", "plan", study_file)
     assert answer.code == 130
-    assert "Traceback" not in answer.err
+    assert answer.err == "interrupted - the same command continues where this one stopped\n"
 
 
 def test_wrong_usage_is_exit_code_2(transvae):

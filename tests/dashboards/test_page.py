@@ -129,7 +129,7 @@ def test_provenance(page):
     text = shown(page)
     for part in (
         "0.1.0+gaaaa", "0.1.0+gbbbb", "recipe.learning_rate", "f" * 64, "models:/demo.transvae-G/1",
-        "from transvae_platform import load_model", 'vae = load_model("models:/demo.transvae-G@best")',
+        "from transvae_platform import load_model", 'vae = load_model("models:/demo.transvae-G@best", tracking_uri="https://mlflow.example.org:5000")',
         "z = vae.encode(x)", "torch 2.13.0", "bench, x86_64, 2 CPUs", "data_sha256", "mlflow.example.org:5000",
     ):  # fmt: skip
         assert part in text, part

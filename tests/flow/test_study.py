@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,9 @@ def test_killed_and_continued_study_ends_as_if_nothing_had_happened(study):
 
     vae = load_model("models:/flow-transvae-T@best", home=home)
     assert vae.encode(torch.zeros(1, 3, 32, 32)).shape == (1, 8, 4, 4)
+    printed: dict = {}
+    exec(re.search(r"load: +(.+)", out)[1], printed)  # the line that the terminal shows
+    assert printed["vae"].encode(torch.zeros(1, 3, 32, 32)).shape == (1, 8, 4, 4)
 
     # a finished study runs nothing again
     finish(transvae("study", "submit", file, home=home))

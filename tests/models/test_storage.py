@@ -185,3 +185,35 @@ def test_preprocess_image(tmp_path):
         preprocess_image(np.zeros((4, 4, 3)))
     with pytest.raises(FileNotFoundError):
         preprocess_image(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x10\x00\x00\x00\x00\x00\x00\x00{}", b"\xff" * 200], ids=["empty", "cut", "noise"]
+)
+def test_damaged_weights_are_named(tmp_path, content):
+    create_model("vit-micro-T/f8d8").save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        Autoencoder.from_pretrained(tmp_path)
+
+
+def test_configuration_that_is_no_text_is_named(tmp_path):
+    create_model("vit-micro-T/f8d8").save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
+        Autoencoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["c.pt", "c.safetensors"])
+def test_damaged_checkpoint_is_named_and_never_advises_to_trust_it(tmp_path, name):
+    (tmp_path / name).write_bytes(b"garbage" * 50)
+    with pytest.raises(ValueError, match=rf"{name} is damaged, or holds more than tensors") as caught:
+        load_checkpoint(tmp_path / name)
+    assert "weights_only" not in str(caught.value)
+
+
+def test_photograph_of_a_phone_stands_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.new("RGB", (40, 20)).save(tmp_path / "p.jpg", exif=exif)
+    assert preprocess_image(tmp_path / "p.jpg").shape == (1, 3, 40, 20)

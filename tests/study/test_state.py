@@ -181,3 +181,14 @@ def test_record_of_another_version_is_named(study):
     study.study.append("queued", trial={"id": "from the future"}, cost={})
     with pytest.raises(UserError, match="written by another version"):
         StudyState(study.folder)
+
+
+def test_a_record_that_is_not_of_this_version_is_named_with_its_file(study):
+    trial = study.trials[0]
+    journal = study.queue(trial)
+    start(journal)
+    journal.append("started", world=1)  # no `resumed_from`
+    with pytest.raises(
+        UserError, match=rf"{trial.id}/journal.jsonl: a record `started` was written by another version"
+    ):
+        StudyState(study.folder)

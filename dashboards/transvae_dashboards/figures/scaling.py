@@ -24,6 +24,8 @@ AXIS = {
 }
 BEYOND = 4.0
 """How far the dashed law goes beyond the largest size; the fits refuse predictions that go further."""
+REACH = (0.8, 1.25)
+"""How far a prediction's interval may stretch the axis beyond the data (assumption); longer ones leave the picture."""
 SAMPLES = 81
 
 
@@ -35,7 +37,12 @@ def scaling_panels(report: FitReport) -> list[Panel]:
     values = [value for fit in fits for size in fit.sizes for value in size.values]
     values += [fit.hold_out.predicted for fit in fits if fit.hold_out is not None]
     values += [float(fit.law(fit.sizes[-1].x * BEYOND)) for fit in fits if fit.law is not None]
-    limits = padded([value for value in values if value > 0], 0.08)
+    values = [value for value in values if value > 0]
+    low, high = REACH[0] * min(values), REACH[1] * max(values)
+    for fit in fits:
+        if fit.hold_out is not None:
+            values += [max(fit.hold_out.interval.lower, low), min(fit.hold_out.interval.upper, high)]
+    limits = padded(values, 0.1)
     # one range for all families: small multiples are compared with each other
     beyond = BEYOND**0.97 if any(fit.law is not None for fit in fits) else 1.0
     ends = [x for fit in fits for x in (fit.sizes[0].x, fit.sizes[-1].x)]

@@ -12,6 +12,7 @@ from transvae_dashboards.markup import Html, details, escape, join, section, tab
 from transvae_dashboards.tables import SIZE_NAMES, X_WORDS, TrialRow
 from transvae_platform.fitting import FitReport
 from transvae_platform.redaction import without_password
+from transvae_platform.study.folders import load_call
 from transvae_platform.study.state import StudyState
 
 MACHINE = ("host", "machine", "cpus")
@@ -20,8 +21,9 @@ MACHINE = ("host", "machine", "cpus")
 def provenance(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, FitReport]) -> Html:
     """The last section."""
     return section(
-        "Provenance", tag("div", _data(state), _tracking(state), class_="pair"), _registered(rows), _submissions(state),
-        _libraries(state), details("Study file, every value resolved", _pairs(_leaves(state.spec), "Study file")),
+        "Provenance", tag("div", _data(state), _tracking(state), class_="pair"), _registered(state, rows),
+        _submissions(state), _libraries(state),
+        details("Study file, every value resolved", _pairs(_leaves(state.spec), "Study file")),
         *(details(f"Fit over {X_WORDS[report.x_name]}", _pairs(_leaves(report.provenance), "Fit"))
           for report in fits.values()),
         anchor="provenance",
@@ -51,7 +53,7 @@ def _tracking(state: StudyState) -> Html:
     return tag("div", tag("h3", "Tracking"), _pairs(pairs, "Tracking"))
 
 
-def _registered(rows: Sequence[TrialRow]) -> Html:
+def _registered(state: StudyState, rows: Sequence[TrialRow]) -> Html:
     registered = [row for row in rows if row.uri]
     if not registered:
         return join([tag("h3", "Registered models"), tag("p", "None yet.", class_="missing")])
@@ -62,7 +64,9 @@ def _registered(rows: Sequence[TrialRow]) -> Html:
     ]  # fmt: skip
     best = max(registered, key=lambda row: row.registered_psnr or 0.0)
     name = (best.uri or "").rpartition("/")[0]
-    code = f'from transvae_platform import load_model\nvae = load_model("{name}@best")\nz = vae.encode(x)'
+    tracking = without_password(state.submissions[-1]["tracking"])
+    call = load_call(f"{name}@best", state.folder.parents[1], tracking)
+    code = f"from transvae_platform import load_model\nvae = {call}\nz = vae.encode(x)"
     return join(
         [
             tag("h3", "Registered models"),

@@ -79,7 +79,9 @@ def list_all(home: Home = Path("runs"), as_json: AsJson = False) -> None:
 @app.command()
 def show(
     data_set: DataSetName,
-    sheet: Annotated[Path, typer.Option(help="Where to draw the contact sheet.")] = Path("contact-sheet.png"),
+    sheet: Annotated[
+        Path | None, typer.Option(help="Where to draw the contact sheet; default in the home.", show_default=False)
+    ] = None,
     split: Annotated[Literal["train", "validation"], typer.Option(help="Which samples to draw.")] = "train",
     home: Home = Path("runs"),
 ) -> None:
@@ -94,8 +96,9 @@ def show(
     print_data_set(found)
     if found.manifest.kind == "images":
         train, validation = open_data(found.location, default_cache(), CACHE_BYTES)
-        contact_sheet(train if split == "train" else validation).save(sheet)
-        print(f"sheet: {sheet}")
+        path = sheet or home.resolve() / f"{found.manifest.fingerprint}-{split}.png"
+        contact_sheet(train if split == "train" else validation).save(path)
+        print(f"sheet:     {path}")
 
 
 @app.command()

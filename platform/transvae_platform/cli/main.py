@@ -27,9 +27,10 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted - the same command continues where this one stopped", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C
+            print("interrupted - the same command continues where this one stopped", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from transvae_platform.cli.progress import format_seconds
 from transvae_platform.redaction import without_password
+from transvae_platform.study.folders import load_call
 from transvae_platform.study.plan import Plan, TrialPlan
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState, code_changed
@@ -147,22 +148,24 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
         out.print(f"{fit.family}: {fit.verdict}", highlight=False)
     if state.data and state.data["skipped"]:
         skipped = ", ".join(f"{skip['name']} ({skip['reason']})" for skip in state.data["skipped"][:5])
-        out.print(f"\n{len(state.data['skipped'])} images were skipped at ingest: {skipped}", markup=False)
+        count = len(state.data["skipped"])
+        out.print(f"\n{count} image{'s were' if count > 1 else ' was'} skipped at ingest: {skipped}", markup=False)
     for trial in state.trials.values():
         if reason := trial.reason or trial.unregistered:
             out.print(f"{trial.trial.id}: {trial.state}: {reason}", markup=False)
     if note := code_changed(state):
         out.print(note)
     registered = [trial.registered for trial in state.in_state("finished") if trial.registered]
+    shown = without_password(tracking_uri)
     out.print(f"\npage:    {page.resolve().as_uri()}", soft_wrap=True)
     out.print(
-        f"mlflow:  {without_password(tracking_uri)}   (transvae registry list; mlflow ui --backend-store-uri ...)",
+        f"mlflow:  {shown}   (mlflow ui --backend-store-uri {shown})",
         soft_wrap=True,
     )
     if registered:
         best = max(registered, key=lambda record: float(record["psnr"]))
-        uri = f"models:/{best['name']}@best"
-        out.print(f"load:    from transvae_platform import load_model; vae = load_model({uri!r})", soft_wrap=True)
+        call = load_call(f"models:/{best['name']}@best", home, shown)
+        out.print(f"load:    from transvae_platform import load_model; vae = {call}", soft_wrap=True)
 
 
 def print_models(models: list[dict[str, str]]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Fence
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
+ADDRESS_SECONDS = 10.0  # for a cluster to take a connection (assumption)
 DRIVER_HEAD_SHARE = 0.001  # the head declares 1: a thousand drivers, more than any grid
 
 # For this process and every Ray process. Ray Train polls its workers every 2 s by default, and a report or the end of a
@@ -63,6 +65,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         # "local": never attach to some other Ray of this machine
         ray.init("local", num_cpus=cpus, num_gpus=gpus, resources=resources, include_dashboard=False, **quiet)
     else:
+        _refuse_silent_address(address)
         try:
             ray.init(address, runtime_env={"env_vars": RAY_ENVIRONMENT}, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -71,6 +74,20 @@ def ray_session(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_silent_address(address: str) -> None:
+    """Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # `auto`, or what Ray shall judge
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ADDRESS_SECONDS).close()
+    except OSError as error:
+        raise UnreachableError(
+            f"RAY_ADDRESS: no Ray cluster answers at {address} ({error}) - start it, or unset RAY_ADDRESS to run on "
+            "this machine"
+        ) from None
 
 
 def local_devices() -> tuple[int, int]:

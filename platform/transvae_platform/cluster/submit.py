@@ -118,7 +118,7 @@ def submit_study(
     """
     home = home.resolve()
     folder = study_folder(home, prepared.spec.study)
-    _check_writable(folder)
+    _check_writable(home)
     client = connect(tracking_uri, home)
     with study_lock(folder) as fence:
         state = StudyState(folder)

@@ -133,7 +133,7 @@ def _model_config(spec: StudySpec, name: str, variant: str) -> AutoencoderConfig
     try:
         compression = model_config(name, **switches).compression
         if resolution % compression:
-            near = max(compression, resolution // compression * compression)
+            near = max(compression, round(resolution / compression) * compression)
             raise SpecError(
                 f"{spec.study}: data.resolution: {resolution} is not a multiple of the compression {compression} of "
                 f"{name} - use {near}"

@@ -49,7 +49,7 @@ class TrialPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a study with their cost; totals count only what is left to do."""
+    """All trials of a study with their cost; times count only what is left to do, disk counts everything."""
 
     rows: tuple[TrialPlan, ...]
     slots: Mapping[str, int]

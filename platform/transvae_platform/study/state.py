@@ -126,16 +126,23 @@ class StudyState:
             try:
                 self._apply(record)
             except (KeyError, ValidationError) as error:
-                raise UserError(
-                    f"{self.folder / 'journal.jsonl'}: a record `{record['event']}` was written by another version of "
-                    f"this project ({str(error).splitlines()[0]}) - use that version, or delete {self.folder}"
-                ) from None
+                raise UserError(self._foreign(self.folder / "journal.jsonl", record, error)) from None
         news = []
         for trial_id, reader in self._trial_readers.items():
             for record in reader.new():
-                self.trials[trial_id].apply(record)
+                try:
+                    self.trials[trial_id].apply(record)
+                except (KeyError, TypeError) as error:
+                    path = self.trials[trial_id].folder / "journal.jsonl"
+                    raise UserError(self._foreign(path, record, error)) from None
                 news.append((self.trials[trial_id], record))
         return news
+
+    def _foreign(self, path: Path, record: Record, error: Exception) -> str:
+        return (
+            f"{path}: a record `{record['event']}` was written by another version of this project, or is damaged "
+            f"({str(error).splitlines()[0]}) - use that version, or delete {self.folder}"
+        )
 
     def _apply(self, record: Record) -> None:
         match record["event"]:

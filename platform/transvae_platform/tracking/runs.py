@@ -32,6 +32,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.redaction import without_password
+from transvae_platform.study.folders import store_of
 from transvae_platform.study.journal import Record, read_journal
 from transvae_platform.study.state import StudyState, TrialState
 
@@ -43,7 +44,7 @@ MLFLOW_STATUS = {"queued": "SCHEDULED", "running": "RUNNING", "finished": "FINIS
 
 def default_tracking_uri(home: Path) -> str:
     """`MLFLOW_TRACKING_URI` if set, else a SQLite file in the home folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or store_of(home)
 
 
 def existing_tracking_uri(home: Path) -> str:
@@ -86,6 +87,8 @@ def connect(uri: str, home: Path) -> MlflowClient:
     except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:  # ImportError: no driver for a database
         shown = without_password(uri)
         reason = _reason(error).replace(uri, shown)
+        if isinstance(error, ImportError):
+            reason += "; install the database's driver, for PostgreSQL the extra `postgres`"
         raise UnreachableError(
             f"tracking: the MLflow server at {shown} does not answer ({reason}) - start it, or correct "
             "MLFLOW_TRACKING_URI / --tracking-uri"
@@ -199,6 +202,9 @@ class Tracker:
             elif record["event"] == "pictures":
                 self._send_picture(trial, run_id, record["path"])
             elif record["event"] == "started":
+                # parameters cannot change: they say how the first attempt ran, the tags how the last one did
+                first = {"attention": trial.started[0]["attention"], "ran_on": trial.started[0]["device"]}
+                self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in first.items()])
                 tags |= {"device": record["device"], "attention": record["attention"]}
                 tags |= {f"lineage.{key}": str(value) for key, value in record["lineage"].items()}
         points = list(metrics.values())

@@ -113,7 +113,8 @@ def _restore(
 
 def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, world: World) -> dict[str, Tensor]:
     recipe, step = weights.trial.recipe, weights.step
-    x_BCHW = to_model_input(stream.batch(step).images, world.device)
+    batch = stream.batch(step)
+    x_BCHW = to_model_input(batch.images, world.device, batch.mirrored)
     noise = latent_noise(weights.config, x_BCHW, recipe.batch_size, weights.trial.seed, step, world)
     with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         reconstruction_BCHW, mu, logvar = weights.wrapped(x_BCHW, noise=noise)

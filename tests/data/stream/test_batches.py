@@ -83,19 +83,22 @@ def test_slices_of_all_ranks_are_the_global_batch(train, world, window):
         parts = [stream(train, sampling, rank=rank, world=world).batch(step) for rank in range(world)]
         assert np.concatenate([part.ids for part in parts]).tolist() == whole.ids.tolist()
         assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+        assert torch.equal(torch.cat([part.mirrored for part in parts]), whole.mirrored)
         assert whole.ids.tolist() == order(train, step, window)[0].tolist()
 
 
 def test_samples_are_mirrored_left_to_right_by_their_coin(train):
     plain, mirrored = stream(train, Sampling(flip=False)), stream(train)
-    seen = set()
+    cpu, seen = torch.device("cpu"), set()
     for step in range(6):
         ids, epochs = order(train, step)
-        assert (plain.batch(step).images.numpy() == train.read(ids)).all()
-        for image, original, flip in zip(
-            mirrored.batch(step).images.numpy(), train.read(ids), coin_flips(5, ids, epochs), strict=True
-        ):
-            assert (image == (original[:, ::-1] if flip else original)).all()
+        batch = mirrored.batch(step)
+        assert (batch.images.numpy() == train.read(ids)).all()
+        assert not plain.batch(step).mirrored.any()
+        straight, x = to_model_input(batch.images, cpu), to_model_input(batch.images, cpu, batch.mirrored)
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        for image, original, flip in zip(x, straight, coin_flips(5, ids, epochs), strict=True):
+            assert torch.equal(image, original.flip(2) if flip else original)
             seen.add(bool(flip))
     assert seen == {True, False}
 

@@ -167,7 +167,7 @@ def _refuse_missing_labels(folder: Path, manifest: Manifest, split: str) -> None
     if missing:
         raise UserError(
             f"{folder}: {missing} of {manifest.samples(split)} {split} latents have no label, and LightningDiT needs "
-            "one each - say which class they shall get (missing_label)"
+            "one each - say which class they shall get (--missing-label)"
         )
 
 

@@ -57,6 +57,7 @@ class SampleSet:
         self._shards = [shard for shard in manifest.shards if shard.split == split]
         self._starts = np.cumsum([0, *(shard.records for shard in self._shards)])
         self._open = lru_cache(open_shards)(self._open_shard)
+        self._array = lru_cache(open_shards)(self._array_of)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -68,15 +69,10 @@ class SampleSet:
     def read(self, ids_B: NDArray[np.int64], field: str = "image") -> NDArray[Any]:
         """One field of some samples, (B, *shape), copied out of the shards."""
         which, within = self._places(ids_B)
-        parts = []
-        for shard in np.unique(which):
-            mask = which == shard
-            parts.append((mask, self._cut(self._open(int(shard)).array(field), field)[within[mask]]))
-        if len(parts) == 1:
-            return parts[0][1]
-        out = np.empty((len(ids_B), *parts[0][1].shape[1:]), parts[0][1].dtype)
-        for mask, values in parts:
-            out[mask] = values
+        arrays = [self._array(shard, field) for shard in which.tolist()]
+        out = np.empty((len(ids_B), *arrays[0].shape[1:]), arrays[0].dtype)
+        for place, (array, row) in enumerate(zip(arrays, within.tolist(), strict=True)):
+            out[place] = array[row]  # one copy of memory each, from wherever it lies
         return out
 
     def expect(self, ids: NDArray[np.int64]) -> None:
@@ -90,7 +86,8 @@ class SampleSet:
         cells = zip(columns, within.tolist(), strict=True)
         return [None if column is None else column[row].as_py() for column, row in cells]
 
-    def _cut(self, values: NDArray[Any], field: str) -> NDArray[Any]:
+    def _array_of(self, shard: int, field: str) -> NDArray[Any]:
+        values = self._open(shard).array(field)
         if self._centre is None or field != "image":
             return values
         top, left = ((side - self._centre) // 2 for side in values.shape[1:3])
@@ -118,14 +115,19 @@ def open_data(location: str, cache: Path, cache_bytes: int, centre: int | None =
         UnreachableError: the store does not answer.
     """
     shelf: Shelf
+    open_shards: int | None
     if "://" in location:
         manifest: Manifest | None = read_remote_manifest(location)
         assert manifest is not None
         shelf = RemoteShelf(location, manifest, cache, cache_bytes)
+        # a shard that is open keeps its disk space after it left the cache: half as much again at most
+        open_shards = max(2, cache_bytes // 2 // max(shard.bytes for shard in manifest.shards))
     else:
+        open_shards = None
         manifest, shelf = read_manifest(Path(location)), LocalShelf(Path(location))
         if manifest is None:
             raise UserError(
                 f"data: {location} holds no finished data set - is the study's home on a shared file system?"
             )
-    return SampleSet(manifest, shelf, "train"), SampleSet(manifest, shelf, "validation", centre)
+    train = SampleSet(manifest, shelf, "train", open_shards=open_shards)
+    return train, SampleSet(manifest, shelf, "validation", centre, open_shards)

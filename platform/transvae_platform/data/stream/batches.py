@@ -27,10 +27,14 @@ POSITIONS_AHEAD = 4096  # ids computed at once: small batches would otherwise pa
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's part of a global batch: sample ids (B,) and images (B, H, W, 3) uint8."""
+    """One worker's part of a global batch."""
 
     ids: Ids
+    """(B,)"""
     images: Tensor
+    """(B, H, W, 3) uint8, not mirrored yet"""
+    mirrored: Tensor
+    """(B,) bool: which images the model sees mirrored; done on the device, where it costs next to nothing"""
 
 
 class Stream(Protocol):
@@ -72,9 +76,7 @@ class TrainStream:
         images = self._samples.read(ids)
         if crop := self._sampling.crop:
             images = random_resized_crop(images, ids, epochs, self._seed, crop.size, crop.scale, crop.ratio)
-        if self._sampling.flip:
-            images[mirrored] = images[mirrored, :, ::-1]
-        return Batch(ids, torch.from_numpy(images))
+        return Batch(ids, torch.from_numpy(images), torch.from_numpy(mirrored & self._sampling.flip))
 
     def _ids(self, step: int) -> tuple[Ids, Ids, NDArray[np.bool_]]:
         block, within = divmod(step, self._steps_ahead)
@@ -119,7 +121,13 @@ class Ahead:
         return future.result()
 
 
-def to_model_input(images_BHWC: Tensor, device: torch.device) -> Tensor:
-    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1] on the device, in channels_last memory order."""
-    x = images_BHWC.to(device).permute(0, 3, 1, 2)
+def to_model_input(images_BHWC: Tensor, device: torch.device, mirrored_B: Tensor | None = None) -> Tensor:
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1] on the device, in channels_last memory order.
+
+    Images where `mirrored_B` is true are flipped left to right.
+    """
+    images_BHWC = images_BHWC.to(device)
+    if mirrored_B is not None:
+        images_BHWC = torch.where(mirrored_B.to(device)[:, None, None, None], images_BHWC.flip(2), images_BHWC)
+    x = images_BHWC.permute(0, 3, 1, 2)
     return x.to(torch.float32) / 127.5 - 1.0
