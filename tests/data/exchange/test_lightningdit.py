@@ -163,7 +163,7 @@ def test_folder_of_another_export_is_refused(latent_set, tmp_path):
 @pytest.mark.parametrize("labels", [False, "some"])
 def test_missing_labels_are_written_only_on_request(latent_set, tmp_path, labels):
     _, folder = latent_set(labels=labels)
-    with pytest.raises(UserError, match=r"of 25 train latents have no label.*missing_label"):
+    with pytest.raises(UserError, match=r"of 25 train latents have no label.*--missing-label"):
         export_lightningdit(folder, tmp_path / "out", run_locally)
     assert not (tmp_path / "out").exists()
     (path,) = export_lightningdit(folder, tmp_path / "out", run_locally, missing_label=1000)
