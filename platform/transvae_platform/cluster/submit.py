@@ -145,8 +145,9 @@ def submit_study(
                 trials = build_grid(prepared.spec, made.fingerprint)
                 left = [trial for trial in trials if _state_of(state, trial) != "finished"]
                 _queue(left, journal, state)
-                with _Follower(state, tracker, listen):
-                    run_trials(left, folder, fence, record, _places(made, prepared.spec))
+                if left:  # a finished study's images may only have had to be read again
+                    with _Follower(state, tracker, listen):
+                        run_trials(left, folder, fence, record, _places(made, prepared.spec))
         tracker.take(state.refresh())
         with answering(client):
             _register(state, tracker, client, journal, listen)

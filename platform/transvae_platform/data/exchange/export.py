@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from transvae_platform.data.making.work import Function, Listener, Mapper, Work
+from transvae_platform.data.making.work import Function, Listener, Mapper, Work, finish
 from transvae_platform.data.sets.manifest import Manifest, read_manifest
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet
 from transvae_platform.errors import UnreachableError, UserError
@@ -46,13 +46,7 @@ def export(
         with (folder / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             _claim(folder, about, {Path(piece["file"]).suffix for piece in work})
-            left = [piece for piece in work if not Path(piece["file"]).exists()]
-            total = sum(piece["items"] for piece in work)
-            done = total - sum(piece["items"] for piece in left)
-            for piece in mapper(function, left) if left else ():
-                done += piece["items"]
-                if listen:
-                    listen(done, total)
+            finish(function, work, "file", mapper, listen)
             for path in folder.glob(".*.part-*"):  # of processes that were killed
                 path.unlink()
     except OSError as error:

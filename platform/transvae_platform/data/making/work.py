@@ -43,14 +43,19 @@ def run(function: Function, work: Sequence[Work], mapper: Mapper, listen: Listen
 
     `listen` is told how many items of how many are done.
     """
-    left = [piece for piece in work if not Path(piece["result"]).exists()]
+    finish(function, work, "result", mapper, listen)
+    return [json.loads(Path(piece["result"]).read_text()) for piece in work]
+
+
+def finish(function: Function, work: Sequence[Work], outcome: str, mapper: Mapper, listen: Listener | None) -> None:
+    """Do the pieces whose outcome, the file at this key of the piece, is not there yet."""
+    left = [piece for piece in work if not Path(piece[outcome]).exists()]
     total = sum(piece["items"] for piece in work)
     done = total - sum(piece["items"] for piece in left)
     for piece in mapper(function, left) if left else ():
         done += piece["items"]
         if listen:
             listen(done, total)
-    return [json.loads(Path(piece["result"]).read_text()) for piece in work]
 
 
 def write_result(work: Work, result: dict[str, Any]) -> None:
