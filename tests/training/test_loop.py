@@ -20,7 +20,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.study.journal import Journal
 from transvae_platform.training import loop
 from transvae_platform.training.checkpoint import CheckpointStore
-from transvae_platform.training.loop import DivergedError, latent_noise
+from transvae_platform.training.loop import DivergedError
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
 
@@ -277,23 +277,6 @@ def test_initial_weights_are_the_models_own_from_the_seed(trial):
     fresh = create_model(work.model).state_dict()
     weights = TrialWeights(work, World()).model.state_dict()
     assert all(torch.equal(fresh[key], weights[key]) for key in fresh)
-
-
-def test_latent_noise_is_sliced_from_the_global_batch(trial):
-    config = TrialWeights(trial(), World()).config
-
-    def noise(rank=0, size=1, seed=0, step=0):
-        images = torch.empty(8 // size, 3, 32, 48)
-        return latent_noise(config, images, 8, seed, step, World(rank, size))
-
-    whole = noise()
-    assert whole.shape == (8, 8, 4, 6)
-    for size in (2, 4):
-        assert torch.equal(torch.cat([noise(rank, size) for rank in range(size)]), whole)
-    others = [noise(step=1), noise(seed=1), noise(seed=1, step=1)]
-    assert len({tuple(values.flatten().tolist()) for values in [whole, *others]}) == 4
-    assert abs(whole.mean()) < 0.15
-    assert abs(whole.std() - 1) < 0.1
 
 
 def test_two_processes_see_the_same_samples_and_reach_the_same_weights(trial, train, home, tmp_path):

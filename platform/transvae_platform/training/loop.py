@@ -1,7 +1,7 @@
 """The training loop of a VAE trial: plain PyTorch, from the first line to the last without Ray or MLflow.
 
 What travels: ids -> uint8 images -> x_BCHW in [-1, 1] -> (reconstruction_BCHW, mu, logvar) -> losses -> weights.
-Everything that is random is a function of (seed, step), so a resumed run continues as if it had never stopped.
+Everything that is random is a function of (seed, sample, step), so a resumed run continues as if it had never stopped.
 
 BCHW: batch, 3 channels, height, width.
 """
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from transvae.accounting import count_model
-from transvae.config import AutoencoderConfig
 from transvae.losses.objective import Objective, ObjectiveConfig
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream, to_model_input
@@ -26,6 +25,7 @@ from transvae_platform.evaluation.reconstruction import evaluate_reconstruction,
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.noise import latent_noise
 from transvae_platform.training.schedule import learning_rate
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
@@ -115,7 +115,9 @@ def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, wor
     recipe, step = weights.trial.recipe, weights.step
     batch = stream.batch(step)
     x_BCHW = to_model_input(batch.images, world.device, batch.mirrored)
-    noise = latent_noise(weights.config, x_BCHW, recipe.batch_size, weights.trial.seed, step, world)
+    config = weights.config
+    latent = (config.latent_dim, *(side // config.compression for side in x_BCHW.shape[-2:]))
+    noise = latent_noise(torch.from_numpy(batch.ids).to(world.device), latent, weights.trial.seed, step)
     with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         reconstruction_BCHW, mu, logvar = weights.wrapped(x_BCHW, noise=noise)
     loss, parts = objective(x_BCHW, reconstruction_BCHW, mu, logvar)
@@ -137,21 +139,6 @@ def _mean_over_workers(terms: dict[str, Tensor], world: World) -> dict[str, floa
     stacked = torch.stack([term.to(world.device, torch.float64) for term in terms.values()])
     means = world.sum(stacked) / world.size
     return dict(zip((f"train/{name}" for name in terms), means.tolist(), strict=True))
-
-
-def latent_noise(
-    config: AutoencoderConfig, x_BCHW: Tensor, batch_size: int, seed: int, step: int, world: World
-) -> Tensor:
-    """This worker's slice of the step's latent noise (B, d, H/f, W/f), drawn for the whole global batch.
-
-    A function of (seed, step) on one kind of device, the same for any number of workers.
-    """
-    generator = torch.Generator(world.device).manual_seed(seed * 1_000_003 + step)
-    height, width = (side // config.compression for side in x_BCHW.shape[-2:])
-    shape = (batch_size, config.latent_dim, height, width)
-    noise = torch.randn(shape, generator=generator, device=world.device)
-    share = batch_size // world.size
-    return noise[world.rank * share : (world.rank + 1) * share]
 
 
 def _validate(weights: TrialWeights, validation: Samples, world: World) -> None:

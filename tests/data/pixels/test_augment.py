@@ -7,8 +7,7 @@ from scipy import stats
 
 from transvae.torchvision_cpu import ensure_torchvision
 from transvae_platform.data.pixels.augment import TRIES, crop_boxes, random_resized_crop
-from transvae_platform.data.stream.hashing import uniforms
-from transvae_platform.data.stream.order import coin_flips
+from transvae_platform.data.stream.hashing import coin_flips, uniforms
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 

@@ -11,7 +11,7 @@ from transvae_platform.data.pixels.augment import random_resized_crop
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data
 from transvae_platform.data.sets.shards import ShardFile
 from transvae_platform.data.stream.batches import Ahead, Buckets, TrainStream, to_model_input
-from transvae_platform.data.stream.order import coin_flips
+from transvae_platform.data.stream.hashing import coin_flips
 from transvae_platform.errors import UserError
 from transvae_platform.study.spec import RandomCrop, Sampling
 

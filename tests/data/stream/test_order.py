@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transvae_platform.data.stream.order import FullOrder, MixedOrder, Pattern, ShardOrder, coin_flips, permute
+from transvae_platform.data.stream.hashing import coin_flips
+from transvae_platform.data.stream.order import FullOrder, MixedOrder, Pattern, ShardOrder, permute
 
 SEEDS = st.integers(0, 2**31 - 1)
 

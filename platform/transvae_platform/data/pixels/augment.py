@@ -26,7 +26,7 @@ def random_resized_crop(
     """A random part of every image, resized to (B, size, size, 3) by antialiased bicubic.
 
     `scale` is the range of the part's share of the area, `ratio` that of width / height (defaults: torchvision's).
-    Unlike a geometry this may enlarge. The flip is not done here (`order.coin_flips`).
+    Unlike a geometry this may enlarge. The flip is not done here (`hashing.coin_flips`).
 
     Raises:
         ValueError: as many ids and epochs as images are needed.
@@ -34,7 +34,7 @@ def random_resized_crop(
     count, height, width, channels = images_BHWC.shape
     if not len(ids) == len(epochs) == count:
         raise ValueError(f"{count} images need as many ids and epochs, not {len(ids)} and {len(epochs)}")
-    boxes = crop_boxes(uniforms(seed, ids, epochs, 2 * TRIES + 2), height, width, scale, ratio)
+    boxes = crop_boxes(uniforms(seed, ids, epochs, 2 * TRIES + 2, first=1), height, width, scale, ratio)
     crops = np.empty((count, size, size, channels), np.uint8)
     for crop, image, (top, left, rows, columns) in zip(crops, images_BHWC, boxes.tolist(), strict=True):
         crop[:] = resize(image[top : top + rows, left : left + columns], size, size)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from transvae_platform.data.pixels.decode import UnreadableImageError
-from transvae_platform.data.pixels.geometry import GEOMETRIES, Pixels
+from transvae_platform.data.pixels.geometry import GEOMETRIES, Pixels, resize
 from transvae_platform.study.spec import CropsView, Data
 
 
@@ -33,10 +32,8 @@ def _random_crops(image: Pixels, resolution: int, view: CropsView, seed: int) ->
     scaled = []
     for scale in view.scales:
         factor = max(scale, resolution / min(height, width))
-        size = (max(resolution, round(width * factor)), max(resolution, round(height * factor)))
-        # PIL's filter, whose pixels the measured results of the micro studies were made of
-        small = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
-        scaled.append(np.asarray(small) if factor < 1 else image)
+        size = (max(resolution, round(height * factor)), max(resolution, round(width * factor)))
+        scaled.append(resize(image, *size) if factor < 1 else image)
     random = np.random.Generator(np.random.PCG64(seed))
     crops = np.empty((view.per_photograph, resolution, resolution, 3), np.uint8)
     for index, which in enumerate(random.integers(len(scaled), size=view.per_photograph)):

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from transvae_platform.data.pixels.augment import random_resized_crop
 from transvae_platform.data.sets.mixture import Samples
-from transvae_platform.data.stream.order import Ids, Pattern, coin_flips
+from transvae_platform.data.stream.hashing import coin_flips
+from transvae_platform.data.stream.order import Ids, Pattern
 from transvae_platform.errors import UserError
 from transvae_platform.study.spec import Sampling
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.data.stream.hashing import mix
+from transvae_platform.data.stream.hashing import keys, mix
 
 Ids = NDArray[np.int64]
 
@@ -23,38 +22,18 @@ def permute(positions: Ids, samples: int, seed: int, epochs: Ids) -> Ids:
     A Feistel network over the next power of four, and cycle walking (Black and Rogaway 2002) back into the range.
     """
     half = max(1, ((samples - 1).bit_length() + 1) // 2)
-    mask = np.uint64((1 << half) - 1)
-    shift = np.uint64(half)
-    keys = mix(mix(np.uint64(seed) + np.uint64(1)) + epochs.astype(np.uint64))
-    values = positions.astype(np.uint64)
+    mask = (1 << half) - 1
+    keyed = keys(seed, epochs)
+    values = positions.copy()
     outside = np.arange(len(values))
     while len(outside):
-        left, right = values[outside] >> shift, values[outside] & mask
-        key = keys[outside]
+        left, right = values[outside] >> half, values[outside] & mask
+        key = keyed[outside]
         for number in range(ROUNDS):
-            left, right = right, left ^ (mix(right + key + np.uint64(number << 56)) & mask)
-        values[outside] = left << shift | right
+            left, right = right, left ^ (mix(right + key + (number << 56)) & mask)
+        values[outside] = left << half | right
         outside = outside[values[outside] >= samples]
-    return values.astype(np.int64)
-
-
-@lru_cache(maxsize=4)
-def epoch_permutation(samples: int, seed: int, epoch: int) -> Ids:
-    """The order in which an epoch visits the ids 0..samples-1, as a table of 8 bytes per sample."""
-    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(samples)
-    order.flags.writeable = False
-    return order
-
-
-def coin_flips(seed: int, ids: Ids, epochs: Ids) -> NDArray[np.bool_]:
-    """A fair coin per (seed, id, epoch): the finaliser of SplitMix64 (Steele et al. 2014) as a hash."""
-    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is the point
-        x = (ids.astype(np.uint64) << np.uint64(24)) + epochs.astype(np.uint64)
-        # the seed far from the epoch, or a seed's flips would be those of its neighbour one epoch later
-        x = (x + np.uint64(seed) * np.uint64(0xD1B54A32D192ED03) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return ((x ^ (x >> np.uint64(31))) & np.uint64(1)).astype(np.bool_)
+    return values
 
 
 class Order(Protocol):
@@ -66,18 +45,14 @@ class Order(Protocol):
 
 @dataclass(frozen=True)
 class FullOrder:
-    """Every epoch in an order of its own, over all samples; holds tables of a few epochs (10 MB each for ImageNet)."""
+    """Every epoch in an order of its own, over all samples; computed, so that no table grows with their number."""
 
     samples: int
 
     def ids_at(self, positions: Ids, seed: int) -> tuple[Ids, Ids]:
         """See `Order`."""
         epochs, within = np.divmod(positions, self.samples)
-        ids = np.empty_like(within)
-        for epoch in np.unique(epochs):
-            mask = epochs == epoch
-            ids[mask] = epoch_permutation(self.samples, seed, int(epoch))[within[mask]]
-        return ids, epochs
+        return permute(within, self.samples, seed, epochs), epochs
 
 
 @dataclass(frozen=True)
