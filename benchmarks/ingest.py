@@ -132,7 +132,7 @@ def ingest(source: Path) -> dict[str, float]:
     from transvae_platform.data.listing import list_source
     from transvae_platform.data.making.ingest import ingest as make
     from transvae_platform.data.making.on_ray import run_on_ray
-    from transvae_platform.study.spec import Data
+    from transvae_platform.study.data_spec import Data
 
     data = Data(source="folder", path=str(source), resolution=RESOLUTION, holdout=0.1)
     with tempfile.TemporaryDirectory() as home, ray_session(None):

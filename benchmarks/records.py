@@ -132,7 +132,7 @@ def resume(folder: Path) -> dict[str, float]:
     """Seconds to the first batch in the middle of the second epoch, and how much memory that took."""
     from transvae_platform.data.sets.samples import open_data
     from transvae_platform.data.stream.batches import TrainStream
-    from transvae_platform.study.spec import Sampling
+    from transvae_platform.study.data_spec import Sampling
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()

@@ -102,7 +102,7 @@ def run(folder: Path, options: dict[str, int]) -> dict[str, list[dict[str, float
 def epoch(location: str, cache: Path, cache_bytes: int) -> None:
     from transvae_platform.data.sets.samples import open_data
     from transvae_platform.data.stream.batches import Ahead, TrainStream
-    from transvae_platform.study.spec import Sampling
+    from transvae_platform.study.data_spec import Sampling
 
     train, _ = open_data(location, cache, cache_bytes)
     stream = Ahead(TrainStream(train, Sampling(shuffle_window=WINDOW), batch_size=BATCH, seed=0))

@@ -107,7 +107,7 @@ def measure(reader: str, folder: str) -> dict[str, float]:
 
         from transvae_platform.data.sets.samples import open_data
         from transvae_platform.data.stream.batches import Ahead, TrainStream
-        from transvae_platform.study.spec import Sampling
+        from transvae_platform.study.data_spec import Sampling
 
         torch.set_num_threads(1)
         train, _ = open_data(str(Path(folder) / "transvae"), Path(folder), 10**9)

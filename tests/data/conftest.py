@@ -16,7 +16,7 @@ from transvae_platform.data.listing.bundled import list_bundled
 from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.manifest import Manifest
-from transvae_platform.study.spec import Data
+from transvae_platform.study.data_spec import Data
 
 
 @pytest.fixture

@@ -38,6 +38,7 @@ def test_paper_ladder_uses_the_papers_models(grid):
         {"grid__code": "f4d4"},
         {"data__resolution": 64},
         {"data__sampling": {"flip": False}},
+        {"data__sampling": {"buckets": [{"size": 16}, {"size": 32}]}},
         {"recipe__learning_rate": 2e-3},
         {"recipe__losses": {"kl": 1e-7}},
         {"evaluation__every": 10},
@@ -102,6 +103,10 @@ def test_identity_refuses_numbers_without_a_canonical_form():
             "transvae exists at f16d32 with sizes T, B, L, H, G, giant_printed; f8d16 with sizes",
         ),
         ({"grid__code": "f8d9"}, "transvae-micro exists at f8d8 with sizes T, B, L, H, G; f4d4 with"),
+        (
+            {"data__sampling": {"buckets": [{"size": 32}, {"size": 20}]}},
+            "data.sampling.buckets: 20 is not a multiple of the compression 8 of transvae-micro-T/f8d8 - use 16",
+        ),
         (
             {"data__resolution": 36},
             "data.resolution: 36 is not a multiple of the compression 8 of transvae-micro-T/f8d8 - use 32",

@@ -108,6 +108,36 @@ def test_wrong_type(refusal, old, new, key, reason):
         ),
         ("code: f8d8", "code: f8d8\n  seeds: [0, 0]", "6:1: grid", "seeds names a seed twice: [0, 0]"),
         (
+            "resolution: 32",
+            "resolution: 32\n  sampling: {buckets: [{size: 16}]}",
+            "15:14: data.sampling.buckets",
+            "at least 2 items after validation, not 1 (got [{'size': 16}])",
+        ),
+        (
+            "resolution: 32",
+            "resolution: 32\n  sampling: {buckets: [{size: 16}, {size: 16}]}",
+            "15:3: data.sampling",
+            "buckets names a size twice: [16, 16]",
+        ),
+        (
+            "resolution: 32",
+            "resolution: 32\n  sampling: {buckets: [{size: 16}, {size: 64}]}",
+            "12:1: data",
+            "sampling.buckets: 64 is above the samples' resolution of 32",
+        ),
+        (
+            "resolution: 32",
+            "resolution: 32\n  sampling: {buckets: [{size: 16, share: 0.001}, {size: 32, share: 2}]}",
+            "15:3: data.sampling",
+            "buckets: the share of 16 is below 1/1024 of the sum, it would never come",
+        ),
+        (
+            "source: bundled",
+            "source: mixture\n  parts: {a: 1, b: 5000}",
+            "12:1: data",
+            "parts: the share of a is below 1/1024 of the sum, it would never come",
+        ),
+        (
             "code: f8d8",
             "code: f8d8\n  seeds: [4294967296]",
             "9:11: grid.seeds.0",

@@ -35,6 +35,15 @@ def test_costs_are_those_of_the_accounting(grid, tmp_path):
         assert (row.measured, row.state, row.devices) == (False, "queued", "1 x cpu")
 
 
+def test_training_on_several_sizes_costs_their_mean(grid, tmp_path):
+    buckets = [{"size": 32, "share": 1}, {"size": 16, "share": 3}]
+    for row in plan(grid(data__sampling={"buckets": buckets}), tmp_path).rows:
+        large, small = (count_model(row.trial.model, size) for size in (32, 16))
+        images = row.trial.recipe.steps * row.trial.recipe.batch_size
+        assert row.forward_flops == large.forward_flops
+        assert row.training_flops == pytest.approx(images * (large.training_flops + 3 * small.training_flops) / 4)
+
+
 def test_variants_are_counted_apart(grid, tmp_path):
     trials = grid(
         grid__families={"transvae": ["T"]}, grid__variants={"base": {}, "std": {"ffn": "standard", "ffn_ratio": 4}}

@@ -103,6 +103,18 @@ def test_journal_tells_the_whole_story(trial, train, records, tmp_path):
     assert records(event="checkpoint")[-1]["best_step"] == best
 
 
+def test_training_on_several_sizes_resumes_like_any_other(trial, train, records, tmp_path, monkeypatch):
+    work = trial(data__sampling={"buckets": [{"size": 32}, {"size": 16}]}, recipe__steps=10)
+    train(work, "whole")
+    kill_at(monkeypatch, (7,))
+    with pytest.raises(KilledError):
+        train(work)
+    train(work)
+    assert_same(last_state(tmp_path / "run"), last_state(tmp_path / "whole"))
+    mean = sum(count_model("vit-micro-T/f8d8", size).training_flops for size in (32, 16)) / 2
+    assert all(record["flops"] == 8 * record["step"] * mean for record in records(event="step"))
+
+
 def test_same_seed_same_run_other_seed_other_run(trial, train, tmp_path):
     short = {"recipe__steps": 4}
     for name in ("a", "b"):

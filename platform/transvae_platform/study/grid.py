@@ -16,7 +16,9 @@ from typing import Any
 from transvae.config import AutoencoderConfig
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
-from transvae_platform.study.spec import Evaluation, Recipe, RecipeValues, Sampling, Section, StudySpec, Workers
+from transvae_platform.study.data_spec import Sampling
+from transvae_platform.study.section import Section
+from transvae_platform.study.spec import Evaluation, Recipe, RecipeValues, StudySpec, Workers
 
 HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
 
@@ -126,18 +128,20 @@ def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, dat
 
 
 def _model_config(spec: StudySpec, name: str, variant: str) -> AutoencoderConfig:
-    switches, resolution = spec.grid.variants[variant], spec.data.model_resolution
+    data, switches = spec.data, spec.grid.variants[variant]
+    resolution = data.model_resolution
     where = "grid" if variant == "base" else f"grid.variants.{variant}"
     if "resolution" in switches:
         raise SpecError(f"{spec.study}: {where}: the resolution is that of all trials - set it in data.resolution")
     try:
         compression = model_config(name, **switches).compression
-        if resolution % compression:
-            near = max(compression, round(resolution / compression) * compression)
-            raise SpecError(
-                f"{spec.study}: data.resolution: {resolution} is not a multiple of the compression {compression} of "
-                f"{name} - use {near}"
-            )
+        for key, size in (("resolution", resolution), *(("sampling.buckets", size) for size, _ in data.training_sizes)):
+            if size % compression:
+                near = max(compression, round(size / compression) * compression)
+                raise SpecError(
+                    f"{spec.study}: data.{key}: {size} is not a multiple of the compression {compression} of "
+                    f"{name} - use {near}"
+                )
         return model_config(name, resolution=resolution, **switches)
     except (ValueError, TypeError) as error:  # TypeError: a word where the model computes with a number
         raise SpecError(f"{spec.study}: {where}: {error}") from None

@@ -15,7 +15,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from transvae_platform.errors import SpecError
-from transvae_platform.study.spec import Data, Section, StudySpec
+from transvae_platform.study.data_spec import Data
+from transvae_platform.study.section import Section
+from transvae_platform.study.spec import StudySpec
 
 KeyPath = tuple[str | int, ...]
 Marks = dict[KeyPath, tuple[int, int]]

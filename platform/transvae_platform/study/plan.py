@@ -15,6 +15,7 @@ from pathlib import Path
 from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
 from transvae_platform.errors import UserError
+from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.state import StudyState
 
@@ -84,14 +85,21 @@ class Plan:
 
 
 def model_cost(trial: Trial) -> dict[str, float]:
-    """Parameters and FLOPs per image of a trial's model at its training resolution, by name."""
-    cost = count_model(AutoencoderConfig.from_dict(trial.model_config_values), trial.resolution)
+    """Parameters of a trial's model, and FLOPs per image, by name: forward at its resolution, training as it trains.
+
+    With buckets of several sizes, `training_flops` is the mean over their shares of the steps.
+
+    Raises ValueError for a size that the model cannot see.
+    """
+    config = AutoencoderConfig.from_dict(trial.model_config_values)
+    cost = count_model(config, trial.resolution)
+    sizes = training_sizes(trial.sampling, trial.resolution)
     return {
         "parameters": cost.parameters,
         "encoder_parameters": cost.encoder_parameters,
         "decoder_parameters": cost.decoder_parameters,
         "forward_flops": cost.forward_flops,
-        "training_flops": cost.training_flops,
+        "training_flops": sum(share * count_model(config, size).training_flops for size, share in sizes),
     }
 
 
@@ -136,7 +144,7 @@ def _rate_key(trial: Trial) -> tuple[object, ...]:
     recipe = trial.recipe
     return (
         stable_hash(trial.model_config_values),
-        trial.resolution,
+        training_sizes(trial.sampling, trial.resolution),
         recipe.batch_size,
         recipe.precision,
         recipe.gradient_checkpointing,

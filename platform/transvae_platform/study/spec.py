@@ -7,29 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import Field, StringConstraints, model_validator
+
+from transvae_platform.study.data_spec import Data
+from transvae_platform.study.section import MOST, Name, Section, Seed
 
 Family = Literal["transvae", "cnn", "vit", "swin"]
 Size = Literal["T", "B", "L", "H", "G", "giant_printed"]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]  # what every generator takes, also after mixing in a step
-Holdout = Annotated[
-    Annotated[float, Field(gt=0, lt=1), Tag("<share>")]
-    | Annotated[tuple[str, ...], Field(min_length=1), Tag("<names>")],
-    Discriminator(lambda value: "<names>" if isinstance(value, (list, tuple)) else "<share>"),
-]
-
-Layout = Literal["auto", "folder", "classes", "imagenet", "coco", "webdataset", "parquet", "huggingface"]
-Geometry = Literal["shorter_side", "adm", "shorter_side_bilinear"]
-
-MOST = 10**9
-"""Counts above this are typing errors (assumption)."""
-
-
-class Section(BaseModel):
-    """Base of every part of a study file: unknown keys are refused, values cannot change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Expected(Section):
@@ -63,107 +47,6 @@ class Grid(Section):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds names a seed twice: {list(self.seeds)}")
         return self
-
-
-class CentreView(Section):
-    """One sample per photograph: the shorter side resized to the resolution, then the central square."""
-
-    kind: Literal["centre"] = "centre"
-    geometry: Geometry = "shorter_side"
-    """`shorter_side`: antialiased bicubic; `adm`: ADM's crop (LightningDiT's latents); `shorter_side_bilinear`:
-    torchvision's Resize and CenterCrop (VA-VAE's evaluation). Published numbers compare at equal geometry only."""
-
-
-class CropsView(Section):
-    """Many samples per photograph: square crops at random places of the photograph at several scales."""
-
-    kind: Literal["crops"]
-    per_photograph: Annotated[int, Field(ge=1, le=100_000)] = 512
-    """Crops cut from each photograph."""
-    scales: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0, 0.5, 0.25)
-    """The photograph is shrunk by one of these factors (drawn per crop) before the crop is cut."""
-
-
-class RandomCrop(Section):
-    """A random part of every training sample, resized (RandomResizedCrop); keyed by seed, sample and epoch."""
-
-    size: Annotated[int, Field(ge=8, le=4096)]
-    """Height and width in pixels of what the model sees; validation takes the central square of this size."""
-    scale: tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]] = (0.08, 1.0)
-    """Smallest and largest share of the sample's area."""
-    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (3 / 4, 4 / 3)
-    """Smallest and largest width / height."""
-
-    @model_validator(mode="after")
-    def _ranges_ascend(self) -> RandomCrop:
-        for name in ("scale", "ratio"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} is a range, the smaller number first: {[high, low]}")
-        return self
-
-
-class Sampling(Section):
-    """How training goes through a data set: what is done to a sample, and in which order they come."""
-
-    flip: bool = True
-    """Mirror training samples left-right with probability 1/2 (keyed by seed, sample and epoch)."""
-    crop: RandomCrop | None = None
-    """Cut a random part out of every training sample; none by default."""
-    shuffle_window: Annotated[int, Field(ge=1)] | None = None
-    """Shuffle within this many shards at a time, so that no more need be at hand (for data larger than the disks);
-    by default over the whole data set."""
-
-
-class Data(Section):
-    """Which photographs, how they are cut into samples, and which are held out for validation."""
-
-    source: Literal["bundled", "folder", "dataset", "mixture"]
-    """`bundled`: photographs that ship inside scikit-image, scikit-learn and matplotlib; `folder`: your own images;
-    `dataset`: a data set that `transvae data ingest` made; `mixture`: several of those."""
-    path: str | None = None
-    """Of `folder`: where the images lie, relative to the study file, or a URI (s3://, gs://, ...). Of `dataset`: its
-    name, its folder or its URI."""
-    parts: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=2)] | None = None
-    """Of `mixture`: each data set (name, folder or URI) with its share of the training samples, in any unit."""
-    layout: Layout = "auto"
-    """How the images of `folder` are laid out: plain or class folders, ImageNet, COCO, WebDataset tars, Parquet,
-    Hugging Face on disk; `auto` looks."""
-    resolution: Annotated[int, Field(ge=8, le=4096)]
-    """Height and width of a sample in pixels."""
-    view: Annotated[CentreView | CropsView, Field(discriminator="kind")] = CentreView()
-    """How samples are cut out of a photograph."""
-    holdout: Holdout | None = None
-    """Whole photographs kept for validation: a share of all, or the names (file stems) of those photographs. By default
-    the source's own validation split, or a tenth where it has none."""
-    quarantine: Annotated[float, Field(ge=0, lt=1)] = 0.001
-    """Largest share of images that may be unreadable (and are left out, by name); one image always may."""
-    sampling: Sampling = Sampling()
-    cache_bytes: Annotated[int, Field(ge=10**6)] = 50 * 10**9
-    """Local disk per node for shards of a data set on an object store (assumption)."""
-    seed: Seed = 0
-    """Seed of crop places and of the hold-out draw: the same samples for every trial."""
-
-    @model_validator(mode="after")
-    def _path_goes_with_source(self) -> Data:
-        if (self.source in ("folder", "dataset")) != (self.path is not None):
-            raise ValueError("`path` is needed with `source: folder` and `source: dataset`, and with no other")
-        if (self.source == "mixture") != (self.parts is not None):
-            raise ValueError("`parts` is needed with `source: mixture`, and with no other")
-        if self.layout != "auto" and self.source != "folder":
-            raise ValueError("`layout` belongs to `source: folder`")
-        if self.model_resolution > self.resolution:
-            raise ValueError(f"sampling.crop.size is above the samples' resolution of {self.resolution}")
-        return self
-
-    @property
-    def model_resolution(self) -> int:
-        """Height and width in pixels of what the model sees."""
-        return self.sampling.crop.size if self.sampling.crop else self.resolution
-
-    def decides_samples(self) -> dict[str, Any]:
-        """The settings that decide which samples an ingest makes: the rest may differ between studies of one set."""
-        return self.model_dump(mode="json", include={"resolution", "view", "holdout", "seed"})
 
 
 class RecipeValues(Section):

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transvae.accounting import count_model
 from transvae.losses.objective import Objective, ObjectiveConfig
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream, to_model_input
@@ -24,6 +23,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
+from transvae_platform.study.plan import model_cost
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.noise import latent_noise
 from transvae_platform.training.schedule import learning_rate
@@ -65,7 +65,7 @@ def train_vae(
     weights = TrialWeights(trial, world)
     store = _restore(weights, folder, journal, world, lineage)
     objective = Objective(ObjectiveConfig(l1=recipe.losses.l1, kl=recipe.losses.kl, reduction=recipe.losses.reduction))
-    flops_per_step = recipe.batch_size * count_model(weights.config, trial.resolution).training_flops
+    flops_per_step = recipe.batch_size * model_cost(trial)["training_flops"]
     finite = torch.ones((), dtype=torch.bool, device=world.device)
     clock, since = time.monotonic(), weights.step
     while weights.step < recipe.steps:

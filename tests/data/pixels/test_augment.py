@@ -21,7 +21,7 @@ def constant(count, value=0):
 
 
 def boxes(count, height, width, seed=0, scale=SCALE, ratio=RATIO):
-    return crop_boxes(uniforms(seed, numbers(count), constant(count), 2 * TRIES + 2), height, width, scale, ratio)
+    return crop_boxes(uniforms(seed, numbers(count), constant(count), 2 * TRIES + 2, first=1), height, width, scale, ratio)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_neighbouring_seeds_epochs_and_ids_share_nothing():
 
 def test_crops_do_not_follow_the_flips():
     flips = coin_flips(0, numbers(20_000), constant(20_000)).astype(float)
-    draws = uniforms(0, numbers(20_000), constant(20_000), 4)
+    draws = uniforms(0, numbers(20_000), constant(20_000), 4, first=1)
     assert np.abs(np.corrcoef(flips, draws.T)[0, 1:]).max() < 5 / np.sqrt(20_000)
 
 

@@ -9,7 +9,7 @@ from transvae_platform.data.sets.manifest import Manifest, write_manifest
 from transvae_platform.data.sets.mixture import open_training_data
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.data.stream.batches import TrainStream
-from transvae_platform.study.spec import Sampling
+from transvae_platform.study.data_spec import Sampling
 
 
 @pytest.fixture

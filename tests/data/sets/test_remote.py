@@ -15,7 +15,7 @@ from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.errors import UnreachableError, UserError
-from transvae_platform.study.spec import Sampling
+from transvae_platform.study.data_spec import Sampling
 
 RECORDS = 6
 

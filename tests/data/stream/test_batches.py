@@ -8,12 +8,13 @@ import torch
 
 from transvae_platform.data.making import ingest as module
 from transvae_platform.data.pixels.augment import random_resized_crop
+from transvae_platform.data.pixels.geometry import resize
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data
 from transvae_platform.data.sets.shards import ShardFile
-from transvae_platform.data.stream.batches import Ahead, Buckets, TrainStream, to_model_input
+from transvae_platform.data.stream.batches import Ahead, TrainStream, to_model_input
 from transvae_platform.data.stream.hashing import coin_flips
 from transvae_platform.errors import UserError
-from transvae_platform.study.spec import RandomCrop, Sampling
+from transvae_platform.study.data_spec import Bucket, RandomCrop, Sampling
 
 
 @pytest.fixture
@@ -154,13 +155,24 @@ def test_reader_that_fails_fails_the_training(train):
         ahead.batch(2)
 
 
-def test_buckets_take_whole_steps_of_each_stream_in_order(train):
-    small = stream(train, Sampling(crop=RandomCrop(size=8)))
-    buckets = Buckets([stream(train), small], [1, 1], seed=3)
-    sizes = [tuple(buckets.batch(step).images.shape[1:3]) for step in range(20)]
-    assert set(sizes) == {(16, 16), (8, 8)}
-    place = [step for step in range(20) if sizes[step] == (8, 8)][3]
-    assert torch.equal(buckets.batch(place).images, small.batch(3).images)
+@pytest.mark.parametrize("crop", [None, RandomCrop(size=16)])
+def test_steps_alternate_between_sizes_and_keep_the_order_of_samples(train, crop):
+    sampling = Sampling(crop=crop, buckets=(Bucket(size=16, share=3), Bucket(size=8)))
+    one, many = stream(train, Sampling(crop=crop)), stream(train, sampling)
+    sizes = []
+    for step in range(40):
+        batch, plain = many.batch(step), one.batch(step)
+        assert batch.ids.tolist() == plain.ids.tolist()
+        assert torch.equal(batch.mirrored, plain.mirrored)
+        sizes.append(batch.images.shape[1])
+        if sizes[-1] == 16:
+            assert torch.equal(batch.images, plain.images)
+        elif crop is None:
+            assert (batch.images[0].numpy() == resize(plain.images[0].numpy(), 8, 8)).all()
+    assert batch.images.shape[1:] == (sizes[-1], sizes[-1], 3)
+    assert 4 <= sizes.count(8) <= 16  # a quarter of 40, drawn from 1024 that hold exactly a quarter
+    slices = [stream(train, sampling, rank=rank, world=2).batch(7).images for rank in range(2)]
+    assert torch.equal(torch.cat(slices), many.batch(7).images)
 
 
 def test_model_input_is_channels_first_in_minus_one_to_one():

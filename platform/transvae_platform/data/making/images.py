@@ -14,7 +14,7 @@ from transvae_platform.data.making.work import Work, write_result
 from transvae_platform.data.pixels.decode import UnreadableImageError, decode
 from transvae_platform.data.pixels.views import cut_samples
 from transvae_platform.data.sets.shards import Field, image_field, write_shard
-from transvae_platform.study.spec import CropsView, Data
+from transvae_platform.study.data_spec import CropsView, Data
 
 
 def record_layout(data: Data) -> tuple[Field, ...]:

@@ -27,8 +27,8 @@ from transvae_platform.data.sets.manifest import Manifest, Quarantined
 from transvae_platform.data.sets.shards import SHARD_BYTES, Shard
 from transvae_platform.errors import UserError
 from transvae_platform.lineage import library_versions
+from transvae_platform.study.data_spec import Data
 from transvae_platform.study.grid import stable_hash
-from transvae_platform.study.spec import Data
 
 FORMAT_VERSION = [3, GEOMETRY_VERSION]
 """Raised when the same source and settings would give other samples (decoding, filters, numbering)."""

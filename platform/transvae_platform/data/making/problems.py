@@ -9,7 +9,7 @@ import pyarrow as pa
 from transvae_platform.data.listing.reading import read_items
 from transvae_platform.data.pixels.decode import UnreadableImageError, decode
 from transvae_platform.data.pixels.views import cut_samples
-from transvae_platform.study.spec import Data
+from transvae_platform.study.data_spec import Data
 
 
 def find_problems(table: pa.Table, data: Data, listen: Callable[[int, int], None]) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from transvae_platform.data.listing import Listing
 from transvae_platform.errors import SpecError
-from transvae_platform.study.spec import Data
+from transvae_platform.study.data_spec import Data
 
 DEFAULT_HOLDOUT = 0.1
 """Share held out where neither the study nor the source says (assumption)."""

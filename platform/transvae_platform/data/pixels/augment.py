@@ -41,6 +41,13 @@ def random_resized_crop(
     return crops
 
 
+def resize_all(images_BHWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Whole images, to (B, size, size, 3) by antialiased bicubic; those of that size as they are."""
+    if images_BHWC.shape[1:3] == (size, size):
+        return images_BHWC
+    return np.stack([resize(image, size, size) for image in images_BHWC])
+
+
 def crop_boxes(
     draws: NDArray[np.float64], height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> NDArray[np.int64]:

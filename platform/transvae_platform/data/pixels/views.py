@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from transvae_platform.data.pixels.decode import UnreadableImageError
 from transvae_platform.data.pixels.geometry import GEOMETRIES, Pixels, resize
-from transvae_platform.study.spec import CropsView, Data
+from transvae_platform.study.data_spec import CropsView, Data
 
 
 def cut_samples(image: Pixels, data: Data, sha256: str) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from transvae_platform.data.sets.catalogue import DataSet, find_data_set
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.errors import SpecError
-from transvae_platform.study.spec import Data
+from transvae_platform.study.data_spec import Data
 
 
 def images_for(data: Data, home: Path, reference: str) -> DataSet:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transvae_platform.data.sets.samples import SampleSet, open_data
-from transvae_platform.data.stream.order import MixedOrder, Order
+from transvae_platform.data.stream.order import Order
+from transvae_platform.data.stream.pattern import MixedOrder
 
 
 class Samples(Protocol):

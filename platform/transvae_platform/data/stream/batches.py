@@ -5,7 +5,6 @@ BHWC: batch, height, width, 3 channels; images leave here as uint8 and become fl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transvae_platform.data.pixels.augment import random_resized_crop
+from transvae_platform.data.pixels.augment import random_resized_crop, resize_all
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.hashing import coin_flips
-from transvae_platform.data.stream.order import Ids, Pattern
+from transvae_platform.data.stream.order import Ids
+from transvae_platform.data.stream.pattern import Pattern
 from transvae_platform.errors import UserError
-from transvae_platform.study.spec import Sampling
+from transvae_platform.study.data_spec import Sampling
 
 POSITIONS_AHEAD = 4096  # ids computed at once: small batches would otherwise pay NumPy's overhead per call
 
@@ -66,6 +66,8 @@ class TrainStream:
         assert batch_size % world == 0, "the grid refuses batches that do not divide"
         self._samples, self._sampling, self._batch_size, self._seed = samples, sampling, batch_size, seed
         self._order = samples.order(sampling.shuffle_window)
+        self._buckets = sampling.buckets or ()
+        self._pattern = Pattern([bucket.share for bucket in self._buckets] or [1.0], seed)
         share = batch_size // world
         self._mine = slice(rank * share, (rank + 1) * share)
         self._steps_ahead = max(1, POSITIONS_AHEAD // batch_size)
@@ -75,9 +77,17 @@ class TrainStream:
         """This worker's part of the global batch of a step (0-based)."""
         ids, epochs, mirrored = self._ids(step)
         images = self._samples.read(ids)
-        if crop := self._sampling.crop:
-            images = random_resized_crop(images, ids, epochs, self._seed, crop.size, crop.scale, crop.ratio)
+        size, crop = self._bucket(step), self._sampling.crop
+        if crop:
+            images = random_resized_crop(images, ids, epochs, self._seed, size or crop.size, crop.scale, crop.ratio)
+        elif size:
+            images = resize_all(images, size)
         return Batch(ids, torch.from_numpy(images), torch.from_numpy(mirrored & self._sampling.flip))
+
+    def _bucket(self, step: int) -> int | None:
+        """The size of the step's bucket: the ids do not depend on it, so an epoch holds every sample once as ever."""
+        which, _ = self._pattern.at(np.array([step]))
+        return self._buckets[which[0]].size if self._buckets else None
 
     def _ids(self, step: int) -> tuple[Ids, Ids, NDArray[np.bool_]]:
         block, within = divmod(step, self._steps_ahead)
@@ -92,18 +102,6 @@ class TrainStream:
         count = self._steps_ahead * self._batch_size
         ids, epochs = self._order.ids_at(np.arange(block * count, (block + 1) * count), self._seed)
         return ids, epochs, coin_flips(self._seed, ids, epochs)
-
-
-class Buckets:
-    """Several streams, of other resolutions for instance: each step is a whole batch of one, in given shares."""
-
-    def __init__(self, streams: Sequence[Stream], weights: Sequence[float], seed: int) -> None:
-        self._streams, self._pattern = tuple(streams), Pattern(weights, seed)
-
-    def batch(self, step: int) -> Batch:
-        """This worker's part of the global batch of a step (0-based)."""
-        which, within = self._pattern.at(np.array([step]))
-        return self._streams[which[0]].batch(int(within[0]))
 
 
 class Ahead:
