@@ -60,8 +60,8 @@ def main() -> None:
 
 
 def run(folder: Path, options: dict[str, int]) -> dict[str, list[dict[str, float]]]:
-    from transvae_platform.data.sets.remote import upload
     from transvae_platform.data.sets.stores import open_store
+    from transvae_platform.data.sets.transfer import copy_set
 
     manifest = make_set(folder / "set", options["shards"], options["records"])
     query = f"?scheme=http&endpoint_override=127.0.0.1:{PORT}&allow_bucket_creation=true"
@@ -72,7 +72,7 @@ def run(folder: Path, options: dict[str, int]) -> dict[str, list[dict[str, float
             break
         except OSError:
             time.sleep(0.2 * (attempt + 1))
-    list(upload(folder / "set", manifest, location))
+    list(copy_set(folder / "set", manifest, location))
     store, root = open_store(location)
     everything = 10 * manifest.bytes
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import uuid
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from transvae_platform.data.listing.bundled import bundled_files
 from transvae_platform.data.making import on_ray
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.catalogue import find_data_set
+from transvae_platform.data.sets.manifest import read_manifest
 from transvae_platform.study.load import load_study
 
 
@@ -75,7 +77,7 @@ def test_show_draws_a_contact_sheet(made, data, tmp_path):
 def test_verify_finds_a_flipped_bit(made, data, tmp_path):
     assert "as the manifest says" in data("verify", "mine").out
     found = find_data_set(tmp_path / "home", "mine")
-    path = found.folder / found.manifest.shards[0].file
+    path = Path(found.location) / found.manifest.shards[0].file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -154,6 +156,10 @@ def test_copy_to_a_store_and_use_it_from_there(made, data, tmp_path):
     assert data("copy", "mine", location).out.strip() == location
     found = find_data_set(tmp_path / "home", location)
     assert found.manifest == find_data_set(tmp_path / "home", "mine").manifest
-    answer = data("verify", location)
-    assert answer.code == 2
-    assert "is on a store, this command works on local data sets" in answer.err
+    assert "as the manifest says" in data("verify", location).out
+    back = tmp_path / "back"
+    assert data("copy", location, back).out.strip() == str(back)
+    assert read_manifest(back) == found.manifest
+    answer = data("export", location, tmp_path / "tars", "--layout", "webdataset")
+    assert answer.code == 0
+    assert len(list((tmp_path / "tars").glob("*.tar"))) == 2

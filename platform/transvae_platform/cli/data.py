@@ -106,14 +106,14 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
     """Compare every shard with the SHA-256 in the manifest."""
     from transvae_platform.cli.bar import bar
     from transvae_platform.data.sets.catalogue import find_data_set
-    from transvae_platform.data.sets.manifest import find_damage
+    from transvae_platform.data.sets.transfer import find_damage
     from transvae_platform.errors import UserError
 
     found = find_data_set(home.resolve(), data_set)
     shards = found.manifest.shards
     damaged = []
     with bar("verifying") as listen:
-        for number, (shard, problem) in enumerate(find_damage(found.folder, found.manifest), start=1):
+        for number, (shard, problem) in enumerate(find_damage(found.location, found.manifest), start=1):
             if problem:
                 damaged.append(f"{shard.file}: {problem}")
             listen(number, len(shards))
@@ -128,18 +128,20 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
 @app.command()
 def copy(
     data_set: DataSetName,
-    destination: Annotated[str, typer.Argument(help="A URI, e.g. s3://bucket/imagenet-256.", show_default=False)],
+    destination: Annotated[
+        str, typer.Argument(help="A URI, e.g. s3://bucket/imagenet-256, or a folder.", show_default=False)
+    ],
     home: Home = Path("runs"),
 ) -> None:
-    """Copy a data set to an object store, from where studies stream it. The same command again continues it."""
+    """Copy a data set to an object store, from where studies stream it, or back. The same command again continues."""
     from transvae_platform.cli.bar import bar
     from transvae_platform.data.sets.catalogue import find_data_set
-    from transvae_platform.data.sets.remote import upload
+    from transvae_platform.data.sets.transfer import copy_set
 
     found = find_data_set(home.resolve(), data_set)
     with bar("copying") as listen:
         done = 0
-        for size in upload(found.folder, found.manifest, destination):
+        for size in copy_set(found.location, found.manifest, destination):
             done += size
             listen(done, found.manifest.bytes)
     print(destination)

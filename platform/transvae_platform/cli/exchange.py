@@ -48,7 +48,7 @@ def latents(
     mapper = partial(on_ray.run_on_ray, actors=gpus or cpus, gpus=1 if gpus else 0)
     with ray_session(None), bar("encoding") as listen:
         manifest = extract_latents(
-            found.manifest, found.folder, folder, home, mapper, model_name=model, content=content, dtype=dtype,
+            found.manifest, found.location, folder, home, mapper, model_name=model, content=content, dtype=dtype,
             batch_size=batch_size, device="cuda" if gpus else "cpu", seed=seed, listen=listen,
         )  # fmt: skip
     give_name(home, name, manifest)
@@ -78,10 +78,10 @@ def export(
     found = find_data_set(home.resolve(), data_set)
     with bar("writing") as listen:
         if layout == "webdataset":
-            files = export_webdataset(found.folder, folder, run_locally, listen=listen)
+            files = export_webdataset(found.location, folder, run_locally, listen=listen)
         else:
             files = export_lightningdit(
-                found.folder, folder, run_locally, split=split, missing_label=missing_label, listen=listen
+                found.location, folder, run_locally, split=split, missing_label=missing_label, listen=listen
             )
     print(f"{len(files)} files in {folder}")
 

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from transvae.losses.objective import Objective, ObjectiveConfig
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream, to_model_input
+from transvae_platform.data.stream.hashing import keys
+from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.plan import model_cost
 from transvae_platform.training.checkpoint import CheckpointStore
-from transvae_platform.training.noise import latent_noise
 from transvae_platform.training.schedule import learning_rate
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
@@ -117,7 +118,8 @@ def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, wor
     x_BCHW = to_model_input(batch.images, world.device, batch.mirrored)
     config = weights.config
     latent = (config.latent_dim, *(side // config.compression for side in x_BCHW.shape[-2:]))
-    noise = latent_noise(torch.from_numpy(batch.ids).to(world.device), latent, weights.trial.seed, step)
+    ids = torch.from_numpy(batch.ids).to(world.device)
+    noise = normal_noise(keys(weights.trial.seed, ids, torch.full_like(ids, step)), latent)
     with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         reconstruction_BCHW, mu, logvar = weights.wrapped(x_BCHW, noise=noise)
     loss, parts = objective(x_BCHW, reconstruction_BCHW, mu, logvar)

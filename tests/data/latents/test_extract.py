@@ -15,12 +15,15 @@ import torch
 from transvae import Autoencoder, create_model
 from transvae_platform.data.latents import encode
 from transvae_platform.data.latents.channels import channel_statistics, channel_sums, to_float32, to_stored
-from transvae_platform.data.latents.encode import model_identity, normal_noise
+from transvae_platform.data.latents.encode import model_identity
 from transvae_platform.data.latents.extract import extract_latents
 from transvae_platform.data.making.work import run_locally
-from transvae_platform.data.sets.manifest import Manifest, Quarantined, find_damage, write_manifest
+from transvae_platform.data.sets.manifest import Manifest, Quarantined, write_manifest
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet
 from transvae_platform.data.sets.shards import ShardFile, image_field, write_shard
+from transvae_platform.data.sets.transfer import copy_set, find_damage
+from transvae_platform.data.stream.hashing import keys
+from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import SpecError, UserError
 
 SIDE, PER_SHARD = 16, 5
@@ -100,23 +103,11 @@ def test_samples_are_mean_plus_noise_of_the_posterior(extract, images):
     manifest, folder = extract(seed=3)
     train = [ShardFile(folder / shard.file) for shard in manifest.shards if shard.split == "train"]
     items, views = (np.concatenate([file.column(name).to_numpy() for file in train]) for name in ("item", "view"))
-    noise = normal_noise(3, items, views.astype(np.int64), mean.shape[1:])
+    ids, views = (torch.from_numpy(numbers.astype(np.int64)) for numbers in (items, views))
+    noise = [normal_noise(keys(3, ids, views, torch.full_like(ids, side)), mean.shape[1:]).numpy() for side in (0, 1)]
     found = read(manifest, folder, "latent"), read(manifest, folder, "latent_flip")
-    np.testing.assert_allclose(found[0], mean + np.exp(logvar / 2) * noise[:, 0], atol=TOLERANCE)
-    np.testing.assert_allclose(found[1], flip_mean + np.exp(flip_logvar / 2) * noise[:, 1], atol=TOLERANCE)
-
-
-def test_noise_belongs_to_the_sample_and_is_normal():
-    ids, views = np.arange(300), np.tile(np.arange(2), 150)
-    noise = normal_noise(0, ids, views, (4, 5, 5))
-    order = np.random.default_rng(0).permutation(300)
-    assert (normal_noise(0, ids[order], views[order], (4, 5, 5)) == noise[order]).all()
-    assert len(np.unique(noise)) > 0.99 * noise.size  # no two samples, views, seeds or mirror images share it
-    assert not np.isin(normal_noise(0, ids, 1 - views, (4, 5, 5)), noise).mean() > 0.01
-    assert not np.isin(normal_noise(1, ids, views, (4, 5, 5)), noise).mean() > 0.01
-    moments = noise.mean(), noise.var(), (noise**3).mean(), (noise**4).mean()
-    assert np.allclose(moments, (0, 1, 0, 3), atol=0.1)  # 60,000 values: five deviations of the fourth are 0.2
-    assert abs(np.corrcoef(noise[:, 0].ravel(), noise[:, 1].ravel())[0, 1]) < 0.03
+    np.testing.assert_allclose(found[0], mean + np.exp(logvar / 2) * noise[0], atol=TOLERANCE)
+    np.testing.assert_allclose(found[1], flip_mean + np.exp(flip_logvar / 2) * noise[1], atol=TOLERANCE)
 
 
 def test_records_stand_where_their_images_stand(extract, images):
@@ -272,6 +263,20 @@ def test_model_is_loaded_once_per_process(extract, monkeypatch):
     monkeypatch.setattr(Autoencoder, "from_pretrained", lambda *given: loaded.append(given) or original(*given))
     extract()
     assert len(loaded) == 1
+
+
+def test_images_on_a_store_give_the_same_latents(extract, images, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRANSVAE_CACHE", str(tmp_path / "cache"))
+    location = f"memory://{tmp_path.name}/images"
+    list(copy_set(images[1], images[0], location))
+    local, folder = extract()
+    far = extract_latents(images[0], location, model_folder, tmp_path / "other", run_locally, model_name="tiny",
+                          dtype="float32", batch_size=4)  # fmt: skip
+    assert far == local
+    for shard in far.shards:
+        assert (folder / shard.file).read_bytes() == (
+            tmp_path / "other/data" / far.fingerprint / shard.file
+        ).read_bytes()
 
 
 def test_damaged_or_missing_images_are_refused_by_name(extract, images, tmp_path, model_folder):

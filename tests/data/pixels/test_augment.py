@@ -21,7 +21,9 @@ def constant(count, value=0):
 
 
 def boxes(count, height, width, seed=0, scale=SCALE, ratio=RATIO):
-    return crop_boxes(uniforms(seed, numbers(count), constant(count), 2 * TRIES + 2, first=1), height, width, scale, ratio)
+    return crop_boxes(
+        uniforms(seed, numbers(count), constant(count), 2 * TRIES + 2, first=1), height, width, scale, ratio
+    )
 
 
 @pytest.mark.parametrize(

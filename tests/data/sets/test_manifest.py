@@ -3,13 +3,11 @@
 import json
 from dataclasses import replace
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
 from transvae_platform.data.sets import manifest as module
-from transvae_platform.data.sets.manifest import Manifest, Quarantined, find_damage, read_manifest, write_manifest
-from transvae_platform.data.sets.shards import Shard, image_field, write_shard
+from transvae_platform.data.sets.manifest import Manifest, Quarantined, read_manifest, write_manifest
+from transvae_platform.data.sets.shards import Shard, image_field
 from transvae_platform.errors import UserError
 
 MANIFEST = Manifest(
@@ -68,21 +66,3 @@ def test_manifest_that_cannot_be_used_is_refused_by_name(tmp_path, text, message
     with pytest.raises(UserError, match=message) as caught:
         read_manifest(tmp_path)
     assert "manifest.json" in str(caught.value)
-
-
-def test_every_damaged_shard_is_found(tmp_path):
-    images = np.zeros((2, 8, 8, 3), np.uint8)
-    shards = tuple(
-        write_shard(tmp_path / f"{name}.arrow", "train", {image_field(8): images}, {"item": pa.array([0, 1])})
-        for name in "abc"
-    )
-    manifest = replace(MANIFEST, shards=shards)
-    assert [problem for _, problem in find_damage(tmp_path, manifest)] == [None, None, None]
-    content = bytearray((tmp_path / "b.arrow").read_bytes())
-    content[len(content) // 2] ^= 1
-    (tmp_path / "b.arrow").write_bytes(content)
-    (tmp_path / "c.arrow").unlink()
-    problems = {shard.file: problem for shard, problem in find_damage(tmp_path, manifest)}
-    assert problems["a.arrow"] is None
-    assert "its SHA-256 is" in problems["b.arrow"]
-    assert "No such file" in problems["c.arrow"]

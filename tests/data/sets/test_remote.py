@@ -10,9 +10,10 @@ import pytest
 
 from transvae_platform.data.sets import remote
 from transvae_platform.data.sets.manifest import Manifest, write_manifest
-from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest, upload
+from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data
 from transvae_platform.data.sets.shards import image_field, write_shard
+from transvae_platform.data.sets.transfer import copy_set
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.errors import UnreachableError, UserError
 from transvae_platform.study.data_spec import Sampling
@@ -40,7 +41,7 @@ def local(tmp_path):
 def store(local):
     """The URI of the same data set on a store."""
     location = f"memory://{uuid.uuid4().hex}/sets/one"
-    assert sum(upload(*local, location)) == local[1].bytes
+    assert sum(copy_set(*local, location)) == local[1].bytes
     return location
 
 
@@ -156,30 +157,6 @@ def test_what_will_be_needed_comes_in_the_background(store, local, tmp_path, dow
     cache.expect(local[1].shards[:2])
     cache._soon.shutdown(wait=True)
     assert set(downloads) == {shard.file for shard in local[1].shards[:2]}
-
-
-def test_upload_continues_and_writes_the_manifest_last(local, monkeypatch):
-    location = f"memory://{uuid.uuid4().hex}/set"
-    sent, real = [], remote._put
-
-    def put(store, path, where):
-        if len(sent) == 3:
-            raise KeyboardInterrupt
-        sent.append(path.name)
-        real(store, path, where)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(remote, "_put", put)
-        with pytest.raises(KeyboardInterrupt):
-            list(upload(*local, location))
-    with pytest.raises(UnreachableError, match="no data set can be read there"):
-        read_remote_manifest(location)
-    again = []
-    monkeypatch.setattr(remote, "_put", lambda store, path, where: (again.append(path.name), real(store, path, where)))
-    list(upload(*local, location))
-    assert not set(sent) & set(again)
-    assert again[-1] == "manifest.json"
-    assert read_remote_manifest(location) == local[1]
 
 
 @pytest.mark.parametrize("location", ["memory://nothing/here", "s4://bucket/set"])

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from transvae_platform.data.making.work import Function, Listener, Mapper, Work, finish
-from transvae_platform.data.sets.manifest import Manifest, read_manifest
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.manifest import Manifest
+from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
+from transvae_platform.data.sets.samples import SampleSet, manifest_at, open_data
 from transvae_platform.errors import UnreachableError, UserError
 
 LOCK = ".export.lock"
@@ -67,27 +68,24 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def read_data_set(folder: Path, kind: str) -> Manifest:
+def read_data_set(location: str | Path, kind: str) -> Manifest:
     """The manifest of a data set of this kind (`images` or `latents`).
 
     Raises:
         UserError: there is none, or it is of the other kind.
+        UnreachableError: it is on a store that does not answer.
     """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise UserError(f"{folder} holds no finished data set - give a folder with a manifest.json")
+    manifest = manifest_at(str(location))
     if manifest.kind != kind:
-        raise UserError(f"{folder} holds {manifest.kind}, but {kind} are needed")
+        raise UserError(f"{location} holds {manifest.kind}, but {kind} are needed")
     return manifest
 
 
 @lru_cache(maxsize=4)  # pieces of one export read the same data set
-def open_split(folder: str, split: str) -> SampleSet:
-    """The samples of one split of a data set in a local folder, in any process."""
-    manifest = read_manifest(Path(folder))
-    if manifest is None:
-        raise UserError(f"{folder} holds no finished data set - is it on a file system that all nodes share?")
-    return SampleSet(manifest, LocalShelf(Path(folder)), split)
+def open_split(location: str, split: str) -> SampleSet:
+    """The samples of one split of a data set, in any process."""
+    train, validation = open_data(location, default_cache(), CACHE_BYTES)
+    return train if split == "train" else validation
 
 
 def _claim(folder: Path, about: Mapping[str, Any], suffixes: set[str]) -> None:

@@ -22,7 +22,8 @@ from transvae_platform.data.exchange.export import export, open_split, read_data
 from transvae_platform.data.latents.channels import to_float32
 from transvae_platform.data.making.work import Listener, Mapper, Work
 from transvae_platform.data.sets.manifest import Manifest
-from transvae_platform.data.sets.samples import SampleSet
+from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
+from transvae_platform.data.sets.samples import SampleSet, open_shelf
 from transvae_platform.data.sets.shards import ShardFile
 from transvae_platform.errors import UserError
 
@@ -36,7 +37,7 @@ FIELDS = {"latent": "latents", "latent_flip": "latents_flip"}
 
 
 def export_lightningdit(
-    latents_folder: Path,
+    latents: str | Path,
     out: Path,
     mapper: Mapper,
     *,
@@ -47,7 +48,7 @@ def export_lightningdit(
     """Write the files of one split that are not in `out` yet; returns the paths of all shards, in order.
 
     Args:
-        latents_folder: a latents data set.
+        latents: the folder or URI of a latents data set.
         mapper: `run_locally`, or `run_on_ray`: one piece of work per file, which holds that file in memory.
         missing_label: written for records without a label; by default such data sets are refused, because
             LightningDiT would learn the made-up class. The null class of its label table is the number of classes.
@@ -58,16 +59,16 @@ def export_lightningdit(
             something else.
         UnreachableError: `out` cannot be written.
     """
-    manifest = read_data_set(latents_folder, "latents")
+    manifest = read_data_set(latents, "latents")
     count = manifest.samples(split)
     if not count:
-        raise UserError(f"{latents_folder} holds no {split} latents")
+        raise UserError(f"{latents} holds no {split} latents")
     if manifest.settings["content"] == "posterior":
-        raise UserError(f"{latents_folder} holds posteriors, LightningDiT reads latents - extract samples or means")
+        raise UserError(f"{latents} holds posteriors, LightningDiT reads latents - extract samples or means")
     if missing_label is None:
-        _refuse_missing_labels(latents_folder, manifest, split)
+        _refuse_missing_labels(str(latents), manifest, split)
     work: list[Work] = [
-        {"latents": str(latents_folder), "split": split, "start": start, "items": min(RECORDS_PER_FILE, count - start),
+        {"latents": str(latents), "split": split, "start": start, "items": min(RECORDS_PER_FILE, count - start),
          "missing_label": missing_label, "file": str(out / _file_name(start // RECORDS_PER_FILE))}
         for start in range(0, count, RECORDS_PER_FILE)
     ]  # fmt: skip
@@ -158,15 +159,15 @@ def _values(samples: SampleSet, ids: NDArray[np.int64], name: str) -> NDArray[np
     return to_float32(samples.read(ids, name), samples.manifest.settings["dtype"])
 
 
-def _refuse_missing_labels(folder: Path, manifest: Manifest, split: str) -> None:
-    missing = 0
+def _refuse_missing_labels(location: str, manifest: Manifest, split: str) -> None:
+    missing, shelf = 0, open_shelf(location, manifest, default_cache(), CACHE_BYTES)
     for shard in manifest.shards:
         if shard.split == split:
-            column: Any = ShardFile(folder / shard.file).column("label")
+            column: Any = ShardFile(shelf.path(shard)).column("label")
             missing += shard.records if column is None else column.null_count
     if missing:
         raise UserError(
-            f"{folder}: {missing} of {manifest.samples(split)} {split} latents have no label, and LightningDiT needs "
+            f"{location}: {missing} of {manifest.samples(split)} {split} latents have no label, and LightningDiT needs "
             "one each - say which class they shall get (--missing-label)"
         )
 

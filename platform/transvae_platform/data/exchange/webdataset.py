@@ -31,7 +31,7 @@ ENCODINGS: dict[str, dict[str, Any]] = {
 
 
 def export_webdataset(
-    images_folder: Path,
+    images: str | Path,
     out: Path,
     mapper: Mapper,
     *,
@@ -42,7 +42,7 @@ def export_webdataset(
     """Write the tars of all splits that are not in `out` yet; returns the paths of all, in order.
 
     Args:
-        images_folder: an image data set.
+        images: the folder or URI of an image data set.
         mapper: `run_locally`, or `run_on_ray`: one piece of work per tar.
         encoding: `png`, which keeps every pixel, or `jpg`, which does not.
         listen: told how many samples of how many are done.
@@ -54,9 +54,9 @@ def export_webdataset(
     """
     if encoding not in ENCODINGS or samples_per_tar < 1:
         raise SpecError(f"webdataset: encoding is one of {', '.join(ENCODINGS)}, a tar holds one sample or more")
-    manifest = read_data_set(images_folder, "images")
+    manifest = read_data_set(images, "images")
     work: list[Work] = [
-        {"images": str(images_folder), "split": split, "start": start,
+        {"images": str(images), "split": split, "start": start,
          "items": min(samples_per_tar, manifest.samples(split) - start), "encoding": encoding,
          "file": str(out / f"{split}-{start // samples_per_tar:06d}.tar")}
         for split in SPLITS

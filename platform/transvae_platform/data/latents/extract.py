@@ -23,14 +23,14 @@ from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import library_versions
 from transvae_platform.study.grid import stable_hash
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when the same images, model and settings would give other latents (noise, order, mirroring)."""
 CONTENTS = ("sample", "mean", "posterior")
 
 
 def extract_latents(
     manifest: Manifest,
-    images_folder: Path,
+    images: str | Path,
     model_folder: Path,
     home: Path,
     mapper: Mapper,
@@ -46,7 +46,7 @@ def extract_latents(
     """Make the latents of an image data set, continue making them, or find them made already.
 
     Args:
-        manifest: of the images, whose shards lie in `images_folder`.
+        manifest: of the images, whose shards lie in `images`, a folder or a URI.
         model_folder: written by `save_pretrained`; like `home` and the images visible to every worker.
         home: the latents are published in `home/data/<fingerprint>`.
         mapper: `run_locally`, or `run_on_ray` (for GPUs `partial(run_on_ray, actors=n, gpus=1)` with device `cuda`).
@@ -74,7 +74,7 @@ def extract_latents(
         return found
     fields = _record_layout(model_folder, manifest.resolution, content, dtype)
     common = {
-        "images_folder": str(images_folder), "model_folder": str(model_folder), "settings": settings,
+        "location": str(images), "model_folder": str(model_folder), "settings": settings,
         "fields": [[field.name, field.shape] for field in fields], "batch_size": batch_size, "device": device,
     }  # fmt: skip
     with work_folder(home, fingerprint) as folder:

@@ -23,17 +23,6 @@ class DataSet:
     location: str
     names: tuple[str, ...] = ()
 
-    @property
-    def folder(self) -> Path:
-        """The local folder.
-
-        Raises:
-            SpecError: it lies on a store.
-        """
-        if "://" in self.location:
-            raise SpecError(f"{self.location} is on a store, this command works on local data sets - copy it first")
-        return Path(self.location)
-
 
 def at_home(home: Path, manifest: Manifest) -> DataSet:
     """A data set that was made in this home."""

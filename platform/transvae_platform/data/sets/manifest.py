@@ -12,10 +12,8 @@ Protocol
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,15 +114,3 @@ def parse_manifest(text: str, where: str) -> Manifest:
         return Manifest(**values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where} is damaged ({error}) - delete its folder and ingest the source again") from None
-
-
-def find_damage(folder: Path, manifest: Manifest) -> Iterator[tuple[Shard, str | None]]:
-    """Every shard with what is wrong with it, or None: reads all bytes."""
-    for shard in manifest.shards:
-        try:
-            with (folder / shard.file).open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            yield shard, str(error.strerror or error)
-            continue
-        yield shard, None if sha256 == shard.sha256 else f"its SHA-256 is {sha256}, the manifest says {shard.sha256}"

@@ -20,8 +20,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pyarrow.fs import FileSelector, FileSystem
-
 from transvae_platform.data.sets.manifest import Manifest, parse_manifest
 from transvae_platform.data.sets.shards import Shard
 from transvae_platform.data.sets.stores import open_store
@@ -119,23 +117,6 @@ def read_remote_manifest(location: str) -> Manifest:
             return parse_manifest(file.read().decode(), f"{location}/manifest.json")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreachableError(f"{location}: no data set can be read there ({error})") from None
-
-
-def upload(folder: Path, manifest: Manifest, location: str) -> Iterable[int]:
-    """Copy a data set to a store, the manifest last; yields the bytes of each shard as it is done."""
-    store, root = open_store(location)
-    store.create_dir(root, recursive=True)
-    there = {info.base_name: info.size for info in store.get_file_info(FileSelector(root, allow_not_found=True))}
-    for shard in manifest.shards:
-        if there.get(shard.file) != shard.bytes:
-            _put(store, folder / shard.file, f"{root}/{shard.file}")
-        yield shard.bytes
-    _put(store, folder / "manifest.json", f"{root}/manifest.json")
-
-
-def _put(store: FileSystem, path: Path, where: str) -> None:
-    with path.open("rb") as source, store.open_output_stream(where) as out:
-        shutil.copyfileobj(source, out, COPY_BYTES)
 
 
 def _touched(path: Path) -> bool:

@@ -101,6 +101,25 @@ class SampleSet:
         return ShardFile(self._shelf.path(self._shards[index]))
 
 
+def manifest_at(location: str) -> Manifest:
+    """The manifest of a data set in a folder, or on a store.
+
+    Raises:
+        UserError: the data set is not there (the ingest did not finish, or the folder is not shared between nodes).
+        UnreachableError: the store does not answer.
+    """
+    if "://" in location:
+        return read_remote_manifest(location)
+    if (manifest := read_manifest(Path(location))) is None:
+        raise UserError(f"data: {location} holds no finished data set - is the study's home on a shared file system?")
+    return manifest
+
+
+def open_shelf(location: str, manifest: Manifest, cache: Path, cache_bytes: int) -> Shelf:
+    """Where the shards of a data set lie; see `open_data`."""
+    return RemoteShelf(location, manifest, cache, cache_bytes) if "://" in location else LocalShelf(Path(location))
+
+
 def open_data(location: str, cache: Path, cache_bytes: int, centre: int | None = None) -> tuple[SampleSet, SampleSet]:
     """(training samples, validation samples) of a data set in a folder, or on a store.
 
@@ -110,24 +129,13 @@ def open_data(location: str, cache: Path, cache_bytes: int, centre: int | None =
         cache_bytes: how large it may grow.
         centre: validation reads the central square of this size out of each image.
 
-    Raises:
-        UserError: the data set is not there (the ingest did not finish, or the folder is not shared between nodes).
-        UnreachableError: the store does not answer.
+    Raises: as `manifest_at`.
     """
-    shelf: Shelf
-    open_shards: int | None
+    manifest = manifest_at(location)
+    shelf = open_shelf(location, manifest, cache, cache_bytes)
+    open_shards = None
     if "://" in location:
-        manifest: Manifest | None = read_remote_manifest(location)
-        assert manifest is not None
-        shelf = RemoteShelf(location, manifest, cache, cache_bytes)
         # a shard that is open keeps its disk space after it left the cache: half as much again at most
         open_shards = max(2, cache_bytes // 2 // max(shard.bytes for shard in manifest.shards))
-    else:
-        open_shards = None
-        manifest, shelf = read_manifest(Path(location)), LocalShelf(Path(location))
-        if manifest is None:
-            raise UserError(
-                f"data: {location} holds no finished data set - is the study's home on a shared file system?"
-            )
     train = SampleSet(manifest, shelf, "train", open_shards=open_shards)
     return train, SampleSet(manifest, shelf, "validation", centre, open_shards)

@@ -4,9 +4,15 @@ import math
 
 import torch
 
-from transvae_platform.training.noise import latent_noise
+from transvae_platform.data.stream.hashing import keys
+from transvae_platform.data.stream.noise import normal_noise
 
 SHAPE = (8, 4, 6)
+
+
+def latent_noise(samples, shape, seed, step):
+    """As the training draws it."""
+    return normal_noise(keys(seed, samples, torch.full_like(samples, step)), shape)
 
 
 def ids(*numbers):

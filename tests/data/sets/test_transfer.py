@@ -1,0 +1,122 @@
+"""Whole data sets between folders and stores: complete or not there, and every damaged shard is found."""
+
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow.fs import LocalFileSystem
+
+from transvae_platform.data.sets import transfer
+from transvae_platform.data.sets.manifest import Manifest, read_manifest, write_manifest
+from transvae_platform.data.sets.remote import read_remote_manifest
+from transvae_platform.data.sets.shards import image_field, write_shard
+from transvae_platform.data.sets.stores import open_store
+from transvae_platform.data.sets.transfer import copy_set, find_damage
+from transvae_platform.errors import SpecError, UnreachableError
+
+
+@pytest.fixture
+def local(tmp_path):
+    """(folder, manifest) of a data set of six shards."""
+    folder = tmp_path / "local"
+    folder.mkdir()
+    random, field = np.random.default_rng(0), image_field(8)
+    shards = tuple(
+        write_shard(
+            folder / f"train-{number:05d}.arrow",
+            "train",
+            {field: random.integers(0, 256, (4, 8, 8, 3), np.uint8)},
+            {"item": pa.array(range(4 * number, 4 * number + 4))},
+        )
+        for number in range(6)
+    )
+    manifest = Manifest("f" * 16, "images", (field,), 24, shards, (), {"resolution": 8}, {}, {})
+    write_manifest(folder, manifest)
+    return folder, manifest
+
+
+@pytest.fixture
+def copied(monkeypatch):
+    """The files that were copied, in order."""
+    names, real = [], transfer._copy
+
+    def noted(there, path, here, where):
+        names.append(path.rpartition("/")[2])
+        return real(there, path, here, where)
+
+    monkeypatch.setattr(transfer, "_copy", noted)
+    return names
+
+
+def anywhere() -> str:
+    return f"memory://{uuid.uuid4().hex}/set"
+
+
+def test_a_copy_continues_and_writes_the_manifest_last(local, copied):
+    location = anywhere()
+    begun = copy_set(*local, location)
+    assert [next(begun) for _ in range(3)] == [shard.bytes for shard in local[1].shards[:3]]
+    begun.close()  # as a process that ends here
+    with pytest.raises(UnreachableError, match="no data set can be read there"):
+        read_remote_manifest(location)
+    first = list(copied)
+    assert sum(copy_set(*local, location)) == local[1].bytes
+    assert len(copied) == len(set(copied)) == 7
+    assert copied[: len(first)] == first
+    assert copied[-1] == "manifest.json"
+    assert read_remote_manifest(location) == local[1]
+
+
+def test_a_copy_comes_back_byte_for_byte(local, tmp_path):
+    location = anywhere()
+    list(copy_set(*local, location))
+    list(copy_set(location, local[1], tmp_path / "back"))
+    assert read_manifest(tmp_path / "back") == local[1]
+    for path in local[0].iterdir():
+        assert (tmp_path / "back" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_damaged_source_is_not_spread(local, tmp_path):
+    flip(local[0] / "train-00003.arrow")
+    with pytest.raises(UnreachableError, match=r"train-00003\.arrow is damaged"):
+        list(copy_set(*local, tmp_path / "copy"))
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [f"train-0000{n}.arrow" for n in range(3)]
+
+
+def test_a_copy_onto_itself_is_refused(local):
+    with pytest.raises(SpecError, match="is where the data set lies already"):
+        list(copy_set(*local, f"{local[0]}/"))
+    assert len(list(local[0].iterdir())) == 7
+
+
+def test_a_place_that_cannot_be_written_is_named(local, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnreachableError, match="file/set"):
+        list(copy_set(*local, tmp_path / "file" / "set"))
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_every_damaged_shard_is_found(local, far):
+    folder, manifest = local
+    location = str(folder)
+    if far:
+        location = anywhere()
+        list(copy_set(folder, manifest, location))
+    assert [problem for _, problem in find_damage(location, manifest)] == [None] * 6
+    store, root = open_store(location)
+    assert isinstance(store, LocalFileSystem) != far
+    flip(folder / "train-00001.arrow")
+    with store.open_output_stream(f"{root}/train-00001.arrow") as out:
+        out.write((folder / "train-00001.arrow").read_bytes())
+    store.delete_file(f"{root}/train-00004.arrow")
+    problems = [problem for _, problem in find_damage(location, manifest)]
+    assert [number for number, problem in enumerate(problems) if problem] == [1, 4]
+    assert problems[1].startswith("its SHA-256 is")
+
+
+def flip(path):
+    """Turn one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
