@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -118,8 +119,8 @@ def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, wor
     x_BCHW = to_model_input(batch.images, world.device, batch.mirrored)
     config = weights.config
     latent = (config.latent_dim, *(side // config.compression for side in x_BCHW.shape[-2:]))
-    ids = torch.from_numpy(batch.ids).to(world.device)
-    noise = normal_noise(keys(weights.trial.seed, ids, torch.full_like(ids, step)), latent)
+    owners = torch.from_numpy(keys(weights.trial.seed, batch.ids, np.full_like(batch.ids, step)))
+    noise = normal_noise(owners.to(world.device), latent)
     with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         reconstruction_BCHW, mu, logvar = weights.wrapped(x_BCHW, noise=noise)
     loss, parts = objective(x_BCHW, reconstruction_BCHW, mu, logvar)

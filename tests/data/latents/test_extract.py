@@ -103,8 +103,8 @@ def test_samples_are_mean_plus_noise_of_the_posterior(extract, images):
     manifest, folder = extract(seed=3)
     train = [ShardFile(folder / shard.file) for shard in manifest.shards if shard.split == "train"]
     items, views = (np.concatenate([file.column(name).to_numpy() for file in train]) for name in ("item", "view"))
-    ids, views = (torch.from_numpy(numbers.astype(np.int64)) for numbers in (items, views))
-    noise = [normal_noise(keys(3, ids, views, torch.full_like(ids, side)), mean.shape[1:]).numpy() for side in (0, 1)]
+    owners = [keys(3, items, views.astype(np.int64), np.full_like(items, side)) for side in (0, 1)]
+    noise = [normal_noise(torch.from_numpy(owner), mean.shape[1:]).numpy() for owner in owners]
     found = read(manifest, folder, "latent"), read(manifest, folder, "latent_flip")
     np.testing.assert_allclose(found[0], mean + np.exp(logvar / 2) * noise[0], atol=TOLERANCE)
     np.testing.assert_allclose(found[1], flip_mean + np.exp(flip_logvar / 2) * noise[1], atol=TOLERANCE)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 from transvae_platform.data.stream.hashing import keys
@@ -12,7 +13,7 @@ SHAPE = (8, 4, 6)
 
 def latent_noise(samples, shape, seed, step):
     """As the training draws it."""
-    return normal_noise(keys(seed, samples, torch.full_like(samples, step)), shape)
+    return normal_noise(torch.from_numpy(keys(seed, samples.numpy(), np.full(len(samples), step))), shape)
 
 
 def ids(*numbers):

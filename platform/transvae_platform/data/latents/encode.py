@@ -72,10 +72,11 @@ def _encode(
         return straight.mean, mirrored.mean
     if content == "posterior":
         return torch.cat([straight.mean, straight.logvar], 1), torch.cat([mirrored.mean, mirrored.logvar], 1)
-    ids, views = (torch.from_numpy(numbers).to(model.device) for numbers in (items_B, views_B))
-    shape = tuple(straight.mean.shape[1:])
-    noise, other = (normal_noise(keys(seed, ids, views, torch.full_like(ids, side)), shape) for side in (0, 1))
-    return straight.sample(noise), mirrored.sample(other)
+    drawn = []
+    for side, posterior in enumerate((straight, mirrored)):
+        owners = torch.from_numpy(keys(seed, items_B, views_B, np.full_like(items_B, side))).to(model.device)
+        drawn.append(posterior.sample(normal_noise(owners, tuple(posterior.mean.shape[1:]))))
+    return drawn[0], drawn[1]
 
 
 def model_identity(folder: Path, name: str) -> dict[str, str]:
