@@ -7,7 +7,7 @@ import sys
 import typer
 
 from transvae_platform.cli import data, exchange, registry, study  # noqa: F401 - exchange adds verbs to data
-from transvae_platform.errors import UserError
+from transvae_platform.errors import DetachedError, UserError
 
 app = typer.Typer(
     help="Scaling studies of visual autoencoders: from photographs to scaling curves.",
@@ -24,6 +24,9 @@ def main() -> None:
     """Entry point: errors a user can mend become one message and an exit code, Ctrl-C becomes 130."""
     try:
         app()
+    except DetachedError as left:
+        print(left, file=sys.stderr)
+        sys.exit(left.exit_code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
