@@ -27,7 +27,7 @@ from transvae_platform.cli import study as verbs
 from transvae_platform.cli.main import main
 from transvae_platform.cluster import follow, submit
 from transvae_platform.data.making.work import run_locally
-from transvae_platform.study import lease
+from transvae_platform.study import lease, plan
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.load import load_study
 from transvae_platform.study.state import StudyState
@@ -51,7 +51,8 @@ def train_toys(trials: Any, study_folder: Path, fence: Any, lineage: Any, places
     """In place of `run_trials`: one trial after the other, each from its checkpoint to its end."""
     for trial in trials:
         folder = study_folder / "trials" / trial.id
-        journal, checkpoint = Journal(folder / "journal.jsonl", fence), folder / "toy.json"
+        clock = lambda: time.time()  # noqa: E731 - looked up late: a test may set it wrong
+        journal, checkpoint = Journal(folder / "journal.jsonl", fence, clock), folder / "toy.json"
         saved = json.loads(checkpoint.read_text()) if checkpoint.exists() else {"step": 0, "value": trial.id}
         step, value = saved["step"], saved["value"]
         journal.append("started", step=step, resumed_from=step, world=1, device="cpu", attention="", lineage={})
@@ -113,6 +114,9 @@ def _played(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "Tracker", Tracker)
     version = {"name": "toy", "version": 1, "uri": "models:/toy/1", "psnr": 9.0, "sha256": ""}
     monkeypatch.setattr(submit, "register_best", lambda *_: version)
+    cost = {"parameters": 7.0, "forward_flops": 1.0, "training_flops": 3.0}  # counting takes a second per model
+    for module in (submit, plan):
+        monkeypatch.setattr(module, "model_cost", lambda _: cost)
     monkeypatch.setattr(submit, "ray_session", no_ray)
     monkeypatch.setattr(submit, "run_on_ray", run_locally)
     monkeypatch.setattr(submit, "run_trials", train_toys)

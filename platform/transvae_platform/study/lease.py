@@ -197,7 +197,7 @@ def is_beating(folder: Path) -> bool:
     end = time.monotonic() + 2 * BEAT_SECONDS
     while time.monotonic() < end:
         time.sleep(BEAT_SECONDS / 10)
-        if read_holder(folder) != first:
+        if read_holder(folder) not in (first, None):
             return True
     return False
 
