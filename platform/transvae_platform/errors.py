@@ -19,3 +19,9 @@ class UnreachableError(UserError):
     """A cluster, a tracking server or a folder that the study needs cannot be reached (nothing was started)."""
 
     exit_code = 4
+
+
+class DetachedError(UserError):
+    """Ctrl-C ended only the following of a study that another process runs."""
+
+    exit_code = 130

@@ -44,7 +44,7 @@ class StudyWriter:
         self.spec = StudySpec.model_validate(values)
         self.folder = home / "studies" / self.spec.study
         self.now = 1_790_000_000.0
-        self.journal = Journal(self.folder / "journal.jsonl", clock=self.clock)
+        self.journal = Journal(self.folder / "journal.jsonl", clock=self.clock, steady=lambda: self.now)
         self.trials = {trial.id: trial for trial in build_grid(self.spec, "f" * 64)}
         self.rng = np.random.default_rng(7)
         yy, xx = np.mgrid[:RESOLUTION, :RESOLUTION] / RESOLUTION
@@ -73,7 +73,9 @@ class StudyWriter:
 
     def run(self, trial: Trial, until: int | None = None, resume: int | None = None, failed: str | None = None) -> None:
         """Train a trial to its end, or `until` a step; with `resume`, a second attempt takes over from that step."""
-        journal = Journal(self.folder / "trials" / trial.id / "journal.jsonl", clock=self.clock)
+        journal = Journal(
+            self.folder / "trials" / trial.id / "journal.jsonl", clock=self.clock, steady=lambda: self.now
+        )
         end = loss_of(trial) * (1 + 0.004 * self.rng.standard_normal())
         self._attempt(journal, trial, 0, resume + 30 if resume else until or trial.recipe.steps, end)
         if resume:

@@ -101,14 +101,20 @@ def grid(spec) -> Callable[..., tuple[Trial, ...]]:
 
 
 class Writer:
-    """Writes the journals of a study in a home; the clock is set by hand."""
+    """Writes the journals of a study in a home; `now` is set by hand, and the clock may be `wrong`."""
 
     def __init__(self, home: Path, spec: StudySpec) -> None:
-        self.now = 1000.0
+        self.now, self.wrong = 1000.0, 0.0
         self.spec = spec
         self.trials = build_grid(spec, "d" * 16)
         self.folder = home / "studies" / spec.study
-        self.study = Journal(self.folder / "journal.jsonl", clock=lambda: self.now)
+        self.study = Journal(self.folder / "journal.jsonl", clock=self.clock, steady=self.steady)
+
+    def clock(self) -> float:
+        return self.now + self.wrong
+
+    def steady(self) -> float:
+        return self.now
 
     def submit(self, code: str = "a") -> None:
         self.study.append("submitted", spec=self.spec.model_dump(mode="json"), lineage={**LINEAGE, "code": code})
@@ -116,7 +122,7 @@ class Writer:
     def queue(self, trial: Trial) -> Journal:
         """Queue a trial; returns its journal."""
         self.study.append("queued", trial=trial.model_dump(mode="json"), cost={"parameters": 7.0})
-        return Journal(self.folder / "trials" / trial.id / "journal.jsonl", clock=lambda: self.now)
+        return Journal(self.folder / "trials" / trial.id / "journal.jsonl", clock=self.clock, steady=self.steady)
 
 
 @pytest.fixture

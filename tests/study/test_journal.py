@@ -1,14 +1,11 @@
-"""The journal holds what was written before a kill, and one writer at a time."""
+"""The journal holds what was written before a kill."""
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
-from transvae_platform.errors import UserError
-from transvae_platform.study.journal import Journal, JournalReader, SupersededError, read_journal, study_lock
+from transvae_platform.study.journal import Journal, JournalReader, read_journal
 
 
 def events(path):
@@ -18,16 +15,17 @@ def events(path):
 def test_records_come_back_in_order_with_their_fields(tmp_path):
     path = tmp_path / "deep" / "journal.jsonl"
     times = iter([30.0004, 10.0, 20.0])
-    journal = Journal(path, clock=lambda: next(times))
+    uptime = iter([1.0, 2.0, 3.0])
+    journal = Journal(path, clock=lambda: next(times), steady=lambda: next(uptime))
     journal.append("started", lineage={"code": "a\nb"})
     journal.append("step", step=1, metrics={"loss": 0.5})
     journal.append("finished")
     journal.close()
     # the order is that of the file, whatever the clocks say
     assert read_journal(path) == [
-        {"at": 30.0, "event": "started", "lineage": {"code": "a\nb"}},
-        {"at": 10.0, "event": "step", "step": 1, "metrics": {"loss": 0.5}},
-        {"at": 20.0, "event": "finished"},
+        {"at": 30.0, "up": 1.0, "event": "started", "lineage": {"code": "a\nb"}},
+        {"at": 10.0, "up": 2.0, "event": "step", "step": 1, "metrics": {"loss": 0.5}},
+        {"at": 20.0, "up": 3.0, "event": "finished"},
     ]
 
 
@@ -97,49 +95,3 @@ def test_not_a_number_becomes_null(tmp_path):
     Journal(path).append("step", metrics={"a": float("nan"), "b": [float("inf"), 1.0], "c": (-float("inf"),)}, d=2)
     assert read_journal(path)[0]["metrics"] == {"a": None, "b": [None, 1.0], "c": [None]}
     assert "NaN" not in path.read_text()
-
-
-def test_second_process_is_refused_and_told_who_holds_the_lock(tmp_path):
-    folder = tmp_path / "studies" / "mine"
-    program = (
-        "import sys, pathlib; from transvae_platform.study.journal import study_lock\n"
-        "with study_lock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-    ) as holder:
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(UserError, match=f"mine: already running in process {holder.pid} "), study_lock(folder):
-            pass
-        holder.kill()  # a killed holder leaves no lock behind
-        holder.wait()
-        with study_lock(folder):
-            assert (folder / "lock").read_text().split()[0] == str(os.getpid())
-
-
-def test_lock_is_free_after_use_and_after_an_error(tmp_path):
-    for _ in range(2):
-        with pytest.raises(RuntimeError), study_lock(tmp_path):
-            raise RuntimeError
-
-
-def test_worker_that_outlived_its_submission_writes_nothing_more(tmp_path):
-    path = tmp_path / "trial.jsonl"
-    with study_lock(tmp_path) as fence:
-        journal = Journal(path, fence)
-        journal.append("started")
-    journal.append("step")  # the submission has ended, and none has begun since
-    with study_lock(tmp_path) as newer:
-        for event in ("step", "checkpoint", "finished"):
-            with pytest.raises(SupersededError):
-                journal.append(event)
-        Journal(path, newer).append("queued")
-    assert events(path) == ["started", "step", "queued"]
-
-
-def test_refused_submission_does_not_take_over(tmp_path):
-    with study_lock(tmp_path) as fence:
-        with pytest.raises(UserError, match="already running"), study_lock(tmp_path):
-            pass
-        fence.check()

@@ -1,5 +1,7 @@
 """Replaying journals: what a study's pages, its progress and its next submission believe."""
 
+import json
+
 import pytest
 
 from transvae_platform.errors import UserError
@@ -122,13 +124,39 @@ def test_seconds_count_work_and_not_the_time_between_attempts(study):
     assert trial.seconds == pytest.approx(25 + 40)
 
 
-def test_a_clock_that_jumps_back_never_makes_time_negative(study):
+def test_a_clock_that_jumps_changes_no_duration(study):
     journal = study.queue(study.trials[0])
-    for at, number in [(100, 0), (50, 10), (60, 20)]:
-        study.now = float(at)
+    for now, wrong, number in [(100, 0, 0), (110, 3600, 10), (120, -3600, 20), (130, 7200, 30)]:
+        study.now, study.wrong = float(now), float(wrong)
         step(journal, number) if number else start(journal)
     (trial,) = StudyState(study.folder).trials.values()
+    assert trial.seconds == pytest.approx(30)
+    assert trial.seconds_per_step == pytest.approx(1)
+    assert list(trial.train) == [10, 20, 30]
+
+
+def test_journals_of_the_first_version_have_only_a_clock_that_may_jump_back(study):
+    study.queue(study.trials[0])
+    path = study.folder / "trials" / study.trials[0].id / "journal.jsonl"
+    records = [{"event": "started", "resumed_from": 0}, *({"event": "step", "step": n} for n in (10, 20))]
+    lines = [json.dumps({"at": at, **record}) for at, record in zip((100.0, 50.0, 60.0), records, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+    (trial,) = StudyState(study.folder).trials.values()
     assert trial.seconds == pytest.approx(10)
+
+
+def test_preemptions_are_counted_and_the_last_open_alarm_is_known(study):
+    journal = study.queue(study.trials[0])
+    start(journal)
+    journal.append("preempted", step=10)
+    start(journal)
+    journal.append("alarm", message="disk full")
+    journal.append("alarm", message="disk still full")
+    (trial,) = StudyState(study.folder).trials.values()
+    assert (trial.preemptions, trial.alarm, trial.state) == (1, "disk still full", "running")
+    journal.append("alarm_over")
+    (trial,) = StudyState(study.folder).trials.values()
+    assert trial.alarm is None
 
 
 def test_registered_version_and_ingest_belong_to_the_study(study):

@@ -42,12 +42,14 @@ class Study:
         )
         self.folder = home / "studies" / name
         self.trials = build_grid(self.spec, "d" * 16)
-        self.journal = Journal(self.folder / "journal.jsonl", clock=self.clock)
+        self.journal = Journal(self.folder / "journal.jsonl", clock=self.clock, steady=lambda: self.now)
         self.journal.append("submitted", spec=self.spec.model_dump(mode="json"), lineage=LINEAGE)
         self.own = {}
         for trial in self.trials:
             self.journal.append("queued", trial=trial.model_dump(mode="json"), cost=model_cost(trial))
-            self.own[trial.id] = Journal(self.folder / "trials" / trial.id / "journal.jsonl", clock=self.clock)
+            self.own[trial.id] = Journal(
+                self.folder / "trials" / trial.id / "journal.jsonl", clock=self.clock, steady=lambda: self.now
+            )
 
     def clock(self) -> float:
         self.now += 1

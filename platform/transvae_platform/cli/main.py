@@ -6,8 +6,8 @@ import sys
 
 import typer
 
-from transvae_platform.cli import data, exchange, registry, study  # noqa: F401 - exchange adds verbs to data
-from transvae_platform.errors import UserError
+from transvae_platform.cli import data, doctor, exchange, registry, study  # noqa: F401 - exchange adds verbs to data
+from transvae_platform.errors import DetachedError, UserError
 
 app = typer.Typer(
     help="Scaling studies of visual autoencoders: from photographs to scaling curves.",
@@ -18,12 +18,16 @@ app = typer.Typer(
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
+app.command()(doctor.doctor)
 
 
 def main() -> None:
     """Entry point: errors a user can mend become one message and an exit code, Ctrl-C becomes 130."""
     try:
         app()
+    except DetachedError as left:
+        print(left, file=sys.stderr)
+        sys.exit(left.exit_code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -71,53 +71,6 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def print_status(state: StudyState) -> None:
-    """The state of every trial."""
-    out = console()
-    rows = table(
-        ("trial", "left"),
-        ("state", "left"),
-        ("step", "right"),
-        ("PSNR", "right"),
-        ("time", "right"),
-        ("attempts", "right"),
-        ("reason", "left"),
-    )
-    for row in status_document(state)["trials"]:
-        psnr = row["metrics"].get("val/psnr")
-        rows.add_row(
-            row["trial"],
-            row["state"],
-            f"{row['step']}/{row['steps']}",
-            f"{psnr:.2f}" if psnr is not None else "",
-            format_seconds(row["seconds"]),
-            str(row["attempts"]),
-            escape(row["reason"] or ""),
-        )
-    out.print(rows)
-    if note := code_changed(state):
-        out.print(note)
-
-
-def status_document(state: StudyState) -> dict[str, Any]:
-    """A study's state for programs."""
-    trials = [
-        {
-            "trial": trial.trial.id,
-            "state": trial.state,
-            "step": trial.step,
-            "steps": trial.trial.recipe.steps,
-            "attempts": trial.attempts,
-            "seconds": round(trial.seconds, 1),
-            "reason": trial.reason,
-            "metrics": trial.validation[max(trial.validation)]["metrics"] if trial.validation else {},
-            "registered": trial.registered["uri"] if trial.registered else None,
-        }
-        for trial in state.trials.values()
-    ]
-    return {"schema_version": SCHEMA_VERSION, "study": state.name, "trials": trials, "note": code_changed(state)}
-
-
 def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) -> None:
     """How a study ended: results by family and size, the fitted laws, and the three paths that matter."""
     from transvae_dashboards.laws import fit_study, in_order

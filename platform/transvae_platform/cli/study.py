@@ -59,7 +59,7 @@ def submit(
     address: Address = None,
     follow: Annotated[bool, typer.Option(help="With --address: show the job's output until it ends.")] = True,
 ) -> None:
-    """Run a study to its report; the same command again continues it.
+    """Run a study to its report; the same command again continues it, or follows it while it runs.
 
     Without --address it runs here: on this machine's cores and GPUs, or on the cluster that RAY_ADDRESS names when
     this machine is its head. With --address it becomes a job of that cluster and survives this machine.
@@ -95,8 +95,8 @@ def submit(
 
 @app.command()
 def status(study: StudyName, home: Home = Path("runs"), as_json: AsJson = False) -> None:
-    """Show the state of every trial, from the journal; works while the study runs."""
-    from transvae_platform.cli.render import print_status, status_document
+    """Show every trial's state, who runs the study and what is left, from the journals; works while it runs."""
+    from transvae_platform.cli.render_status import print_status, status_document
 
     state = _open(study, home)
     if as_json:
@@ -123,18 +123,24 @@ def schema() -> None:
     print(study_schema(), end="")
 
 
-def _open(study: str, home: Path) -> StudyState:
+def refuse_unknown(name: str, home: Path) -> None:
+    """Raises SpecError, with the names of those that are there, if no such study was submitted in this home."""
     from transvae_platform.errors import SpecError
+    from transvae_platform.study.folders import study_folder
+
+    if not (study_folder(home, name) / "journal.jsonl").exists():
+        known = sorted(journal.parent.name for journal in home.glob("studies/*/journal.jsonl"))
+        raise SpecError(f"{home} holds no study {name!r} - it has: {', '.join(known) or 'none yet'}")
+
+
+def _open(study: str, home: Path) -> StudyState:
     from transvae_platform.study.folders import study_folder
     from transvae_platform.study.load import load_study
     from transvae_platform.study.state import StudyState
 
     name = load_study(Path(study)).study if study.endswith((".yaml", ".yml")) else study
-    folder = study_folder(home, name)
-    if not (folder / "journal.jsonl").exists():
-        known = sorted(journal.parent.name for journal in home.glob("studies/*/journal.jsonl"))
-        raise SpecError(f"{home} holds no study {name!r} - it has: {', '.join(known) or 'none yet'}")
-    return StudyState(folder)
+    refuse_unknown(name, home)
+    return StudyState(study_folder(home, name))
 
 
 def _write_report(state: StudyState, output: Path | None = None) -> Path:

@@ -23,7 +23,7 @@ from ray import tune
 from transvae_platform.cluster.worker import drive_trial, ended, record_failure
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.journal import Fence
+from transvae_platform.study.lease import Fence
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
 ADDRESS_SECONDS = 10.0  # for a cluster to take a connection (assumption)

@@ -1,18 +1,19 @@
 """Submitting a study, from the file to the report: the one place that joins all parts.
 
-Steps: check everything that can be checked, lock the study, ingest the photographs, queue what is not finished, let
-Ray Tune run it while a follower reads the journals (progress, MLflow), register the best checkpoints.
+Steps: check everything that can be checked, take the study's lease (or follow the process that holds it to its end),
+ingest the photographs, queue what is not finished, let Ray Tune run it while a follower reads the journals (progress,
+MLflow), register the best checkpoints.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.schedule import (
     check_devices,
     cluster_devices,
@@ -35,16 +36,14 @@ from transvae_platform.redaction import without_password
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.identity import refuse_changed_study
-from transvae_platform.study.journal import Journal, study_lock
+from transvae_platform.study.journal import Journal
+from transvae_platform.study.lease import Fence
 from transvae_platform.study.plan import Plan, build_plan, model_cost
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import register_best
 from transvae_platform.tracking.runs import Tracker, answering, connect
 
-Listener = Callable[[StudyState, str], None]
-"""Told of progress: the study's state and a line about the current stage; called every two seconds."""
-FOLLOW_SECONDS = 2.0
 NOT_MADE = "not-made-yet"
 """Stands for the fingerprint of a data set in plans made before it."""
 
@@ -60,6 +59,11 @@ class Prepared:
     """What is trained on, if it is made."""
     trials: tuple[Trial, ...]
     """Their ids are final once the data set is made."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the data set; None while it is not made."""
+        return self.data.fingerprint if self.data else None
 
 
 def prepare(spec: StudySpec, home: Path) -> Prepared:
@@ -95,7 +99,7 @@ def _refuse_too_few(samples: int, spec: StudySpec) -> None:
 def plan_study(prepared: Prepared, home: Path, address: str | None = None) -> Plan:
     """The plan against this machine, or against a running cluster; starts nothing, writes nothing."""
     current = _open_study(study_folder(home, prepared.spec.study))
-    left = [trial for trial in prepared.trials if _state_of(current, trial) != "finished"]
+    left = _left(prepared.trials, current, ("finished",))
     if address is None:
         cpus, gpus = local_devices()
         check_devices(left, cpus, gpus, "this machine")
@@ -109,23 +113,30 @@ def plan_study(prepared: Prepared, home: Path, address: str | None = None) -> Pl
 def submit_study(
     prepared: Prepared, home: Path, tracking_uri: str, listen: Listener, address: str | None = None
 ) -> StudyState:
-    """Run a study to its end, or continue it; returns its state.
+    """Run a study to its end, continue it, or follow the process that runs it; returns its state.
+
+    After following, what has not ended is run here: nothing if the other process came to its end, the rest if it was
+    killed. Trials that failed there are left as they are.
 
     Raises:
         SpecError: the study exists with another specification, or asks for devices that are not there.
         UnreachableError: home, tracking server or cluster cannot be used.
-        UserError: the study is running already, or its photographs cannot be used.
+        UserError: its photographs cannot be used, or a later submission has taken over.
+        DetachedError: Ctrl-C while following.
     """
     home = home.resolve()
     folder = study_folder(home, prepared.spec.study)
     _check_writable(home)
     client = connect(tracking_uri, home)
-    with study_lock(folder) as fence:
+    lease, followed = take_turn(folder, prepared.spec, prepared.fingerprint, listen)
+    with lease as fence:
+        if followed:  # the other process may have made the data set, and with it the trials' ids
+            prepared = prepare(prepared.spec, home)
         state = StudyState(folder)
-        made = prepared.data
-        refuse_changed_study(state, prepared.spec, made.fingerprint if made else None)
-        journal = Journal(folder / "journal.jsonl")
-        left = [trial for trial in prepared.trials if _state_of(state, trial) != "finished"]
+        refuse_changed_study(state, prepared.spec, prepared.fingerprint)
+        journal = Journal(folder / "journal.jsonl", fence)
+        ended = ("finished", "failed") if followed else ("finished",)
+        left = _left(prepared.trials, state, ended)
         record = lineage()
         with answering(client):
             tracker = Tracker(client, state, home)
@@ -142,11 +153,10 @@ def submit_study(
                     cluster=address or "local",
                 )
                 made = _ingest(prepared, home, journal, state, listen)
-                trials = build_grid(prepared.spec, made.fingerprint)
-                left = [trial for trial in trials if _state_of(state, trial) != "finished"]
-                _queue(left, journal, state)
+                left = _left(build_grid(prepared.spec, made.fingerprint), state, ended)
+                _queue(left, journal, state, fence)
                 if left:  # a finished study's images may only have had to be read again
-                    with _Follower(state, tracker, listen):
+                    with Follower(state, tracker, listen):
                         run_trials(left, folder, fence, record, _places(made, prepared.spec))
         tracker.take(state.refresh())
         with answering(client):
@@ -155,6 +165,10 @@ def submit_study(
     state.refresh()
     listen(state, "done")
     return state
+
+
+def _left(trials: Sequence[Trial], state: StudyState | None, ended: Sequence[str]) -> list[Trial]:
+    return [trial for trial in trials if _state_of(state, trial) not in ended]
 
 
 def _open_study(folder: Path) -> StudyState | None:
@@ -213,11 +227,11 @@ def _places(made: TrainingData, spec: StudySpec) -> dict[str, Any]:
     return {"data": places, "cache_bytes": spec.data.cache_bytes}
 
 
-def _queue(left: Sequence[Trial], journal: Journal, state: StudyState) -> None:
+def _queue(left: Sequence[Trial], journal: Journal, state: StudyState, fence: Fence) -> None:
     for trial in left:
         journal.append("queued", trial=trial.model_dump(mode="json"), cost=model_cost(trial))
         if _state_of(state, trial) in ("failed", "running"):  # an earlier submission gave it up or was killed
-            own = Journal(state.trials[trial.id].folder / "journal.jsonl")
+            own = Journal(state.trials[trial.id].folder / "journal.jsonl", fence)
             own.append("queued")
             own.close()
     state.refresh()
@@ -241,31 +255,3 @@ def _register(state: StudyState, tracker: Tracker, client: Any, journal: Journal
         if trial.registered is None or version.items() - trial.registered.items():
             journal.append("registered", trial=trial.trial.id, **version)
     state.refresh()
-
-
-class _Follower(threading.Thread):
-    """Reads the journals while Ray works: progress for the user, records for MLflow."""
-
-    def __init__(self, state: StudyState, tracker: Tracker, listen: Listener) -> None:
-        super().__init__(name="follower", daemon=True)
-        self._state, self._tracker, self._listen = state, tracker, listen
-        self._end = threading.Event()
-        self._error: BaseException | None = None
-
-    def __enter__(self) -> None:
-        self.start()
-
-    def __exit__(self, *exception: object) -> None:
-        self._end.set()
-        self.join()
-        if self._error is not None:
-            raise self._error
-
-    def run(self) -> None:
-        try:
-            while not self._end.wait(FOLLOW_SECONDS):
-                self._tracker.take(self._state.refresh())
-                self._tracker.send()
-                self._listen(self._state, self._tracker.problem or "training")
-        except Exception as error:  # noqa: BLE001 - handed to the main thread, which raises it
-            self._error = error

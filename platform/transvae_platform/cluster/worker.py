@@ -14,7 +14,8 @@ import ray.train
 from ray import tune
 
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.journal import Fence, Journal, JournalReader, read_journal
+from transvae_platform.study.journal import Journal, JournalReader, read_journal
+from transvae_platform.study.lease import Fence
 
 REPORT_SECONDS = 2.0  # how often a driver looks for validations to tell Tune; assumption: trials validate less often
 

@@ -1,61 +1,43 @@
 """The append-only journal: the truth of a study. Ray and MLflow serve it and may be lost.
 
 Protocol
-1. A journal is a file of lines, one JSON object each: `at` (seconds since the epoch, for people), `event`, and the
-   event's own fields. Lines are never changed or removed.
+1. A journal is a file of lines, one JSON object each: `at` (seconds since the epoch, for people), `up` (protocol 7),
+   `event`, and the event's own fields. Lines are never changed or removed.
 2. Each file has one writer at a time: the study's file is written by the submitting process, which holds the study's
-   lock; a trial's file by rank 0 of its training workers, and by the submitting process once those have ended.
+   lease; a trial's file by rank 0 of its training workers, and by the submitting process once those have ended.
 3. A record is appended with a single write, and reaches the disk (fsync) before `append` returns when losing it
    would change what happens next (every event but `step`).
 4. A reader takes complete lines only. A torn last line, left by a kill, is not there for readers, and the next writer
    ends it with a newline so that it spoils no other record.
 5. Order is the order in the file. Where an attempt repeats steps of an earlier one, the later record of a step wins.
-6. Every submission writes a token of its own into the study's lock file, and gives it to its workers. A worker compares
-   the two before every record: one that outlived a killed submission stops as soon as the next submission begins.
+6. Before every record its writer makes sure that its submission is the study's newest (the fence of `study/lease.py`).
+7. `at` is what the clock of the writing machine said, which may be wrong and may jump. Durations are differences of
+   `up`, the writer's monotonic clock, and mean something between records of one attempt only.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transvae_platform.errors import UserError
+from transvae_platform.study.lease import Fence
 
 Record = dict[str, Any]
 Clock = Callable[[], float]
 
 
-class SupersededError(UserError):
-    """A later submission of the study has taken over; this process must write nothing more."""
-
-
-@dataclass(frozen=True)
-class Fence:
-    """Lets a journal's writer pass only while its submission is the study's newest (protocol 6)."""
-
-    lock: Path
-    token: str
-
-    def check(self) -> None:
-        """Raises SupersededError if a later submission has begun."""
-        if self.lock.read_text().split()[-1:] != [self.token]:
-            raise SupersededError(f"{self.lock.parent.name}: a later submission has taken over")
-
-
 class Journal:
     """Appends records to one journal file; see the protocol above."""
 
-    def __init__(self, path: Path, fence: Fence | None = None, clock: Clock = time.time) -> None:
+    def __init__(
+        self, path: Path, fence: Fence | None = None, clock: Clock = time.time, steady: Clock = time.monotonic
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._clock, self._fence = clock, fence
+        self._clock, self._steady, self._fence = clock, steady, fence
         self._file = path.open("ab", buffering=0)
         if _ends_torn(path):
             self._file.write(b"\n")
@@ -64,7 +46,8 @@ class Journal:
         """Write one record; `fields` must be JSON values (NaN and infinity become null)."""
         if self._fence is not None:
             self._fence.check()
-        record = {"at": round(self._clock(), 3), "event": event, **_finite(fields)}
+        times = {"at": round(self._clock(), 3), "up": round(self._steady(), 3)}
+        record = {**times, "event": event, **_finite(fields)}
         self._file.write(json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n")
         if event != "step":
             os.fsync(self._file.fileno())
@@ -108,30 +91,6 @@ class JournalReader:
 def read_journal(path: Path) -> list[Record]:
     """All complete records of a journal; an absent file has none."""
     return list(JournalReader(path).new())
-
-
-@contextmanager
-def study_lock(folder: Path) -> Iterator[Fence]:
-    """Hold the study's lock, one submitting process at a time; yields the fence for its workers.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    fence = Fence(folder / "lock", uuid.uuid4().hex)
-    with fence.lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"{folder.name}: already running in process {(file.read().split() or ['?'])[0]} - "
-                f"follow it with `transvae study status {folder.name}`"
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()} {fence.token}")
-        file.flush()
-        yield fence
 
 
 def _ends_torn(path: Path) -> bool:

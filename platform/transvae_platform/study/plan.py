@@ -16,6 +16,7 @@ from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
 from transvae_platform.errors import UserError
 from transvae_platform.study.data_spec import training_sizes
+from transvae_platform.study.eta import makespan
 from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.state import StudyState
 
@@ -64,16 +65,8 @@ class Plan:
     @property
     def wall_seconds(self) -> float:
         """Makespan of what is left: trials in order, each as soon as its slots are free."""
-        finish = 0.0
-        for kind in ("cpu", "gpu"):
-            free = [0.0] * max(1, self.slots.get(kind, 0))
-            for row in (row for row in self._left() if row.trial.workers.device == kind):
-                free.sort()
-                asked = min(row.trial.workers.workers, len(free))
-                start = free[asked - 1]
-                free[:asked] = [start + row.seconds] * asked
-            finish = max(finish, *free)
-        return finish
+        left = [(row.trial.workers.device, row.trial.workers.workers, row.seconds) for row in self._left()]
+        return makespan(left, self.slots)
 
     @property
     def disk_bytes(self) -> int:

@@ -13,6 +13,8 @@ from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import JournalReader, Record
 
 STATES = ("queued", "running", "finished", "failed")
+TIMED = ("started", "step", "validated", "pictures", "checkpoint", "finished")
+"""Records of an attempt that its one writer makes while it works: the time between two of them was spent on it."""
 
 
 @dataclass
@@ -28,6 +30,12 @@ class TrialState:
     attempts: int = 0
     seconds: float = 0.0
     """Training seconds of all attempts: the time between a start and the last record that followed it."""
+    attempt_seconds: float = 0.0
+    """Those of the last attempt."""
+    preemptions: int = 0
+    """How often its machine was taken away, as announced."""
+    alarm: str | None = None
+    """What is wrong with it now, though it goes on."""
     reason: str | None = None
     """Why the trial failed."""
     started: list[Record] = field(default_factory=list)
@@ -53,6 +61,12 @@ class TrialState:
         return record["metrics"] if self.state == "finished" and record else {}
 
     @property
+    def seconds_per_step(self) -> float | None:
+        """Measured in the last attempt, validations and checkpoints included; None before its first record."""
+        steps = self.step - self.started[-1]["resumed_from"] if self.started else 0
+        return self.attempt_seconds / steps if steps > 0 and self.attempt_seconds > 0 else None
+
+    @property
     def images(self) -> int:
         """Images seen so far."""
         return self.step * self.trial.recipe.batch_size
@@ -62,7 +76,9 @@ class TrialState:
         match record["event"]:
             case "started":
                 self.state, self.reason, self.attempts = "running", None, self.attempts + 1
+                self.alarm = None  # of a process that is gone; what is still wrong will be told again
                 self.started.append(record)
+                self._last, self.attempt_seconds = record, 0.0
                 self._drop_after(record["resumed_from"])
             case "step":
                 self.train[record["step"]] = record
@@ -74,16 +90,24 @@ class TrialState:
                 self.pictures[record["step"]] = self.folder / record["path"]
                 self.picture_psnr[record["step"]] = record["psnr"]
             case "finished":
-                self.state = "finished"
+                self.state, self.alarm = "finished", None
             case "failed":
-                self.state, self.reason = "failed", record["reason"]
+                self.state, self.reason, self.alarm = "failed", record["reason"], None
             case "queued":  # a later submission tries a failed trial again
-                self.state, self.reason = "queued", None
-        if record["event"] not in ("queued", "failed", "damaged"):  # "damaged" stands before the attempt's start
+                self.state, self.reason, self.alarm = "queued", None, None
+            case "preempted":
+                self.preemptions += 1
+            case "alarm":
+                self.alarm = record["message"]
+            case "alarm_over":
+                self.alarm = None
+        if record["event"] in TIMED:
             self.step = record.get("step", self.step)
-            if self.started:
-                self.seconds += max(0.0, record["at"] - self._since)
-            self._since = record["at"]
+            if self._last is not None:
+                seconds = _between(self._last, record)
+                self.seconds += seconds
+                self.attempt_seconds += seconds
+                self._last = record
 
     def _drop_after(self, step: int) -> None:
         # what an attempt did after the checkpoint that its successor resumed from never happened
@@ -91,9 +115,9 @@ class TrialState:
             for later in [known for known in records if known > step]:
                 del records[later]
         self.step = step
-        self._since = self.started[-1]["at"]
 
-    _since: float = 0.0
+    _last: Record | None = None
+    """The newest timed record of the last attempt."""
 
 
 class StudyState:
@@ -167,6 +191,12 @@ class StudyState:
     def in_state(self, state: str) -> list[TrialState]:
         """The trials in one of `STATES`."""
         return [trial for trial in self.trials.values() if trial.state == state]
+
+
+def _between(earlier: Record, later: Record) -> float:
+    """Seconds between two records of an attempt: by the clock that does not jump, where the journal has it."""
+    clock = "up" if "up" in earlier and "up" in later else "at"  # `at` alone: journals of the first version
+    return max(0.0, float(later[clock] - earlier[clock]))
 
 
 def code_changed(state: StudyState) -> str | None:

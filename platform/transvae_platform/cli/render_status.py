@@ -1,0 +1,100 @@
+"""How a study stands: every trial, who runs it, when it will be done, what is wrong with it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.markup import escape
+
+from transvae_platform.cli.progress import format_seconds
+from transvae_platform.cli.render import SCHEMA_VERSION, console, table
+from transvae_platform.study.eta import seconds_left, study_seconds_left
+from transvae_platform.study.lease import is_beating, read_holder
+from transvae_platform.study.state import StudyState, TrialState, code_changed
+
+
+def status_document(state: StudyState) -> dict[str, Any]:
+    """A study's state for programs; looks for a few seconds whether its lease beats."""
+    lease = _lease(state)
+    left = seconds_left(state) if lease and lease["beats"] else {}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "study": state.name,
+        "lease": lease,
+        "seconds_left": _rounded(study_seconds_left(state)) if left else None,
+        "trials": [_trial(trial, left.get(trial.trial.id)) for trial in state.trials.values()],
+        "note": code_changed(state),
+    }
+
+
+def print_status(state: StudyState) -> None:
+    """The same for people."""
+    out, document = console(), status_document(state)
+    rows = table(
+        ("trial", "left"),
+        ("state", "left"),
+        ("step", "right"),
+        ("PSNR", "right"),
+        ("time", "right"),
+        ("left", "right"),
+        ("attempts", "right"),
+        ("preempted", "right"),
+        ("remarks", "left"),
+    )
+    for row in document["trials"]:
+        psnr, left = row["metrics"].get("val/psnr"), row["seconds_left"]
+        rows.add_row(
+            row["trial"],
+            row["state"],
+            f"{row['step']}/{row['steps']}",
+            f"{psnr:.2f}" if psnr is not None else "",
+            format_seconds(row["seconds"]),
+            f"~{format_seconds(left)}" if row["state"] == "running" and left is not None else "",
+            str(row["attempts"]),
+            str(row["preemptions"] or ""),
+            escape(row["reason"] or row["alarm"] or ""),
+        )
+    out.print(rows)
+    out.print(_running(document), markup=False, highlight=False)
+    if document["note"]:
+        out.print(document["note"])
+
+
+def _trial(trial: TrialState, left: float | None) -> dict[str, Any]:
+    return {
+        "trial": trial.trial.id,
+        "state": trial.state,
+        "step": trial.step,
+        "steps": trial.trial.recipe.steps,
+        "attempts": trial.attempts,
+        "preemptions": trial.preemptions,
+        "seconds": round(trial.seconds, 1),
+        "seconds_left": _rounded(left),
+        "reason": trial.reason,
+        "alarm": trial.alarm,
+        "metrics": trial.validation[max(trial.validation)]["metrics"] if trial.validation else {},
+        "registered": trial.registered["uri"] if trial.registered else None,
+    }
+
+
+def _lease(state: StudyState) -> dict[str, Any] | None:
+    holder = read_holder(state.folder)
+    if holder is None:
+        return None
+    return {"pid": holder.pid, "host": holder.host, "since": holder.since, "beats": is_beating(state.folder)}
+
+
+def _running(document: dict[str, Any]) -> str:
+    lease, left = document["lease"], document["seconds_left"]
+    if lease is None:
+        return "no process runs this study"
+    who = f"process {lease['pid']} on {lease['host']}"
+    if not lease["beats"]:
+        return f"{who} held the study but shows no life - submit it again, or ask `transvae doctor {document['study']}`"
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(lease["since"]))
+    return f"{who} runs it since {since}" + (f", about {format_seconds(left)} left" if left is not None else "")
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)

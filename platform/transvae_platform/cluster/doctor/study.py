@@ -1,0 +1,118 @@
+"""A study's folder: journals, lease, trials, checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from transvae_platform.cluster.doctor.finding import Finding
+from transvae_platform.errors import UserError
+from transvae_platform.study.lease import is_beating, read_holder
+from transvae_platform.study.state import StudyState, TrialState
+from transvae_platform.training.checkpoint import CheckpointStore
+
+AGAIN = "submit the study again: it continues from the newest good checkpoints"
+
+
+def check_study(state: StudyState) -> list[Finding]:
+    """All findings about a study that was submitted."""
+    lease, alive = _lease(state.folder)
+    findings = [lease, _journals(state, alive), *_trials(state, alive), *_checkpoints(state, alive)]
+    return findings if alive else [*findings, *_leftovers(state)]
+
+
+def _lease(folder: Path) -> tuple[Finding, bool]:
+    """What is known of the process that runs the study, and whether there is one."""
+    holder = read_holder(folder)
+    if holder is None:
+        return Finding("lease", "ok", "no process runs the study"), False
+    who = f"process {holder.pid} on {holder.host}"
+    if is_beating(folder):
+        return Finding("lease", "ok", f"{who} runs the study and beats"), True
+    if holder.dead:
+        return Finding("lease", "warn", f"{who} ran the study and was killed", AGAIN), False
+    if holder.here:
+        way_out = f"it may be stopped (`kill -CONT {holder.pid}`) or its disk full; end it and submit the study again"
+        return Finding("lease", "warn", f"{who} holds the lease, but its counter stands still", way_out), True
+    return Finding("lease", "warn", f"{who} held the lease, and its counter stands still", AGAIN), False
+
+
+def _journals(state: StudyState, alive: bool) -> Finding:
+    torn, spoilt = [], 0
+    paths = [state.folder / "journal.jsonl", *(trial.folder / "journal.jsonl" for trial in state.trials.values())]
+    for path in (path for path in paths if path.exists()):
+        *lines, tail = path.read_bytes().split(b"\n")
+        spoilt += sum(not _is_record(line) for line in lines if line)
+        if tail:
+            torn.append(path.relative_to(state.folder).as_posix())
+    what = f"{len(paths)} journals read"
+    if spoilt:
+        what += f", {spoilt} torn lines of killed writers passed over"
+    if torn and not alive:
+        names = ", ".join(torn)
+        way_out = "none is needed: readers pass them over, the next submission closes them"
+        return Finding("journal", "warn", f"{what}; last line torn: {names}", way_out)
+    return Finding("journal", "ok", what)
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return "event" in json.loads(line)
+    except (ValueError, TypeError):
+        return False
+
+
+def _trials(state: StudyState, alive: bool) -> Iterator[Finding]:
+    counts = {name: len(state.in_state(name)) for name in ("finished", "running", "queued", "failed")}
+    yield Finding("trials", "ok", ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none yet")
+    left = state.in_state("running") + state.in_state("queued")
+    if left and not alive:
+        names = ", ".join(trial.trial.id for trial in left)
+        yield Finding("trials", "warn", f"nobody runs what is marked running or queued: {names}", AGAIN)
+    for trial in state.in_state("failed"):
+        way_out = "mend the cause and submit the study again: failed trials are tried again"
+        yield Finding("trials", "wrong", f"{trial.trial.id} failed: {trial.reason}", way_out)
+    for trial in state.trials.values():
+        if trial.alarm:
+            yield Finding("trials", "warn", f"{trial.trial.id}: {trial.alarm}", "it goes on; mend the cause meanwhile")
+        if trial.unregistered:
+            way_out = "mend the cause and submit the study again"
+            yield Finding("registry", "warn", f"{trial.trial.id} is not registered: {trial.unregistered}", way_out)
+
+
+def _checkpoints(state: StudyState, alive: bool) -> Iterator[Finding]:
+    good = 0
+    for trial in state.trials.values():
+        folder = trial.folder / "checkpoints"
+        if not folder.is_dir():
+            continue
+        store = CheckpointStore(folder, keep=1)
+        for step in _worth_reading(store, trial):
+            try:
+                store.verified(step)
+                good += 1
+            except UserError as error:
+                if step in store.steps():  # not removed by its writer while it was read
+                    way_out = "an older one is taken on the next start; a study that is finished has lost this one"
+                    yield Finding("checkpoints", "wrong", str(error), way_out)
+        for path in sorted(folder.glob("bad_*")):
+            way_out = f"an older one was taken; look at the disk, then delete {path}"
+            yield Finding("checkpoints", "warn", f"damaged and set aside: {path.name} of {trial.trial.id}", way_out)
+        if not alive and (left := sorted(folder.glob(".writing_*"))):
+            what = f"{len(left)} unfinished by a killed writer in {folder}"
+            yield Finding("checkpoints", "warn", what, "none is needed: the next start of the trial removes them")
+    yield Finding("checkpoints", "ok", f"{good} equal their manifests (newest and best of each trial)")
+
+
+def _worth_reading(store: CheckpointStore, trial: TrialState) -> list[int]:
+    """The newest and the best checkpoint: what a continued trial and the registry use; all would be terabytes."""
+    steps = store.steps()
+    best = trial.checkpoints[max(trial.checkpoints)]["best_step"] if trial.checkpoints else None
+    return sorted({*steps[-1:], *(step for step in steps if step == best)})
+
+
+def _leftovers(state: StudyState) -> Iterator[Finding]:
+    if (ray := state.folder / "ray").exists():
+        way_out = f"a later submission that ends removes it; or delete {ray}"
+        yield Finding("leftovers", "warn", f"Ray's own files of a killed submission in {ray}", way_out)

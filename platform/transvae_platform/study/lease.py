@@ -1,0 +1,241 @@
+"""The lease of a study: one process at a time runs it, and shows that it lives in a way no wrong clock can hide.
+
+Protocol
+1. The holder keeps an flock on the file `lock` of the study's folder, and has written its process and a token of its
+   own into it. It gives the token to its workers.
+2. A thread of the holder increases a counter in `lease.json` every BEAT_SECONDS; the file is replaced as a whole. It
+   also says which process on which host holds the lease since when, for people: no clock time in it is ever compared.
+3. A held flock means that the holder lives. A free one proves nothing, because flock does not reach across the nodes
+   of some file systems and does not exist on others: then the counter decides. Whoever wants the lease looks at it
+   again and again, at least BEAT_SECONDS apart by its own monotonic clock; a counter that has moved is alive.
+4. The lease is free when the flock is free and
+   a. `lease.json` is absent: nobody held the lease, or its holder released it; or
+   b. the holder ran in this boot of this machine, and its process (number and start time) exists no more; or
+   c. the counter stood still in STILL_LOOKS looks, one after the other.
+5. To take over is to write a new token into `lock`. A worker compares that file with its own token before every record:
+   one that outlived a killed submission stops as soon as the next one begins.
+6. Where no flock separates two that take over at once, the token written last stands. The other one finds that out
+   before its next record and before its next beat, and writes nothing more.
+7. To release is to remove `lease.json` and then to give up the flock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from transvae_platform.errors import UserError
+
+BEAT_SECONDS = 2.0
+STILL_LOOKS = 10
+"""20 s: shared file systems and busy processes pause for seconds (assumption); flock shortens it on one machine."""
+
+
+class SupersededError(UserError):
+    """A later submission of the study has taken over; this process must write nothing more."""
+
+
+@dataclass(frozen=True)
+class Fence:
+    """Lets a journal's writer pass only while its submission is the study's newest (protocol 5)."""
+
+    lock: Path
+    token: str
+
+    def check(self) -> None:
+        """Raises SupersededError if a later submission has begun."""
+        if self.lock.read_text().split()[-1:] != [self.token]:
+            raise SupersededError(
+                f"{self.lock.parent.name}: a later submission has taken over - follow it with the same command"
+            )
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, as `lease.json` says."""
+
+    token: str
+    pid: int
+    started: str
+    """When the process started, in the kernel's own unit: tells it from a later one with the same number."""
+    host: str
+    machine: str
+    """The boot and the process namespace that `pid` counts in."""
+    since: float
+    """Seconds since the epoch, for people."""
+    beat: int
+
+    @property
+    def here(self) -> bool:
+        """Whether this process could see the holder's."""
+        return self.machine == _machine()
+
+    @property
+    def dead(self) -> bool:
+        """Whether the holder certainly lives no more (protocol 4b)."""
+        return self.here and self.started != _start_time(self.pid)
+
+
+class Lease:
+    """A held lease: beats until it is released. A context manager that gives the fence for journals and workers."""
+
+    def __init__(self, lock: Path, file: IO[str]) -> None:
+        """Take over; `file` is `lock`, opened and, where that exists, under flock."""
+        self.fence = Fence(lock, uuid.uuid4().hex)
+        self._path, self._file = lock.with_name("lease.json"), file
+        pid = os.getpid()
+        self._holder = Holder(
+            self.fence.token, pid, _start_time(pid), platform.node(), _machine(), round(time.time(), 3), 0
+        )
+        file.truncate(0)
+        file.write(f"{pid} {self.fence.token}")
+        file.flush()
+        os.fsync(file.fileno())  # other nodes see it from here on
+        self._write()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Fence:
+        return self.fence
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let the next one have it at once."""
+        self._end.set()
+        self._thread.join()
+        with suppress(SupersededError):  # then the file is another one's
+            self.fence.check()
+            self._path.unlink(missing_ok=True)
+        self._file.close()
+
+    def _beat(self) -> None:
+        while not self._end.wait(BEAT_SECONDS):
+            try:
+                self.fence.check()
+                self._holder = replace(self._holder, beat=self._holder.beat + 1)
+                self._write()
+            except SupersededError:
+                return
+            except OSError:  # a full disk, a server that is away: the next beat tries again
+                continue
+
+    def _write(self) -> None:
+        temporary = self._path.with_name(f".lease.{self.fence.token}")
+        temporary.write_text(json.dumps(asdict(self._holder)))
+        temporary.replace(self._path)
+
+
+class Candidate:
+    """Wants a study's lease. Asked again and again, it judges the holder by what it saw before (protocol 3, 4)."""
+
+    def __init__(self, folder: Path, now: Callable[[], float] = time.monotonic) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock, self._now = folder / "lock", now
+        self._seen: tuple[str, int] | None = None
+        self._looked, self._still = -BEAT_SECONDS, 0
+        self.holder: Holder | None = None
+        """Who held it at the last attempt; None where nothing is known of them."""
+
+    def attempt(self) -> Lease | None:
+        """The lease if it is free, else None."""
+        file = self._lock.open("a+")
+        free = _flock(file)
+        self.holder = read_holder(self._lock.parent)
+        if free and self._is_over():
+            return Lease(self._lock, file)
+        file.close()
+        return None
+
+    def _is_over(self) -> bool:
+        if _absent(self._lock.with_name("lease.json")) or (self.holder and self.holder.dead):
+            return True
+        # what cannot be read (an interrupted server, a file that a power cut emptied) is a look that saw no movement
+        seen = (self.holder.token, self.holder.beat) if self.holder else self._seen
+        if seen != self._seen:
+            self._seen, self._looked, self._still = seen, self._now(), 0
+        elif self._now() - self._looked >= BEAT_SECONDS:
+            # looks are counted, not seconds: a reader that was held up for minutes has still looked only once
+            self._looked, self._still = self._now(), self._still + 1
+        return self._still >= STILL_LOOKS
+
+
+def wait_for_lease(folder: Path, waiting: Callable[[Holder | None], None]) -> Lease:
+    """The lease of the study in a folder; while another process holds it, `waiting` is told who, every few seconds."""
+    candidate = Candidate(folder)
+    while (lease := candidate.attempt()) is None:
+        waiting(candidate.holder)
+        time.sleep(BEAT_SECONDS)
+    return lease
+
+
+def read_holder(folder: Path) -> Holder | None:
+    """Who holds a study's lease by `lease.json`, alive or not; None if it was released, or is not to be read."""
+    try:
+        return Holder(**json.loads((folder / "lease.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_beating(folder: Path) -> bool:
+    """Whether the holder's counter moves: looks for at most two beats, changes nothing."""
+    first = read_holder(folder)
+    if first is None or first.dead:
+        return False
+    end = time.monotonic() + 2 * BEAT_SECONDS
+    while time.monotonic() < end:
+        time.sleep(BEAT_SECONDS / 10)
+        if read_holder(folder) not in (first, None):
+            return True
+    return False
+
+
+def _absent(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _flock(file: IO[str]) -> bool:
+    """Whether no other process that flock reaches holds the file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without flock: the counter decides alone
+        return True
+    return True
+
+
+def _machine() -> str:
+    """The boot and the process namespace of this process, or nothing where the kernel does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{platform.node()} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return f"{platform.node()} {uuid.uuid4()}"  # equal to none: only the counter can tell
+
+
+def _start_time(pid: int) -> str:
+    """The start time of a process in clock ticks since boot; empty if there is none."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if after_name[0] == "Z" else after_name[19]  # a zombie has ended
