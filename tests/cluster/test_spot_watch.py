@@ -8,6 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from ray.exceptions import RpcError
 
 from transvae_platform.cluster import spot_watch
 from transvae_platform.cluster.spot_watch import Aws, Gcp, Interruption, Raylet, detect, find_raylet, main, watch
@@ -211,11 +212,27 @@ def test_the_raylet_of_this_machine_is_found_by_its_command_line(raylet, tmp_pat
         find_raylet("xyz", tmp_path)
 
 
-def test_a_head_that_is_not_there_is_named(raylet, monkeypatch):
-    monkeypatch.setenv("RAY_gcs_server_request_timeout_seconds", "1")
-    nowhere = Raylet(raylet.process, "0" * 56, "127.0.0.1:1")
-    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:1 does not answer"):
-        spot_watch.drain(nowhere, Interruption("test", time.time()))
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [((False, "not alive"), r"refuses to drain the node \(not alive\)"), (None, "does not answer")],
+)
+def test_a_head_that_refuses_or_is_silent_is_named(raylet, monkeypatch, answer, sentence):
+    asked = []
+
+    class Head:
+        def __init__(self, address):
+            asked.append(address)
+
+        def drain_node(self, *what):
+            asked.append(what)
+            if answer is None:
+                raise RpcError("timed out")  # the real one takes 40 s to say so
+            return answer
+
+    monkeypatch.setattr(spot_watch, "GcsClient", Head)
+    with pytest.raises(UnreachableError, match=sentence):
+        spot_watch.drain(raylet, Interruption("test", TERMINATE_AT))
+    assert asked == ["10.0.0.1:6379", ("abc", 2, "test", int(TERMINATE_AT * 1000))]
 
 
 def test_it_says_what_is_missing(caplog):
@@ -224,6 +241,6 @@ def test_it_says_what_is_missing(caplog):
 
 
 def test_it_is_light():
-    loaded = "import sys, transvae_platform.cluster.spot_watch; print({'torch', 'mlflow', 'ray'} & set(sys.modules))"
+    loaded = "import sys, transvae_platform.cluster.spot_watch; print({'torch', 'mlflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -22,6 +22,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+# what `ray drain-node` calls, which is no more documented; loaded before there is a hurry
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+from ray.exceptions import RpcError
+
 from transvae_platform.errors import UnreachableError, UserError
 
 METADATA = "http://169.254.169.254"  # of AWS and of GCP (metadata.google.internal): link-local, from every instance
@@ -183,11 +188,6 @@ def drain(raylet: Raylet, coming: Interruption) -> None:
     Raises:
         UnreachableError: the head does not answer, or refuses.
     """
-    # what `ray drain-node` calls, which is no more documented
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
-    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
-    from ray.exceptions import RpcError
-
     reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
     try:
         accepted, refusal = GcsClient(address=raylet.gcs).drain_node(
