@@ -22,10 +22,10 @@ TERMINATE_AT = 1795335720.0
 
 
 class Metadata(ThreadingHTTPServer):
-    """`pages` of an instance by path; `delay` seconds before every answer; counts what was `asked`."""
+    """`pages` of an instance by path; `delay` seconds before every answer."""
 
     def __init__(self):
-        self.pages, self.delay, self.asked, self.google = {}, 0.0, [], False
+        self.pages, self.delay, self.google, self.flavour = {}, 0.0, False, "Google"
         super().__init__(("127.0.0.1", 0), Answers)
 
     @property
@@ -54,12 +54,11 @@ class Answers(BaseHTTPRequestHandler):
         self.answer(self.server.pages.get(self.path) if allowed else 403)
 
     def answer(self, page):
-        self.server.asked.append(self.path)
         time.sleep(self.server.delay)
         status = page if isinstance(page, int) else 404 if page is None else 200
         self.send_response(status)
         if self.server.google:
-            self.send_header("Metadata-Flavor", "Google")
+            self.send_header("Metadata-Flavor", self.server.flavour)
         self.end_headers()
         self.wfile.write(page.encode() if status == 200 else b"")
 
@@ -124,7 +123,8 @@ def test_the_cloud_is_found_by_its_answers(metadata):
 
 
 def test_on_no_cloud_it_ends_with_a_sentence(metadata):
-    metadata.google = True  # a web server of some other kind
+    metadata.play_gcp()
+    metadata.flavour = "none"  # a web server that knows every path
     with pytest.raises(UnreachableError, match="answers neither as AWS nor as GCP does"):
         detect(metadata.address, patience=0.0)
     metadata.server_close()
