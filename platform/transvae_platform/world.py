@@ -13,6 +13,19 @@ def _same(module: nn.Module) -> nn.Module:
     return module
 
 
+def _never() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Nodes that this trial runs on are about to be taken away."""
+
+    nodes: tuple[str, ...]
+    deadline: float | None
+    """When, in seconds since the epoch; None if nobody said."""
+
+
 @dataclass(frozen=True)
 class World:
     """Rank 0 of 1 by default: the loop runs in this process, on this device, without Ray."""
@@ -22,6 +35,8 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     wrap: Callable[[nn.Module], nn.Module] = _same
     """Makes a module's gradients the mean over all processes (DistributedDataParallel)."""
+    notice: Callable[[], Notice | None] = _never
+    """Whether nodes are about to be taken away; a collective: all processes must ask equally often."""
 
     @property
     def name(self) -> str:

@@ -1,5 +1,6 @@
 """`cluster.yaml` passes Ray's own validation, and the checks that Ray's does not make."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,14 @@ def test_every_gpu_worker_is_spot(cluster):
     for name, kind in cluster["available_node_types"].items():
         if "GPU" in kind["resources"]:
             assert kind["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot", name
+
+
+def test_every_worker_watches_for_the_notice_of_its_cloud(cluster):
+    module = "transvae_platform.cluster.spot_watch"
+    *_, start, watch = cluster["worker_start_ray_commands"]
+    assert "ray start" in start, "the watcher needs a raylet"
+    assert f"python -m {module} " in watch
+    assert "</dev/null" in watch, "ssh waits for whoever holds its input"
+    assert watch.endswith("2>&1 &")
+    assert importlib.util.find_spec(module) is not None
+    assert not any(module in command for command in cluster["head_start_ray_commands"]), "the head is on demand"

@@ -9,9 +9,11 @@ import ray.train.torch
 from ray import tune
 
 from transvae_platform.cluster import worker
+from transvae_platform.cluster.schedule import LOCAL_ENVIRONMENT
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.load import load_study
+from transvae_platform.world import Notice
 
 STUDY = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
 CHANGES = ("grid.families={vit: [T]}", "recipe.overrides={}")
@@ -40,6 +42,8 @@ def drive(job, monkeypatch):
         )
         worker.drive_trial({"job": job})
         assert asked[0]["scaling_config"].num_workers == 1
+        charged = asked[0]["run_config"].failure_config
+        assert (charged.max_failures, charged.max_preemption_failures) == (2, -1)
         return told
 
     return run
@@ -73,6 +77,22 @@ def test_a_trial_that_was_at_its_end_has_nothing_to_tell(drive):
 def test_a_loop_that_gave_up_fails_its_tune_trial(drive):
     with pytest.raises(RuntimeError, match="the training loss is not finite by step 10"):
         drive(lambda: ended(failed="the training loss is not finite by step 10"))
+
+
+@pytest.mark.parametrize(("deadline_ms", "deadline"), [(1500, 1.5), (None, None)])
+def test_workers_hear_of_their_nodes(monkeypatch, deadline_ms, deadline):
+    monkeypatch.delenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", raising=False)
+    told = iter([None, ray.train.PreemptionInfo(deadline_ms, {"b": [1], "a": [0]})])
+    monkeypatch.setattr(ray.train, "get_preemption_info", lambda: next(told))
+    assert worker._notice() is None
+    assert worker._notice() == Notice(("a", "b"), deadline)
+
+
+def test_a_ray_that_nobody_drains_is_not_asked(monkeypatch):
+    for name, value in LOCAL_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ray.train, "get_preemption_info", lambda: pytest.fail("asked"))
+    assert worker._notice() is None
 
 
 def test_workers_that_died_for_good_leave_their_reason_in_the_journal(drive, job, tmp_path):

@@ -82,6 +82,20 @@ def test_what_a_lost_attempt_did_after_its_checkpoint_never_happened(study):
     assert trial.train[30]["mark"] == "second"
 
 
+def test_preemptions_are_counted_apart_from_attempts(study):
+    journal = study.queue(study.trials[0])
+    start(journal)
+    validate(journal, 20, 17.0)
+    journal.append("checkpoint", step=26, sha256="0", best_step=20)
+    journal.append("preempted", step=26, deadline=1100.0, nodes=["node-a"])
+    start(journal, resumed_from=26)  # the nodes went
+    start(journal, resumed_from=26)  # a worker died
+    (trial,) = StudyState(study.folder).trials.values()
+    assert (trial.preemptions, trial.attempts, trial.state, trial.step) == (1, 3, "running", 26)
+    assert list(trial.checkpoints) == [20, 26]
+    assert trial.checkpoints[26]["best_step"] == 20
+
+
 def test_failed_trial_keeps_its_reason_until_it_is_tried_again(study):
     journal = study.queue(study.trials[0])
     start(journal)

@@ -33,6 +33,7 @@ DRIVER_HEAD_SHARE = 0.001  # the head declares 1: a thousand drivers, more than 
 # trial waits for a poll; every 0.2 s costs up to a tenth of a core per trial (rough estimate), 0.5 s lies between.
 RAY_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",  # of 5 s: a cloud's notice may leave 30 s; one small call per trial
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: nothing of Tune's own, the command line has its view
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the study here and now; the journal knows where it was
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -6,9 +6,10 @@ are the platform's own, so a worker that Ray starts again continues from the new
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray.train
 from ray import tune
@@ -16,6 +17,9 @@ from ray import tune
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal, JournalReader, read_journal
 from transvae_platform.study.lease import Fence
+
+if TYPE_CHECKING:
+    from transvae_platform.world import Notice
 
 REPORT_SECONDS = 2.0  # how often a driver looks for validations to tell Tune; assumption: trials validate less often
 
@@ -41,7 +45,10 @@ def drive_trial(config: dict[str, Any]) -> None:
             # a new name per submission: Ray must start from nothing, our checkpoints say where to continue
             name=f"{trial.id}-{job['fence']['token']}",
             storage_path=job["ray_storage"],
-            failure_config=ray.train.FailureConfig(max_failures=trial.max_failures),
+            # what a trial is not charged for: nodes that were taken away (no limit), and waiting for new ones (none)
+            failure_config=ray.train.FailureConfig(
+                max_failures=trial.max_failures, max_preemption_failures=-1, controller_failure_limit=-1
+            ),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -79,6 +86,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         size=context.get_world_size(),
         device=get_device(),
         wrap=prepare_model,
+        notice=_notice,
     )
     journal = Journal(folder / "journal.jsonl", _fence(job)) if world.rank == 0 else None
     try:
@@ -91,6 +99,19 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     finally:
         if journal:
             journal.close()
+
+
+def _notice() -> Notice | None:
+    """What Ray knows of the trial's nodes: a collective that all workers must call equally often."""
+    from transvae_platform.world import Notice
+
+    # without Ray's watcher (a Ray inside this machine) there is nothing to ask
+    watched = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") != "0"
+    info = ray.train.get_preemption_info() if watched else None
+    if info is None:
+        return None
+    deadline = None if info.deadline_ms is None else info.deadline_ms / 1000
+    return Notice(tuple(info.preempted_node_ids), deadline)
 
 
 def record_failure(job: dict[str, Any], reason: str, detail: str) -> None:

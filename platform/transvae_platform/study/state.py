@@ -28,6 +28,8 @@ class TrialState:
     state: str = "queued"
     step: int = 0
     attempts: int = 0
+    preemptions: int = 0
+    """Attempts that saved their work because their nodes were about to be taken away."""
     seconds: float = 0.0
     """Training seconds of all attempts: the time between a start and the last record that followed it."""
     attempt_seconds: float = 0.0
@@ -89,6 +91,8 @@ class TrialState:
             case "pictures":
                 self.pictures[record["step"]] = self.folder / record["path"]
                 self.picture_psnr[record["step"]] = record["psnr"]
+            case "preempted":
+                self.preemptions += 1
             case "finished":
                 self.state, self.alarm = "finished", None
             case "failed":

@@ -28,9 +28,10 @@ from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.plan import model_cost
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.preemption import Notices, hold
 from transvae_platform.training.schedule import learning_rate
 from transvae_platform.training.weights import TrialWeights
-from transvae_platform.world import World
+from transvae_platform.world import Notice, World
 
 
 class DivergedError(UserError):
@@ -69,6 +70,7 @@ def train_vae(
     objective = Objective(ObjectiveConfig(l1=recipe.losses.l1, kl=recipe.losses.kl, reduction=recipe.losses.reduction))
     flops_per_step = recipe.batch_size * model_cost(trial)["training_flops"]
     finite = torch.ones((), dtype=torch.bool, device=world.device)
+    notices = Notices(world)
     clock, since = time.monotonic(), weights.step
     while weights.step < recipe.steps:
         terms = _train_step(weights, stream, objective, world)
@@ -87,6 +89,12 @@ def train_vae(
             _validate(weights, validation, world)
             if journal:
                 _keep(weights, validation, store, folder, journal, world, progress)
+            clock, since = time.monotonic(), step
+        if step < recipe.steps and (notice := notices.at(step)) is not None:
+            _refuse_unless_finite(finite, step, world)
+            if journal:
+                _save_at_once(weights, store, journal, notice)
+            hold(notice)
             clock, since = time.monotonic(), step
     if journal:
         journal.append("finished", step=recipe.steps, metrics=weights.metrics)
@@ -169,6 +177,14 @@ def _keep(
     journal.append("pictures", step=step, path=picture.as_posix(), psnr=psnr)
     sha256 = store.save(step, weights.write, weights.best_step)
     journal.append("checkpoint", step=step, sha256=sha256, best_step=weights.best_step)
+
+
+def _save_at_once(weights: TrialWeights, store: CheckpointStore, journal: Journal, notice: Notice) -> None:
+    """Rank 0 at a notice: a checkpoint with the metrics of the last validation, unless this step was kept already."""
+    if weights.step % weights.trial.evaluation.every:
+        sha256 = store.save(weights.step, weights.write, weights.best_step)
+        journal.append("checkpoint", step=weights.step, sha256=sha256, best_step=weights.best_step)
+    journal.append("preempted", step=weights.step, deadline=notice.deadline, nodes=list(notice.nodes))
 
 
 def _refuse_unless_finite(finite: Tensor, step: int, world: World) -> None:
