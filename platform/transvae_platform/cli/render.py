@@ -92,7 +92,7 @@ def print_status(state: StudyState) -> None:
             f"{psnr:.2f}" if psnr is not None else "",
             format_seconds(row["seconds"]),
             str(row["attempts"]),
-            escape(row["reason"] or ""),
+            escape(row["reason"] or row["alarm"] or ""),
         )
     out.print(rows)
     if note := code_changed(state):
@@ -110,6 +110,7 @@ def status_document(state: StudyState) -> dict[str, Any]:
             "attempts": trial.attempts,
             "seconds": round(trial.seconds, 1),
             "reason": trial.reason,
+            "alarm": trial.alarm,
             "metrics": trial.validation[max(trial.validation)]["metrics"] if trial.validation else {},
             "registered": trial.registered["uri"] if trial.registered else None,
         }

@@ -41,6 +41,7 @@ from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import register_best
 from transvae_platform.tracking.runs import Tracker, answering, connect
+from transvae_platform.training.places import check_place
 
 Listener = Callable[[StudyState, str], None]
 """Told of progress: the study's state and a line about the current stage; called every two seconds."""
@@ -113,12 +114,13 @@ def submit_study(
 
     Raises:
         SpecError: the study exists with another specification, or asks for devices that are not there.
-        UnreachableError: home, tracking server or cluster cannot be used.
+        UnreachableError: home, place of the checkpoints, tracking server or cluster cannot be used.
         UserError: the study is running already, or its photographs cannot be used.
     """
     home = home.resolve()
     folder = study_folder(home, prepared.spec.study)
     _check_writable(home)
+    check_place(prepared.spec.resources.checkpoints)
     client = connect(tracking_uri, home)
     with study_lock(folder) as fence:
         state = StudyState(folder)

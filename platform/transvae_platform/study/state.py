@@ -30,6 +30,8 @@ class TrialState:
     """Training seconds of all attempts: the time between a start and the last record that followed it."""
     reason: str | None = None
     """Why the trial failed."""
+    alarm: str | None = None
+    """What is wrong although the trial goes on, such as a full disk; None once it is over."""
     started: list[Record] = field(default_factory=list)
     """The `started` record of every attempt: device, world size, lineage, the step it resumed from."""
     train: dict[int, Record] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class TrialState:
         match record["event"]:
             case "started":
                 self.state, self.reason, self.attempts = "running", None, self.attempts + 1
+                self.alarm = None
                 self.started.append(record)
                 self._drop_after(record["resumed_from"])
             case "step":
@@ -73,6 +76,10 @@ class TrialState:
             case "pictures":
                 self.pictures[record["step"]] = self.folder / record["path"]
                 self.picture_psnr[record["step"]] = record["psnr"]
+            case "alarm":
+                self.alarm = record["message"]
+            case "alarm_over":
+                self.alarm = None
             case "finished":
                 self.state = "finished"
             case "failed":
@@ -80,7 +87,7 @@ class TrialState:
             case "queued":  # a later submission tries a failed trial again
                 self.state, self.reason = "queued", None
         if record["event"] not in ("queued", "failed", "damaged"):  # "damaged" stands before the attempt's start
-            self.step = record.get("step", self.step)
+            self.step = max(self.step, record.get("step", 0))  # a checkpoint is recorded steps after it was taken
             if self.started:
                 self.seconds += max(0.0, record["at"] - self._since)
             self._since = record["at"]
