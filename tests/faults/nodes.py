@@ -28,7 +28,8 @@ from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.catalogue import at_home
 from transvae_platform.data.sets.samples import open_data
 from transvae_platform.study.grid import Trial, build_grid
-from transvae_platform.study.journal import Journal, Record, read_journal, study_lock
+from transvae_platform.study.journal import Journal, Record, read_journal
+from transvae_platform.study.lease import wait_for_lease
 from transvae_platform.study.load import load_study
 from transvae_platform.training.loop import train_vae
 from transvae_platform.world import World
@@ -67,7 +68,7 @@ class Bench:
         study = self.home / "studies" / name
         folders = {trial.label: study / "trials" / trial.id for trial in trials}
         places = {"data": [(self._location, 1.0)], "cache_bytes": self._cache}
-        with study_lock(study) as fence, ThreadPoolExecutor(1) as pool:
+        with wait_for_lease(study, lambda holder: None) as fence, ThreadPoolExecutor(1) as pool:
             deed = pool.submit(meanwhile, folders)
             schedule.run_trials(trials, study, fence, {"code": "test"}, places)
             deed.result(DEADLINE_SECONDS)

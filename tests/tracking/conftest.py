@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from transvae import create_model
+from transvae.autoencoder import Autoencoder
 from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.plan import model_cost
@@ -18,9 +20,22 @@ from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.runs import connect
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.ranks import Ranks
+from transvae_platform.training.saver import save_checkpoint
 
 LINEAGE = {"code": "0.1.0+gaaaa", "python": "3.11.9", "host": "bench"}
 NUMBERS = itertools.count()
+
+
+@dataclass
+class Averaged:
+    """A checkpoint of nothing but averaged weights."""
+
+    step: int
+    model: Autoencoder
+
+    def write(self, folder: Path, ranks: Ranks) -> None:
+        self.model.save_pretrained(folder / "ema")
 
 
 class Study:
@@ -81,10 +96,7 @@ class Study:
         torch.manual_seed(seed)
         model = create_model(trial.model)
 
-        def write(target: Path) -> None:
-            model.save_pretrained(target / "ema")
-
-        sha256 = CheckpointStore(folder / "checkpoints", keep=9).save(step, write, best or step)
+        sha256 = save_checkpoint(CheckpointStore(folder / "checkpoints", keep=9), Averaged(step, model), Ranks())
         journal.append("checkpoint", step=step, sha256=sha256, best_step=best or step)
 
     def finish(self, trial: Trial) -> None:

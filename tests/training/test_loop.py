@@ -21,6 +21,7 @@ from transvae_platform.study.journal import Journal
 from transvae_platform.training import loop
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.loop import DivergedError
+from transvae_platform.training.tensors import read_tensors
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
 
@@ -31,23 +32,19 @@ class KilledError(Exception):
 
 def last_state(folder):
     """Weights, average and optimiser of the newest checkpoint, flat, and its other values."""
-    store = CheckpointStore(folder / "checkpoints", keep=9)
-    step = store.newest_good()
-    path = store.path(step)
-    state = torch.load(path / "state.pt", weights_only=True)
-    optimizer = state["optimizer"]["state"]
-    tensors = {f"weights.{key}": value for key, value in state["model_state_dict"].items()}
-    tensors |= {f"adam.{index}.{key}": value for index, moments in optimizer.items() for key, value in moments.items()}
-    tensors |= {
-        f"average.{key}": value for key, value in Autoencoder.from_pretrained(path / "ema").state_dict().items()
-    }
-    return step, tensors, {key: state[key] for key in ("step", "metrics", "best_step", "best_psnr")}
+    with CheckpointStore(folder / "checkpoints", keep=9).newest_good() as found:
+        step, path = found
+        tensors = read_tensors(path / "state")
+        averaged = Autoencoder.from_pretrained(path / "ema").state_dict()
+        state = json.loads((path / "state.json").read_text())
+    tensors |= {f"average/{key}": value for key, value in averaged.items()}
+    return step, tensors, {key: state[key] for key in ("step", "metrics", "best", "parts")}
 
 
 def assert_same(one, other):
     assert one[0] == other[0]
     assert one[1].keys() == other[1].keys()
-    assert any(key.startswith("adam") for key in one[1])
+    assert any(key.startswith("optimizer") for key in one[1])
     assert [key for key in one[1] if not torch.equal(one[1][key], other[1][key])] == []
     assert one[2] == other[2]
 
@@ -182,7 +179,7 @@ def test_damaged_newest_checkpoint_costs_steps_and_no_exactness(trial, train, re
     work = trial()
     train(work, "whole")
     train(work)
-    state = tmp_path / "run" / "checkpoints" / "step_000000012" / "state.pt"
+    state = tmp_path / "run" / "checkpoints" / "step_000000012" / "ema" / "model.safetensors"
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 4
     state.write_bytes(content)
@@ -317,5 +314,5 @@ def test_two_processes_see_the_same_samples_and_reach_the_same_weights(trial, tr
     assert told[0]["metrics"]["val/psnr"] == pytest.approx(alone["val/psnr"], abs=1e-3)  # of 8-bit values, rounded
     one, two = last_state(tmp_path / "alone")[1], last_state(together)[1]
     for key in one:
-        if not key.startswith("adam"):
+        if not key.startswith("optimizer"):
             assert (one[key] - two[key]).abs().max() < 1e-5, key

@@ -43,6 +43,7 @@ from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import register_best
 from transvae_platform.tracking.runs import Tracker, answering, connect
+from transvae_platform.training.places import check_place
 
 NOT_MADE = "not-made-yet"
 """Stands for the fingerprint of a data set in plans made before it."""
@@ -120,13 +121,14 @@ def submit_study(
 
     Raises:
         SpecError: the study exists with another specification, or asks for devices that are not there.
-        UnreachableError: home, tracking server or cluster cannot be used.
+        UnreachableError: home, place of the checkpoints, tracking server or cluster cannot be used.
         UserError: its photographs cannot be used, or a later submission has taken over.
         DetachedError: Ctrl-C while following.
     """
     home = home.resolve()
     folder = study_folder(home, prepared.spec.study)
     _check_writable(home)
+    check_place(prepared.spec.resources.checkpoints)
     client = connect(tracking_uri, home)
     lease, followed = take_turn(folder, prepared.spec, prepared.fingerprint, listen)
     with lease as fence:

@@ -23,6 +23,10 @@ from transvae_platform.study.spec import Evaluation, Recipe, RecipeValues, Study
 HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
 
 
+NO_RESULT = ("keep_best",)
+"""Keys of `evaluation` that decide no result: not part of a trial's identity, free to change in a study."""
+
+
 class Trial(Section):
     """One cell of a study's grid with every value resolved; what a training worker receives."""
 
@@ -43,6 +47,8 @@ class Trial(Section):
     evaluation: Evaluation
     workers: Workers
     max_failures: int
+    checkpoints: str | None = None
+    """Where the study's checkpoints lie (`resources.checkpoints`)."""
 
     @property
     def cell(self) -> str:
@@ -105,7 +111,7 @@ def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, dat
         "resolution": spec.data.model_resolution,
         "sampling": spec.data.sampling.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
-        "evaluation": spec.evaluation.model_dump(mode="json"),
+        "evaluation": spec.evaluation.model_dump(mode="json", exclude=set(NO_RESULT)),
     }
     variant_part = "" if variant == "base" else f"-{variant}"
     return Trial(
@@ -124,6 +130,7 @@ def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, dat
         evaluation=spec.evaluation,
         workers=workers,
         max_failures=spec.resources.max_failures,
+        checkpoints=spec.resources.checkpoints,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from transvae_platform.errors import SpecError
+from transvae_platform.study.grid import NO_RESULT
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 
@@ -38,7 +39,9 @@ def refuse_changed_study(state: StudyState, spec: StudySpec, fingerprint: str | 
 
 def _comparable(values: dict[str, Any]) -> dict[str, Any]:
     data = {key: value for key, value in values["data"].items() if key not in ("path", "cache_bytes")}
-    return {**{key: value for key, value in values.items() if key != "resources"}, "data": data}
+    evaluation = {key: value for key, value in values["evaluation"].items() if key not in NO_RESULT}
+    kept = {key: value for key, value in values.items() if key != "resources"}
+    return {**kept, "data": data, "evaluation": evaluation}
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

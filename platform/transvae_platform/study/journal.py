@@ -37,15 +37,15 @@ class Journal:
         self, path: Path, fence: Fence | None = None, clock: Clock = time.time, steady: Clock = time.monotonic
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._clock, self._steady, self._fence = clock, steady, fence
+        self._clock, self._steady, self.fence = clock, steady, fence
         self._file = path.open("ab", buffering=0)
         if _ends_torn(path):
             self._file.write(b"\n")
 
     def append(self, event: str, **fields: Any) -> None:
         """Write one record; `fields` must be JSON values (NaN and infinity become null)."""
-        if self._fence is not None:
-            self._fence.check()
+        if self.fence is not None:
+            self.fence.check()
         times = {"at": round(self._clock(), 3), "up": round(self._steady(), 3)}
         record = {**times, "event": event, **_finite(fields)}
         self._file.write(json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n")

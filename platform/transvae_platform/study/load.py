@@ -88,9 +88,16 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         faults = [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in outer]
         lines = [_explain(fault, path, marks) for fault in faults]
         raise SpecError("\n".join(dict.fromkeys(lines))) from None
+
     # a path in the file starts at the file, one on the command line where the command was typed
-    start = Path.cwd() if any(text.startswith("data.path=") for text in overrides) else path.parent
-    return spec.model_copy(update={"data": _located(spec.data, start)})
+    def start(key: str) -> Path:
+        return Path.cwd() if any(text.startswith(f"{key}=") for text in overrides) else path.parent
+
+    resources, place = spec.resources, spec.resources.checkpoints
+    if place is not None and "://" not in place:
+        place = str((start("resources.checkpoints") / Path(place).expanduser()).resolve())
+        resources = resources.model_copy(update={"checkpoints": place})
+    return spec.model_copy(update={"data": _located(spec.data, start("data.path")), "resources": resources})
 
 
 def _located(data: Data, start: Path) -> Data:

@@ -109,7 +109,7 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
         step_seconds = measured.get(_rate_key(trial))
         busy = step_seconds * trial.recipe.steps if step_seconds else training / (ASSUMED_RATE[device] * workers)
         known = current.trials.get(trial.id) if current else None
-        kept = trial.evaluation.keep_checkpoints + 1
+        kept = trial.evaluation.keep_checkpoints + trial.evaluation.keep_best
         rows.append(
             TrialPlan(
                 trial=trial,

@@ -115,6 +115,9 @@ class Resources(Workers):
     """Resources for some models: a pattern over `family-size` such as `*-G`, later ones win."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """How often a failed trial is tried again before it counts as failed."""
+    checkpoints: str | None = None
+    """Folder or URI (`s3://bucket/folder`) for the trials' checkpoints; default: each trial's own folder in the home.
+    One home per place. A trial that moves begins again from its first step."""
 
 
 class Evaluation(Section):
@@ -129,7 +132,9 @@ class Evaluation(Section):
     log_every: Annotated[int, Field(ge=1)] = 10
     """Write training losses to the journal every this many steps."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
-    """Newest checkpoints kept besides the best one."""
+    """Newest checkpoints kept besides the best ones."""
+    keep_best: Annotated[int, Field(ge=1)] = 1
+    """Best checkpoints (highest PSNR) kept besides the newest ones."""
 
 
 class Fits(Section):

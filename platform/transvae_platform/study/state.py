@@ -34,10 +34,8 @@ class TrialState:
     """Training seconds of all attempts: the time between a start and the last record that followed it."""
     attempt_seconds: float = 0.0
     """Those of the last attempt."""
-    preemptions: int = 0
-    """How often its machine was taken away, as announced."""
     alarm: str | None = None
-    """What is wrong with it now, though it goes on."""
+    """What is wrong although the trial goes on, such as a full disk; None once it is over."""
     reason: str | None = None
     """Why the trial failed."""
     started: list[Record] = field(default_factory=list)
@@ -91,8 +89,6 @@ class TrialState:
             case "pictures":
                 self.pictures[record["step"]] = self.folder / record["path"]
                 self.picture_psnr[record["step"]] = record["psnr"]
-            case "preempted":
-                self.preemptions += 1
             case "finished":
                 self.state, self.alarm = "finished", None
             case "failed":
@@ -106,7 +102,7 @@ class TrialState:
             case "alarm_over":
                 self.alarm = None
         if record["event"] in TIMED:
-            self.step = record.get("step", self.step)
+            self.step = max(self.step, record.get("step", 0))  # a checkpoint is recorded steps after it was taken
             if self._last is not None:
                 seconds = _between(self._last, record)
                 self.seconds += seconds

@@ -11,6 +11,7 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from mlflow.tracking import MlflowClient
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.state import TrialState
-from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.checkpoint import open_checkpoints
 
 if TYPE_CHECKING:
     from transvae.autoencoder import Autoencoder
@@ -41,7 +42,14 @@ def register_best(
         if version.tags.get("trial_id") == trial.trial.id:
             _promote(client, name, version.version, float(version.tags["val.psnr"]))
             return _described(name, version.version, version.tags)
-    folder, metrics = _promotable(trial)
+    with _promotable(trial) as (folder, metrics):
+        return _create_version(client, experiment_id, run_id, trial, folder, metrics)
+
+
+def _create_version(
+    client: MlflowClient, experiment_id: str, run_id: str, trial: TrialState, folder: Path, metrics: dict[str, float]
+) -> dict[str, str | int | float]:
+    name = registered_name(trial)
     sha256 = _sha256(folder / "model.safetensors")
     tags = {
         "trial_id": trial.trial.id,
@@ -152,15 +160,16 @@ def _all_models(client: MlflowClient) -> Iterator[RegisteredModel]:
             return
 
 
-def _promotable(trial: TrialState) -> tuple[Path, dict[str, float]]:
+@contextmanager
+def _promotable(trial: TrialState) -> Iterator[tuple[Path, dict[str, float]]]:
     if trial.state != "finished":
         raise UserError(f"{trial.trial.id}: only finished trials are registered, this one is {trial.state}")
     best = trial.checkpoints[max(trial.checkpoints)]["best_step"]
     metrics = trial.validation[best]["metrics"]
     if not all(value is not None and math.isfinite(value) for value in metrics.values()):
         raise UserError(f"{trial.trial.id}: its metrics are not finite, it is not registered: {metrics}")
-    folder = CheckpointStore(trial.folder / "checkpoints", keep=1).verified(best)
-    return folder / "ema", metrics
+    with open_checkpoints(trial.trial, trial.folder).verified(best) as folder:
+        yield folder / "ema", metrics
 
 
 def _promote(client: MlflowClient, name: str, version: str | int, psnr: float) -> None:

@@ -1,117 +1,150 @@
-"""Checkpoints on disk: complete or absent, verified before use.
+"""Checkpoints: complete or absent, verified before use.
 
 Protocol
-1. A checkpoint is a folder `step_000000300` that holds `state.pt` (weights, optimiser, step), `ema/` (the averaged
-   weights as a pretrained-model folder) and `manifest.json` (SHA-256 of every file).
-2. It is written under a temporary name, every file is flushed to the disk, and the folder is renamed: a folder with
-   the final name is complete. Temporary folders of killed writers are removed when a store is opened.
-3. Before use every file is compared with the manifest. A checkpoint that differs is renamed to `bad_...` and reported,
-   and the next older one is taken.
-4. The newest `keep` checkpoints and the best one stay; the others are removed after a new one is complete.
-5. One process writes: rank 0 of the trial.
+1. A checkpoint is a folder `step_000000300` that holds `state/` (every tensor, one safetensors file per rank that
+   wrote), `state.json` (step, metrics, best steps, numbers of the parts, trial, lineage), `ema/` (the averaged weights
+   as a pretrained-model folder) and `manifest.json` (SHA-256 of every file).
+2. In a folder, ranks write under a temporary name; every file and folder is flushed to the disk, and rank 0 renames:
+   a folder with the final name is complete. On an object store, where nothing can be renamed in one go, the files go
+   up first, under a name of this attempt's own, and the manifest last: with its manifest a checkpoint is complete.
+   What killed writers left is removed when a trial starts.
+3. Before use every file is compared with the manifest; from a store it is brought to a local folder first. A checkpoint
+   that differs is set aside as `bad_...` and reported, and the next older one is taken. Rank 0 chooses, all compare.
+4. After a new checkpoint is complete, those that are neither among the newest `keep` nor among the best are removed.
+   The one just written stays in any case; one that cannot be removed is tried again after the next.
+5. Rank 0 alone commits, sets aside and removes, and before each it asks the fence (`study/lease.py`, 5): a writer
+   whose submission was superseded changes nothing.
+6. A checkpoint counts for a trial's journal when it is committed, not before. A crash between the two is harmless: the
+   next attempt continues from the checkpoint and records it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from transvae_platform.errors import UserError
+from transvae_platform.data.sets.stores import below
+from transvae_platform.errors import UnreachableError, UserError
+from transvae_platform.study.grid import Trial
+from transvae_platform.study.lease import Fence
+from transvae_platform.training.manifest import Hashes, fault, hash_files
+from transvae_platform.training.places import Draft, open_place
+from transvae_platform.training.ranks import TROUBLE, reason
 
+OnBad = Callable[[int, str], None]
+"""Told of each checkpoint that was set aside: its step, and a sentence."""
 PREFIX = "step_"
+OWN_FILES = "shard-{:05d}-"
+"""How the names of the files begin that a rank (counted from 1) writes; rank 0 also writes those of other names."""
 
 
 class CheckpointStore:
-    """The checkpoints of one trial in one folder."""
+    """The checkpoints of one trial at one place."""
 
-    def __init__(self, folder: Path, keep: int, on_bad: Callable[[str], None] = lambda message: None) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._keep, self._on_bad = folder, keep, on_bad
+    def __init__(
+        self,
+        location: str | Path,
+        keep: int,
+        fence: Fence | None = None,
+        on_bad: OnBad = lambda step, message: None,
+    ) -> None:
+        self.place = open_place(location)
+        self._keep, self._fence, self._on_bad = keep, fence, on_bad
 
     def clean(self) -> None:
         """Remove what killed writers left; only the writer calls it."""
-        for leftover in self.folder.glob(".writing_*"):
-            shutil.rmtree(leftover)
+        self._pass_fence()
+        self.place.clean()
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
-        return sorted(int(path.name.removeprefix(PREFIX)) for path in self.folder.glob(f"{PREFIX}*"))
+        names = [name.removeprefix(PREFIX) for name in self.place.names() if name.startswith(PREFIX)]
+        return sorted(int(name) for name in names if name.isdigit())
 
-    def path(self, step: int) -> Path:
-        """Where the checkpoint of a step is, or would be."""
-        return self.folder / f"{PREFIX}{step:09d}"
+    def draft(self, step: int, token: str) -> Draft:
+        """A draft of a step's checkpoint; every rank calls it with the same token."""
+        return self.place.draft(_name(step), token)
 
-    def save(self, step: int, write: Callable[[Path], None], best_step: int | None) -> str:
-        """Commit a checkpoint whose files `write` puts into the folder it is given; returns the manifest's SHA-256."""
-        temporary = self.folder / f".writing_{step:09d}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        write(temporary)
-        files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        hashes = {path.relative_to(temporary).as_posix(): _sha256_synced(path) for path in files}
-        manifest = json.dumps(hashes, indent=1)
-        (temporary / "manifest.json").write_text(manifest)
-        _sha256_synced(temporary / "manifest.json")
-        final = self.path(step)
-        shutil.rmtree(final, ignore_errors=True)  # the same step of an attempt whose later work was lost
-        temporary.rename(final)
-        _sync_folder(self.folder)
-        self._retain(best_step)
-        return hashlib.sha256(manifest.encode()).hexdigest()
+    def keep_files(self, draft: Draft, rank: int) -> Hashes:
+        """Flush, hash and bring to their place the files that this rank wrote into the draft."""
+        others = OWN_FILES.partition("{")[0]
+        files = [path for path in sorted(draft.folder.rglob("*")) if path.is_file()]
+        mine = [
+            path
+            for path in files
+            if path.name.startswith(OWN_FILES.format(rank + 1)) or (rank == 0 and not path.name.startswith(others))
+        ]
+        hashes = hash_files(draft.folder, mine)
+        self.place.send(draft, hashes)
+        return hashes
 
-    def newest_good(self) -> int | None:
-        """Step of the newest checkpoint whose bytes equal its manifest, or None; only the writer calls it."""
-        for step in reversed(self.steps()):
-            path = self.path(step)
-            if (fault := _fault(path)) is None:
-                return step
-            quarantine = path.with_name(f"bad_{path.name}")
-            shutil.rmtree(quarantine, ignore_errors=True)
-            path.rename(quarantine)
-            self._on_bad(f"checkpoint of step {step} is damaged ({fault}), moved to {quarantine.name}")
+    def commit(self, draft: Draft, files: Hashes) -> str:
+        """Make a draft a checkpoint, given the hashes of all its files; returns the manifest's SHA-256."""
+        self._pass_fence()
+        return self.place.commit(draft, files)
+
+    def retain(self, best_steps: tuple[int, ...]) -> str | None:
+        """Remove what is neither new nor best; returns what could not be removed and why."""
+        name = ""
+        try:
+            self._pass_fence()
+            for step in self.steps()[: -self._keep]:
+                if step not in best_steps:
+                    name = _name(step)
+                    self.place.remove(name)
+        except TROUBLE as error:
+            return f"{self.place.location}/{name}: old checkpoints cannot be removed ({reason(error)})"
         return None
 
-    def verified(self, step: int) -> Path:
-        """The folder of a step's checkpoint after comparing it with its manifest.
+    @contextmanager
+    def newest_good(self) -> Iterator[tuple[int, Path] | None]:
+        """(step, local folder) of the newest checkpoint whose bytes equal its manifest, or None.
+
+        Damaged ones are set aside; only the writer calls it.
+        """
+        for step in reversed(self.steps()):
+            with self.place.fetched(_name(step)) as folder:
+                if (wrong := fault(folder)) is None:
+                    yield step, folder
+                    return
+            self._pass_fence()
+            aside = self.place.set_aside(_name(step))
+            self._on_bad(step, f"checkpoint of step {step} is damaged ({wrong}), moved to {aside}")
+        yield None
+
+    @contextmanager
+    def verified(self, step: int) -> Iterator[Path]:
+        """The local folder of a step's checkpoint after comparing it with its manifest, while the block lasts.
 
         Raises:
             UserError: it is missing or damaged.
+            UnreachableError: the store does not give it.
         """
-        if (fault := _fault(self.path(step))) is not None:
-            raise UserError(f"{self.path(step)}: the checkpoint cannot be used: {fault}")
-        return self.path(step)
+        where = f"{self.place.location}/{_name(step)}"
+        with ExitStack() as opened:
+            try:
+                folder = opened.enter_context(self.place.fetched(_name(step)))
+            except OSError as error:
+                raise UnreachableError(f"{where}: the checkpoint cannot be fetched ({reason(error)})") from None
+            if (wrong := fault(folder)) is not None:
+                raise UserError(f"{where}: the checkpoint cannot be used: {wrong}")
+            yield folder
 
-    def _retain(self, best_step: int | None) -> None:
-        for step in self.steps()[: -self._keep]:
-            if step != best_step:
-                shutil.rmtree(self.path(step))
-
-
-def _fault(path: Path) -> str | None:
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        if not isinstance(manifest, dict) or not manifest:
-            return "manifest.json lists no files"
-        for name, expected in manifest.items():
-            with (path / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                    return f"{name} differs from its SHA-256"
-    except (OSError, ValueError) as error:
-        return str(error)
-    return None
+    def _pass_fence(self) -> None:
+        if self._fence is not None:
+            self._fence.check()
 
 
-def _sha256_synced(path: Path) -> str:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def open_checkpoints(
+    trial: Trial, folder: Path, fence: Fence | None = None, on_bad: OnBad = lambda step, message: None
+) -> CheckpointStore:
+    """The checkpoints of a trial: where `resources.checkpoints` says, else in the trial's own folder."""
+    location: str | Path = folder / "checkpoints"
+    if trial.checkpoints is not None:
+        location = below(below(trial.checkpoints, trial.study), trial.id)
+    return CheckpointStore(location, trial.evaluation.keep_checkpoints, fence, on_bad)
 
 
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+def _name(step: int) -> str:
+    return f"{PREFIX}{step:09d}"

@@ -25,10 +25,11 @@ from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.journal import Journal
+from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.plan import model_cost
-from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.preemption import Notices, hold
+from transvae_platform.training.saver import Saver
 from transvae_platform.training.schedule import learning_rate
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import Notice, World
@@ -58,7 +59,7 @@ def train_vae(
         DivergedError: the loss or a metric is not finite.
         UserError: there are fewer samples than one batch.
     """
-    recipe, evaluation = trial.recipe, trial.evaluation
+    recipe = trial.recipe
     train, validation = samples
     stream = Ahead(
         TrainStream(
@@ -66,7 +67,18 @@ def train_vae(
         )
     )
     weights = TrialWeights(trial, world)
-    store = _restore(weights, folder, journal, world, lineage)
+    saver = _restore(weights, folder, journal, world, lineage)
+    try:
+        return _train(weights, saver, stream, validation, folder, journal, world)
+    finally:
+        saver.close()
+
+
+def _train(
+    weights: TrialWeights, saver: Saver, stream: Stream, validation: Samples, folder: Path, journal: Journal | None,
+    world: World,
+) -> dict[str, float]:  # fmt: skip
+    trial, recipe, evaluation = weights.trial, weights.trial.recipe, weights.trial.evaluation
     objective = Objective(ObjectiveConfig(l1=recipe.losses.l1, kl=recipe.losses.kl, reduction=recipe.losses.reduction))
     flops_per_step = recipe.batch_size * model_cost(trial)["training_flops"]
     finite = torch.ones((), dtype=torch.bool, device=world.device)
@@ -87,15 +99,15 @@ def train_vae(
         if step % evaluation.every == 0 or step == recipe.steps:
             _refuse_unless_finite(finite, step, world)
             _validate(weights, validation, world)
-            if journal:
-                _keep(weights, validation, store, folder, journal, world, progress)
+            _keep(weights, validation, saver, folder, journal, world, progress)
             clock, since = time.monotonic(), step
         if step < recipe.steps and (notice := notices.at(step)) is not None:
             _refuse_unless_finite(finite, step, world)
-            if journal:
-                _save_at_once(weights, store, journal, notice)
+            _save_at_once(weights, saver, journal, notice)
             hold(notice)
             clock, since = time.monotonic(), step
+        saver.tell()
+    saver.finish()
     if journal:
         journal.append("finished", step=recipe.steps, metrics=weights.metrics)
     return weights.metrics
@@ -103,22 +115,39 @@ def train_vae(
 
 def _restore(
     weights: TrialWeights, folder: Path, journal: Journal | None, world: World, lineage: dict[str, Any]
-) -> CheckpointStore:
-    def on_bad(message: str) -> None:
+) -> Saver:
+    set_aside = []
+
+    def on_bad(step: int, message: str) -> None:
+        set_aside.append(step)
         if journal:
             journal.append("damaged", message=message)
 
-    store = CheckpointStore(folder / "checkpoints", weights.trial.evaluation.keep_checkpoints, on_bad)
-    weights.restore(store, world)
+    store = open_checkpoints(weights.trial, folder, journal.fence if journal else None, on_bad)
+    sha256 = weights.restore(store, world)
     if journal:
         store.clean()
+        known = _newest_recorded(folder)
+        if weights.step < known and known not in set_aside:
+            on_bad(known, f"checkpoint of step {known} is missing in {store.place.location}")
         journal.append(
             "started", step=weights.step, resumed_from=weights.step, world=world.size, device=world.name,
             attention=_attention(), lineage=lineage,
         )  # fmt: skip
-        if weights.step:  # its own record may have been lost between the rename and the journal
-            journal.append("checkpoint", step=weights.step, best_step=weights.best_step)
-    return store
+        if weights.step:  # its own record may have been lost between the commit and the journal
+            journal.append("checkpoint", step=weights.step, sha256=sha256, best_step=weights.best_step)
+    return Saver(store, world, journal, lineage, newest=weights.step or None)
+
+
+def _newest_recorded(folder: Path) -> int:
+    """The step of the newest checkpoint that the trial's journal tells of, 0 if there is none."""
+    step = 0
+    for record in read_journal(folder / "journal.jsonl"):
+        if record["event"] == "started":
+            step = record["resumed_from"]
+        elif record["event"] == "checkpoint":
+            step = record["step"]
+    return step
 
 
 def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, world: World) -> dict[str, Tensor]:
@@ -164,27 +193,28 @@ def _validate(weights: TrialWeights, validation: Samples, world: World) -> None:
 
 
 def _keep(
-    weights: TrialWeights, validation: Samples, store: CheckpointStore, folder: Path, journal: Journal, world: World,
+    weights: TrialWeights, validation: Samples, saver: Saver, folder: Path, journal: Journal | None, world: World,
     progress: dict[str, float],
 ) -> None:  # fmt: skip
-    """Rank 0 at a validated step: pictures, then the checkpoint, each in the journal once it is on the disk."""
+    """At a validated step: pictures on rank 0, then the checkpoint of all; each in the journal once it is there."""
+    saver.wait()  # so that records stand in the order of their steps
     step = weights.step
-    picture = Path("pictures") / f"step_{step:09d}.png"
-    psnr = save_pictures(
-        weights.averaged, validation, weights.trial.evaluation.pictures, world.device, folder / picture
-    )
-    journal.append("validated", **progress, metrics=weights.metrics)
-    journal.append("pictures", step=step, path=picture.as_posix(), psnr=psnr)
-    sha256 = store.save(step, weights.write, weights.best_step)
-    journal.append("checkpoint", step=step, sha256=sha256, best_step=weights.best_step)
+    if journal:
+        picture = Path("pictures") / f"step_{step:09d}.png"
+        psnr = save_pictures(
+            weights.averaged, validation, weights.trial.evaluation.pictures, world.device, folder / picture
+        )
+        journal.append("validated", **progress, metrics=weights.metrics)
+        journal.append("pictures", step=step, path=picture.as_posix(), psnr=psnr)
+    saver.save(weights)
 
 
-def _save_at_once(weights: TrialWeights, store: CheckpointStore, journal: Journal, notice: Notice) -> None:
-    """Rank 0 at a notice: a checkpoint with the metrics of the last validation, unless this step was kept already."""
-    if weights.step % weights.trial.evaluation.every:
-        sha256 = store.save(weights.step, weights.write, weights.best_step)
-        journal.append("checkpoint", step=weights.step, sha256=sha256, best_step=weights.best_step)
-    journal.append("preempted", step=weights.step, deadline=notice.deadline, nodes=list(notice.nodes))
+def _save_at_once(weights: TrialWeights, saver: Saver, journal: Journal | None, notice: Notice) -> None:
+    """All ranks at a notice: a checkpoint with the metrics of the last validation, unless the step was kept already."""
+    saver.save(weights)
+    saver.wait()
+    if journal:
+        journal.append("preempted", step=weights.step, deadline=notice.deadline, nodes=list(notice.nodes))
 
 
 def _refuse_unless_finite(finite: Tensor, step: int, world: World) -> None:

@@ -1,27 +1,70 @@
-"""Everything that determines a trial's future: weights, their average, the optimiser, the best step so far."""
+"""Everything that determines a trial's future: weights, their average, the optimiser, the best steps so far."""
 
 from __future__ import annotations
 
-import math
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from transvae import create_model
+from transvae import create_model, storage
 from transvae.autoencoder import Autoencoder
 from transvae.config import AutoencoderConfig
+from transvae_platform.errors import UserError
 from transvae_platform.study.grid import Trial
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.manifest import MANIFEST, sha256_of
+from transvae_platform.training.ranks import Ranks
 from transvae_platform.training.schedule import ema_decay
+from transvae_platform.training.tensors import Copies, own_share, read_tensors, write_tensors
 from transvae_platform.world import World
 
 TensorList = tuple[Tensor, ...] | list[Tensor]
 
 
+class Stateful(Protocol):
+    """A part of the training whose state belongs into checkpoints: a flat dict of tensors and JSON values."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state now: the same keys at every step, the same on every rank."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Take a state that `state_dict` gave, its tensors on the CPU."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint will hold, copied at one step; on every rank the tensors that it owns."""
+
+    step: int
+    best_steps: tuple[int, ...]
+    tensors: dict[str, Tensor]
+    averaged: dict[str, Tensor]
+    """Empty on ranks other than 0, as is what follows."""
+    values: dict[str, Any]
+    config: AutoencoderConfig
+
+    def write(self, folder: Path, ranks: Ranks) -> None:
+        """Put the files of `training/checkpoint.py` (1) into a folder; all ranks call it."""
+        ranks.together(lambda: write_tensors(folder / "state", self.tensors, ranks))
+        ranks.together(lambda: self._write_rest(folder) if ranks.rank == 0 else None)
+
+    def _write_rest(self, folder: Path) -> None:
+        storage.save(folder / "ema", self.config, self.averaged)
+        (folder / "state.json").write_text(json.dumps(self.values, indent=1))
+
+
 class TrialWeights:
-    """The model of a trial with its optimiser and averaged weights, fresh from the trial's seed."""
+    """The model of a trial with its optimiser and averaged weights, fresh from the trial's seed.
+
+    `parts` are saved and restored by name; whoever has a state of its own adds itself before `restore`.
+    """
 
     def __init__(self, trial: Trial, world: World) -> None:
         self.trial = trial
@@ -45,8 +88,9 @@ class TrialWeights:
             fused=True,
         )
         self.metrics: dict[str, float] = {}
-        self.best_step: int | None = None
-        self._best_psnr = -math.inf
+        self._ranking: list[tuple[float, int]] = []
+        self._copies = Copies()
+        self.parts: dict[str, Stateful] = {"model": self.model, "optimizer": _Moments(self.model, self.optimizer)}
 
     @property
     def averaged(self) -> Autoencoder:
@@ -55,46 +99,82 @@ class TrialWeights:
         assert isinstance(model, Autoencoder)
         return model.eval()
 
+    @property
+    def best_steps(self) -> tuple[int, ...]:
+        """The steps with the highest PSNR so far, the best one first: as many as are kept."""
+        return tuple(step for _, step in self._ranking)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the highest PSNR so far."""
+        return self.best_steps[0] if self._ranking else None
+
     def advance(self) -> None:
         """Count an optimiser step and move the averaged weights towards the current ones."""
         self.step += 1
         self._ema.update_parameters(self.model)
 
     def validated(self, metrics: dict[str, float]) -> None:
-        """Remember the metrics of this step, and the step if it is the best so far (highest PSNR)."""
+        """Remember the metrics of this step, and the step if it is among the best so far (highest PSNR)."""
         self.metrics = metrics
-        if metrics["val/psnr"] > self._best_psnr:
-            self._best_psnr, self.best_step = metrics["val/psnr"], self.step
+        # of equal ones the earlier stays in front
+        ranking = sorted([*self._ranking, (metrics["val/psnr"], self.step)], key=lambda entry: (-entry[0], entry[1]))
+        self._ranking = ranking[: self.trial.evaluation.keep_best]
 
-    def write(self, folder: Path) -> None:
-        """Put the state into a checkpoint folder."""
+    def snapshot(self, lineage: Mapping[str, Any], rank: int = 0, size: int = 1) -> Snapshot:
+        """Copy everything that a checkpoint of this step holds; the next snapshot uses the same memory."""
+        tensors, values = _split({name: part.state_dict() for name, part in self.parts.items()})
+        averaged = {f"averaged/{key}": tensor for key, tensor in self.averaged.state_dict().items() if rank == 0}
+        copies = self._copies.take({**own_share(tensors, rank, size), **averaged})
         state = {
             "trial": self.trial.id,
             "step": self.step,
-            "model_state_dict": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
             "metrics": self.metrics,
-            "best_step": self.best_step,
-            "best_psnr": self._best_psnr,
+            "best": self._ranking,
+            "parts": values,
+            "config": self.trial.model_dump(mode="json", exclude={"checkpoints"}),
+            "lineage": dict(lineage),
         }
-        torch.save(state, folder / "state.pt")
-        self.averaged.save_pretrained(folder / "ema")
+        return Snapshot(
+            self.step,
+            self.best_steps,
+            {key: tensor for key, tensor in copies.items() if key not in averaged},
+            {key.removeprefix("averaged/"): copies[key] for key in averaged},
+            state if rank == 0 else {},
+            self.config,
+        )
 
-    def restore(self, store: CheckpointStore, world: World) -> None:
-        """Take the state of the newest good checkpoint, if there is one."""
-        # rank 0 looks, and moves damaged ones out of the way; the others take what it found
-        found = (store.newest_good() or 0) if world.rank == 0 else 0
-        step = int(world.sum(torch.tensor(found, device=world.device)))
-        if step == 0:
-            return
-        path = store.path(step)
-        state = torch.load(path / "state.pt", map_location=world.device, weights_only=True)
-        assert state["trial"] == self.trial.id, f"{path} belongs to {state['trial']}, not to {self.trial.id}"
-        self.model.load_state_dict(state["model_state_dict"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.averaged.load_state_dict(Autoencoder.from_pretrained(path / "ema").state_dict())
+    def restore(self, store: CheckpointStore, world: World) -> str | None:
+        """Take the state of the newest good checkpoint, if there is one; returns its manifest's SHA-256.
+
+        Raises:
+            UserError: the checkpoint is another version's.
+        """
+        with ExitStack() as opened:
+            # rank 0 looks, and sets damaged ones aside; the others take what it found
+            found = opened.enter_context(store.newest_good()) if world.rank == 0 else None
+            step = int(world.sum(torch.tensor(found[0] if found else 0, device=world.device)))
+            if step == 0:
+                return None
+            folder = found[1] if found else opened.enter_context(store.verified(step))
+            self._load(folder)
+            return sha256_of(folder / MANIFEST)
+
+    def _load(self, folder: Path) -> None:
+        state = json.loads((folder / "state.json").read_text())
+        assert state["trial"] == self.trial.id, f"{folder} belongs to {state['trial']}, not to {self.trial.id}"
+        if state["parts"].keys() != self.parts.keys():
+            raise UserError(
+                f"{folder} holds {', '.join(state['parts'])}, this version of the project saves "
+                f"{', '.join(self.parts)} - continue with the version that wrote it, or delete the trial's checkpoints"
+            )
+        tensors = read_tensors(folder / "state")
+        for name, part in self.parts.items():
+            own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+            part.load_state_dict({**own, **state["parts"][name]})
+        self.averaged.load_state_dict(Autoencoder.from_pretrained(folder / "ema").state_dict())
         self.step, self.metrics = state["step"], state["metrics"]
-        self.best_step, self._best_psnr = state["best_step"], state["best_psnr"]
+        self._ranking = [(psnr, step) for psnr, step in state["best"]]
 
     def _average(self, averaged: TensorList, current: TensorList, _: Tensor | int) -> None:
         torch._foreach_lerp_(averaged, current, 1 - ema_decay(self.trial.recipe, self.step))
@@ -104,3 +184,49 @@ class TrialWeights:
         # initial weights
         assert isinstance(self._ema.n_averaged, Tensor)
         self._ema.n_averaged.fill_(updates)
+
+
+class _Moments:
+    """An optimiser's state by the names of its parameters; learning rate and the like are the recipe's."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self._parameters = dict(model.named_parameters())
+        self._optimizer = optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        states = {name: self._optimizer.state.get(parameter) for name, parameter in self._parameters.items()}
+        known = {name: state for name, state in states.items() if state}
+        tensors: dict[str, Any] = {"names": list(known)}
+        numbers: dict[str, list[Tensor]] = {}
+        for name, state in known.items():
+            for kind, value in state.items():
+                if value.dim():
+                    tensors[f"{kind}/{name}"] = value
+                else:
+                    numbers.setdefault(kind, []).append(value)
+        # as one vector: hundreds of single numbers would cost more than all the rest
+        return tensors | {kind: torch.stack(values) for kind, values in numbers.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        order = list(self._parameters)
+        states: dict[int, dict[str, Tensor]] = {order.index(name): {} for name in state_dict["names"]}
+        for key, value in state_dict.items():
+            kind, _, name = key.partition("/")
+            if name:
+                # in the parameter's memory order: the fused kernel on CPUs walks through all of them side by side
+                states[order.index(name)][kind] = torch.empty_like(self._parameters[name]).copy_(value)
+            elif kind != "names":
+                for known, number in zip(state_dict["names"], value, strict=True):
+                    states[order.index(known)][kind] = number.clone()
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": states, "param_groups": groups})
+
+
+def _split(parts: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+    """(tensors by `part/key`, the other values by part) of the parts' states."""
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, dict[str, Any]] = {}
+    for name, state in parts.items():
+        values[name] = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+        tensors |= {f"{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+    return tensors, values

@@ -59,15 +59,15 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def open_store(location: str) -> tuple[pafs.FileSystem, str]:
-    """(file system, path within it) of a location.
+def open_store(location: str, key: str = "data.path") -> tuple[pafs.FileSystem, str]:
+    """(file system, path within it) of a location; `key` of the study file is named where it is wrong.
 
     Raises:
         SpecError: nothing opens the URI's scheme, or the URI is malformed.
         UnreachableError: the store does not answer.
     """
     path = local_path(location)
-    return (pafs.LocalFileSystem(), path) if path is not None else _open_uri(location)
+    return (pafs.LocalFileSystem(), path) if path is not None else _open_uri(location, key)
 
 
 def open_file(location: str) -> pa.NativeFile:
@@ -129,16 +129,16 @@ def _scheme(location: str) -> str | None:
 
 
 @lru_cache(maxsize=256)  # a client per folder is kept: opening one may ask the network where a bucket is
-def _open_uri(location: str) -> tuple[Any, str]:
+def _open_uri(location: str, key: str = "data.path") -> tuple[Any, str]:
     scheme = _scheme(location)
     if scheme in NATIVE:
         try:
             filesystem, path = pafs.FileSystem.from_uri(location)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise SpecError(f"data.path: {location} cannot be opened ({first_line(error)}) - correct it") from None
+            raise SpecError(f"{key}: {location} cannot be opened ({first_line(error)}) - correct it") from None
         except OSError as error:
             raise UnreachableError(
-                f"data.path: {location} cannot be opened ({first_line(error)}) - is the store up, its client installed?"
+                f"{key}: {location} cannot be opened ({first_line(error)}) - is the store up, its client installed?"
             ) from None
         return filesystem, path
     try:
@@ -146,11 +146,11 @@ def _open_uri(location: str) -> tuple[Any, str]:
     except ImportError as error:
         package = BACKENDS.get(str(scheme), "the fsspec package for it")
         raise SpecError(
-            f"data.path: {location} needs a package that is not installed ({first_line(error)}) - install {package}"
+            f"{key}: {location} needs a package that is not installed ({first_line(error)}) - install {package}"
         ) from None
     except ValueError as error:
         raise SpecError(
-            f"data.path: {location} cannot be opened ({first_line(error)}) - give a local path, or a URI such as "
+            f"{key}: {location} cannot be opened ({first_line(error)}) - give a local path, or a URI such as "
             "s3://bucket/folder, gs://bucket/folder or hdfs://host/folder"
         ) from None
     return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
