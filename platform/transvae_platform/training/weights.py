@@ -14,6 +14,7 @@ from transvae.autoencoder import Autoencoder
 from transvae.config import AutoencoderConfig
 from transvae_platform.study.grid import Trial
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.guard import Guard
 from transvae_platform.training.schedule import ema_decay
 from transvae_platform.world import World
 
@@ -44,6 +45,9 @@ class TrialWeights:
             weight_decay=trial.recipe.weight_decay,
             fused=True,
         )
+        self.guard = Guard(trial.recipe, world.device)
+        # as torch's GradScaler does: where this tensor is 1 the fused kernel leaves weights, moments and counters alone
+        self.optimizer.found_inf = self.guard.bad  # type: ignore[attr-defined]
         self.metrics: dict[str, float] = {}
         self.best_step: int | None = None
         self._best_psnr = -math.inf
@@ -56,7 +60,7 @@ class TrialWeights:
         return model.eval()
 
     def advance(self) -> None:
-        """Count an optimiser step and move the averaged weights towards the current ones."""
+        """Count an optimiser step and, unless it was skipped, move the averaged weights towards the current ones."""
         self.step += 1
         self._ema.update_parameters(self.model)
 
@@ -76,6 +80,7 @@ class TrialWeights:
             "metrics": self.metrics,
             "best_step": self.best_step,
             "best_psnr": self._best_psnr,
+            "guard": self.guard.state_dict(),
         }
         torch.save(state, folder / "state.pt")
         self.averaged.save_pretrained(folder / "ema")
@@ -95,9 +100,26 @@ class TrialWeights:
         self.averaged.load_state_dict(Autoencoder.from_pretrained(path / "ema").state_dict())
         self.step, self.metrics = state["step"], state["metrics"]
         self.best_step, self._best_psnr = state["best_step"], state["best_psnr"]
+        self.guard.load_state_dict(state["guard"])
+
+    def begin_again(self) -> None:
+        """Everything as the trial's seed made it, in place."""
+        torch.manual_seed(self.trial.seed)
+        initial = create_model(self.config).state_dict()
+        self.model.load_state_dict(initial)
+        self.averaged.load_state_dict(initial)
+        self.optimizer.state.clear()
+        self.guard.begin_again()
+        self.step, self.metrics, self.best_step, self._best_psnr = 0, {}, None, -math.inf
+
+    def finite(self) -> bool:
+        """Whether the current and the averaged weights are finite numbers (waits for the device)."""
+        largest = torch._foreach_norm([*self.model.parameters(), *self.averaged.parameters()], math.inf)
+        return bool(torch.stack(largest).isfinite().all())
 
     def _average(self, averaged: TensorList, current: TensorList, _: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - ema_decay(self.trial.recipe, self.step))
+        weight = (1 - self.guard.bad) * (1 - ema_decay(self.trial.recipe, self.step))
+        torch._foreach_lerp_(averaged, current, [weight] * len(current))
 
     def _count_from(self, updates: int) -> None:
         # AveragedModel replaces its weights by the current ones while it has counted no update; ours start from the
