@@ -96,7 +96,7 @@ class Guard(nn.Module):
         if longest > self._limits.patience or (last and streak):
             loss, norm, mean = self.last.tolist()
             raise BadStretchError(
-                f"{longest} bad steps in a row by step {step}: the training loss is {_words(loss)} "
+                f"{longest} bad step{'s' * (longest > 1)} in a row by step {step}: the training loss is {_words(loss)} "
                 f"(a mean of {mean:.3g} before), the gradient norm {_words(norm)}"
             )
         return Finding(skipped, calm=not streak)
