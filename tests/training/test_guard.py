@@ -91,7 +91,7 @@ def test_patience_ends_with_one_bad_step_more():
     feed(guard, 1.0)
     assert guard.look(4, False).calm
     feed(guard, NAN, NAN, NAN)
-    with pytest.raises(BadStretchError, match=r"3 bad steps in a row by step 7: the training loss is not finite \(nan\)"):
+    with pytest.raises(BadStretchError, match=r"^3 bad steps in a row by step 7: the training loss is not finite"):
         guard.look(7, False)
     feed(guard, 1.0)  # however seldom the host looks
     with pytest.raises(BadStretchError):
@@ -323,7 +323,7 @@ STORIES = {
     "kill between the rewind and a checkpoint": ({(n, 0): NAN for n in (9, 10, 11)}, {(10, 1)}),
     "kill after a checkpoint with the rewind": ({(n, 0): NAN for n in (5, 6, 7)}, {(10, 1)}),
     "two rewinds and kills": (
-        {(n, r): NAN for n, r in [(5, 0), (6, 0), (7, 0), (13, 1), (14, 1), (15, 1)]}, {(6, 0), (6, 1), (15, 1), (14, 2)}
+        dict.fromkeys([(5, 0), (6, 0), (7, 0), (13, 1), (14, 1), (15, 1)], NAN), {(6, 0), (6, 1), (15, 1), (14, 2)}
     ),
 }  # fmt: skip
 

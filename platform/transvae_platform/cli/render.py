@@ -81,6 +81,8 @@ def print_status(state: StudyState) -> None:
         ("PSNR", "right"),
         ("time", "right"),
         ("attempts", "right"),
+        ("skipped", "right"),
+        ("rewinds", "right"),
         ("reason", "left"),
     )
     for row in status_document(state)["trials"]:
@@ -92,6 +94,8 @@ def print_status(state: StudyState) -> None:
             f"{psnr:.2f}" if psnr is not None else "",
             format_seconds(row["seconds"]),
             str(row["attempts"]),
+            str(row["skipped"]),
+            str(row["rewinds"]),
             escape(row["reason"] or ""),
         )
     out.print(rows)
@@ -108,6 +112,8 @@ def status_document(state: StudyState) -> dict[str, Any]:
             "step": trial.step,
             "steps": trial.trial.recipe.steps,
             "attempts": trial.attempts,
+            "skipped": trial.skipped,
+            "rewinds": len(trial.rewound),
             "seconds": round(trial.seconds, 1),
             "reason": trial.reason,
             "metrics": trial.validation[max(trial.validation)]["metrics"] if trial.validation else {},
