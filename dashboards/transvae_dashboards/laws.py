@@ -77,4 +77,13 @@ def cautions(state: StudyState) -> list[str]:
     codes = sorted({str(start["lineage"]["code"]) for trial in fitted for start in trial.started})
     if len(codes) > 1:
         found.append(f"The fitted trials were trained under {len(codes)} code versions: {', '.join(codes)}.")
+    guarded = [
+        f"{trial.trial.label} seed {trial.trial.seed} ({trial.skipped} skipped, {len(trial.rewound)} taken back)"
+        for trial in fitted
+        if trial.skipped or trial.rewound
+    ]
+    if guarded:
+        found.append(
+            f"The guard against bad losses skipped updates or took training back to a checkpoint: {', '.join(guarded)}."
+        )
     return found

@@ -71,8 +71,14 @@ class StudyWriter:
         wanted = (family, size, seed, variant)
         return next(t for t in self.trials.values() if (t.family, t.size, t.seed, t.variant) == wanted)
 
-    def run(self, trial: Trial, until: int | None = None, resume: int | None = None, failed: str | None = None) -> None:
-        """Train a trial to its end, or `until` a step; with `resume`, a second attempt takes over from that step."""
+    def run(
+        self, trial: Trial, until: int | None = None, resume: int | None = None, failed: str | None = None,
+        rewound: int | None = None,
+    ) -> None:  # fmt: skip
+        """Train a trial to its end, or `until` a step; with `resume`, a second attempt takes over from that step.
+
+        With `rewound`, the guard takes it back there, from its last but one log step, and 3 updates are skipped then.
+        """
         journal = Journal(
             self.folder / "trials" / trial.id / "journal.jsonl", clock=self.clock, steady=lambda: self.now
         )
@@ -80,6 +86,10 @@ class StudyWriter:
         self._attempt(journal, trial, 0, resume + 30 if resume else until or trial.recipe.steps, end)
         if resume:
             self._attempt(journal, trial, resume, until or trial.recipe.steps, end)
+        if rewound:
+            back = {"from": trial.recipe.steps - 20, "to": rewound, "rewinds": 1, "reason": "5 bad steps in a row"}
+            journal.append("rewound", **back)
+            self._steps(journal, trial, rewound, trial.recipe.steps, end, skipped=3)
         if failed:
             journal.append("failed", reason=failed)
         elif until is None:
@@ -103,12 +113,16 @@ class StudyWriter:
         journal.append(
             "started", step=start, resumed_from=start, world=1, device="cpu", attention="sdpa", lineage=LINEAGE
         )
+        self._steps(journal, trial, start, stop, end)
+
+    def _steps(self, journal: Journal, trial: Trial, start: int, stop: int, end: float, skipped: int = 0) -> None:
         flops = cost(trial)["training_flops"]
         for step in range(start + 20, stop + 1, 20):
             done = {"step": step, "images": step * 16, "flops": step * 16 * flops}
             value = end * (1 + 1.6 * np.exp(-6 * step / trial.recipe.steps))
             noisy = float(value * (1.02 + 0.03 * self.rng.standard_normal()))
-            journal.append("step", **done, metrics={"train/loss": noisy, "train/l1": noisy}, seconds_per_step=0.1)
+            losses = {"train/loss": noisy, "train/l1": noisy}
+            journal.append("step", **done, metrics=losses, skipped=skipped, seconds_per_step=0.1)
             if step % trial.evaluation.every == 0:
                 final = step == trial.recipe.steps
                 metrics = metrics_of(end if final else float(value))

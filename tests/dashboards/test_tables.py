@@ -69,6 +69,23 @@ def test_unequal_training_lengths_are_pointed_out(write_study):
     assert "between 3,200 and 6,400 images" in cautions(study.state())[0]
 
 
+def test_a_trial_that_diverged_is_excluded_by_its_reason_and_a_guarded_one_is_pointed_out(write_study):
+    study = write_study({"cnn": "TBL"})
+    study.submit()
+    study.run(study.find("cnn", "T"), rewound=200)
+    study.run(study.find("cnn", "B"), until=200, failed="5 bad steps in a row by step 230; this is after 2 rewinds")
+    study.run(study.find("cnn", "L"))
+    state = study.state()
+    for report in fit_study(state).values():
+        assert [size.size for size in report.family("cnn").sizes] == ["T", "L"]
+        (excluded,) = report.excluded
+        assert (excluded.point.size, excluded.reason) == (
+            "B", "failed at step 200 of 400: 5 bad steps in a row by step 230; this is after 2 rewinds",
+        )  # fmt: skip
+    (caution,) = cautions(state)
+    assert caution.endswith("to a checkpoint: cnn-T seed 0 (3 skipped, 1 taken back).")
+
+
 def test_table_and_fits_need_no_heavy_library():
     code = (
         "import sys, transvae_dashboards.tables, transvae_dashboards.laws;"

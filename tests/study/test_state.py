@@ -96,6 +96,38 @@ def test_preemptions_are_counted_apart_from_attempts(study):
     assert trial.checkpoints[26]["best_step"] == 20
 
 
+def test_what_a_rewind_takes_back_never_happened_and_the_rewinds_are_counted(study):
+    def rewind(back_to, number):
+        journal.append("rewound", **{"from": 50}, to=back_to, rewinds=number, reason="bad steps")
+
+    journal = study.queue(study.trials[0])
+    start(journal)
+    step(journal, 10, skipped=1)
+    validate(journal, 20, 17.0)
+    step(journal, 30, skipped=4)
+    validate(journal, 40, 30.0)
+    rewind(20, 1)
+    follower = StudyState(study.folder)
+    (trial,) = follower.trials.values()
+    assert (trial.state, trial.step, trial.attempts, trial.skipped) == ("running", 20, 1, 1)
+    assert list(trial.train) == [10]
+    for records in (trial.validation, trial.checkpoints, trial.pictures, trial.picture_psnr):
+        assert list(records) == [20]
+    assert [rewound["reason"] for rewound in trial.rewound] == ["bad steps"]
+    step(journal, 30, skipped=2)
+    validate(journal, 40, 18.0)
+    rewind(40, 2)
+    follower.refresh()
+    assert (trial.step, trial.skipped, len(trial.rewound)) == (40, 2, 2)
+    start(journal, resumed_from=40)  # this checkpoint knows of the first rewind and not yet of the second
+    follower.refresh()
+    assert [rewound["rewinds"] for rewound in trial.rewound] == [1]
+    start(journal, resumed_from=20)
+    follower.refresh()
+    assert (trial.rewound, trial.attempts) == ([], 3)
+    assert trial == next(iter(StudyState(study.folder).trials.values()))
+
+
 def test_failed_trial_keeps_its_reason_until_it_is_tried_again(study):
     journal = study.queue(study.trials[0])
     start(journal)
@@ -124,6 +156,7 @@ def test_seconds_count_work_and_not_the_time_between_attempts(study):
     for at, act in [
         (100, lambda: start(journal)),
         (110, lambda: step(journal, 10)),
+        (115, lambda: journal.append("rewound", **{"from": 10}, to=0, rewinds=1, reason="bad steps")),
         (125, lambda: validate(journal, 20, 17.0)),
         (130, lambda: journal.append("failed", reason="lost")),  # may be noticed much later than it happened
         (5000, lambda: journal.append("queued")),

@@ -129,6 +129,7 @@ def _table(state: StudyState) -> Table:
 
 def _row(trial: TrialState) -> tuple[str, ...]:
     train = trial.train[max(trial.train)] if trial.train else None
+    loss = train["metrics"]["train/loss"] if train else None  # null in the journal where it was not finite
     psnr = trial.validation[max(trial.validation)]["metrics"]["val/psnr"] if trial.validation else None
     colour = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim"}[trial.state]
     seed = f" s{trial.trial.seed}" if trial.trial.seed else ""
@@ -136,7 +137,7 @@ def _row(trial: TrialState) -> tuple[str, ...]:
         trial.trial.label + seed,
         f"[{colour}]{trial.state}[/]",
         f"{trial.step}/{trial.trial.recipe.steps}",
-        f"{train['metrics']['train/loss']:.4f}" if train else "",
+        f"{loss:.4f}" if loss is not None else "",
         f"{psnr:.2f}" if psnr is not None else "",
         f"{train['seconds_per_step']:.3f}" if train else "",
     )

@@ -69,6 +69,23 @@ class Losses(Section):
     """The convention in which the weights are written: VA-VAE's sums per sample, or means per element."""
 
 
+class GuardLimits(Section):
+    """What counts as a bad step, and what follows; see `training/guard.py`. A loss that is not finite always is one."""
+
+    sigma: Annotated[float, Field(gt=0)] = 6.0
+    """A loss above mean + sigma x deviation of the last good steps is an outlier (OLMo-core's SkipStepOptimizer: 6)"""
+    factor: Annotated[float, Field(ge=1)] = 2.0
+    """if it is also above factor x their mean (llm-foundry's KillLossSpike: 2)."""
+    window: Annotated[int, Field(ge=2, le=MOST)] = 128
+    """How many good steps a loss is compared with (OLMo-core: 128)."""
+    after: Annotated[int, Field(ge=2, le=MOST)] = 64
+    """No loss is an outlier before this many good steps (OLMo-core: half a window)."""
+    patience: Annotated[int, Field(ge=0, le=MOST)] = 4
+    """Bad steps in a row that are skipped; one more and the trial is taken back (llm-foundry: 4)."""
+    rewinds: Annotated[int, Field(ge=0, le=100)] = 2
+    """How often a trial goes back to a checkpoint, each time to other data, before it fails (assumption)."""
+
+
 class Recipe(Section):
     """How every model is trained; `overrides` changes values for models whose name matches a pattern."""
 
@@ -95,6 +112,7 @@ class Recipe(Section):
     gradient_checkpointing: bool = False
     """Recompute activations block by block in the backward pass: less memory, about a third more compute."""
     losses: Losses = Losses()
+    guard: GuardLimits = GuardLimits()
     overrides: dict[str, RecipeValues] = Field(default_factory=dict)
     """Values for some models: a pattern over `family-size` such as `cnn-*` or `transvae-G`, later ones win."""
 

@@ -28,6 +28,7 @@ from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.plan import model_cost
 from transvae_platform.training.checkpoint import open_checkpoints
+from transvae_platform.training.guard import BadStretchError
 from transvae_platform.training.preemption import Notices, hold
 from transvae_platform.training.saver import Saver
 from transvae_platform.training.schedule import learning_rate
@@ -36,7 +37,7 @@ from transvae_platform.world import Notice, World
 
 
 class DivergedError(UserError):
-    """The loss or a metric is no longer a finite number; trying again would end the same way."""
+    """Training broke down again after every rewind; trying again would end the same way."""
 
 
 def train_vae(
@@ -56,7 +57,7 @@ def train_vae(
         lineage: code version and environment, recorded with the attempt.
 
     Raises:
-        DivergedError: the loss or a metric is not finite.
+        DivergedError: the loss, the weights or a metric stayed bad through all rewinds (`training/guard.py`).
         UserError: there are fewer samples than one batch.
     """
     recipe = trial.recipe
@@ -69,48 +70,50 @@ def train_vae(
     weights = TrialWeights(trial, world)
     saver = _restore(weights, folder, journal, world, lineage)
     try:
-        return _train(weights, saver, stream, validation, folder, journal, world)
+        while weights.step < recipe.steps:
+            try:
+                _train(weights, saver, stream, validation, folder, journal, world)
+            except BadStretchError as breach:
+                _take_back(weights, saver, journal, world, str(breach))
+        saver.finish()
     finally:
         saver.close()
+    if journal:
+        journal.append("finished", step=recipe.steps, metrics=weights.metrics)
+    return weights.metrics
 
 
 def _train(
     weights: TrialWeights, saver: Saver, stream: Stream, validation: Samples, folder: Path, journal: Journal | None,
     world: World,
-) -> dict[str, float]:  # fmt: skip
-    trial, recipe, evaluation = weights.trial, weights.trial.recipe, weights.trial.evaluation
+) -> None:  # fmt: skip
+    """From where the weights are to the last step, kept; or to a BadStretchError."""
+    recipe, evaluation = weights.trial.recipe, weights.trial.evaluation
     objective = Objective(ObjectiveConfig(l1=recipe.losses.l1, kl=recipe.losses.kl, reduction=recipe.losses.reduction))
-    flops_per_step = recipe.batch_size * model_cost(trial)["training_flops"]
-    finite = torch.ones((), dtype=torch.bool, device=world.device)
+    flops_per_step = recipe.batch_size * model_cost(weights.trial)["training_flops"]
     notices = Notices(world)
     clock, since = time.monotonic(), weights.step
     while weights.step < recipe.steps:
         terms = _train_step(weights, stream, objective, world)
-        finite &= torch.isfinite(terms["loss"])
-        step = weights.step
+        step, last = weights.step, weights.step == recipe.steps
         progress: dict[str, float] = {"step": step, "images": step * recipe.batch_size, "flops": step * flops_per_step}
-        if step % evaluation.log_every == 0 or step == recipe.steps:
-            _refuse_unless_finite(finite, step, world)
+        if step % evaluation.log_every == 0 or last:
+            skipped = weights.guard.look(step, last).skipped
             values = _mean_over_workers(terms, world)
             if journal:
                 seconds = (time.monotonic() - clock) / (step - since)
-                journal.append("step", **progress, metrics=values, seconds_per_step=round(seconds, 5))
+                journal.append("step", **progress, metrics=values, skipped=skipped, seconds_per_step=round(seconds, 5))
             clock, since = time.monotonic(), step
-        if step % evaluation.every == 0 or step == recipe.steps:
-            _refuse_unless_finite(finite, step, world)
+        if (step % evaluation.every == 0 or last) and weights.guard.look(step, last).calm:
+            _refuse_unless_finite(weights, world)
             _validate(weights, validation, world)
             _keep(weights, validation, saver, folder, journal, world, progress)
             clock, since = time.monotonic(), step
-        if step < recipe.steps and (notice := notices.at(step)) is not None:
-            _refuse_unless_finite(finite, step, world)
-            _save_at_once(weights, saver, journal, notice)
+        if not last and (notice := notices.at(step)) is not None:
+            _save_at_once(weights, saver, journal, world, notice)
             hold(notice)
             clock, since = time.monotonic(), step
         saver.tell()
-    saver.finish()
-    if journal:
-        journal.append("finished", step=recipe.steps, metrics=weights.metrics)
-    return weights.metrics
 
 
 def _restore(
@@ -152,11 +155,12 @@ def _newest_recorded(folder: Path) -> int:
 
 def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, world: World) -> dict[str, Tensor]:
     recipe, step = weights.trial.recipe, weights.step
-    batch = stream.batch(step)
+    place = step + weights.guard.offset
+    batch = stream.batch(place)
     x_BCHW = to_model_input(batch.images, world.device, batch.mirrored)
     config = weights.config
     latent = (config.latent_dim, *(side // config.compression for side in x_BCHW.shape[-2:]))
-    owners = torch.from_numpy(keys(weights.trial.seed, batch.ids, np.full_like(batch.ids, step)))
+    owners = torch.from_numpy(keys(weights.trial.seed, batch.ids, np.full_like(batch.ids, place)))
     noise = normal_noise(owners.to(world.device), latent)
     with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         reconstruction_BCHW, mu, logvar = weights.wrapped(x_BCHW, noise=noise)
@@ -169,7 +173,8 @@ def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, wor
     loss.backward()
     # with an infinite bound the norm is measured and the gradients stay as they are
     norm = nn.utils.clip_grad_norm_(weights.model.parameters(), recipe.clip_norm or math.inf)
-    weights.optimizer.step()
+    weights.guard.judge(loss, norm, world)
+    weights.optimizer.step()  # moves nothing after a bad verdict, nor does the average
     weights.advance()
     return {**terms, "gradient_norm": norm, "learning_rate": torch.tensor(rate)}
 
@@ -188,7 +193,7 @@ def _validate(weights: TrialWeights, validation: Samples, world: World) -> None:
     with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         metrics = evaluate_reconstruction(weights.averaged, validation, weights.trial.evaluation.images, share, world)
     if not all(math.isfinite(value) for value in metrics.values()):
-        raise DivergedError(f"a validation metric is not finite at step {weights.step}: {metrics}")
+        raise BadStretchError(f"a validation metric is not finite at step {weights.step}: {metrics}")
     weights.validated(metrics)
 
 
@@ -209,18 +214,36 @@ def _keep(
     saver.save(weights)
 
 
-def _save_at_once(weights: TrialWeights, saver: Saver, journal: Journal | None, notice: Notice) -> None:
+def _save_at_once(weights: TrialWeights, saver: Saver, journal: Journal | None, world: World, notice: Notice) -> None:
     """All ranks at a notice: a checkpoint with the metrics of the last validation, unless the step was kept already."""
-    saver.save(weights)
-    saver.wait()
+    if weights.guard.look(weights.step, last=False).calm:
+        _refuse_unless_finite(weights, world)
+        saver.save(weights)
+        saver.wait()
     if journal:
         journal.append("preempted", step=weights.step, deadline=notice.deadline, nodes=list(notice.nodes))
 
 
-def _refuse_unless_finite(finite: Tensor, step: int, world: World) -> None:
+def _refuse_unless_finite(weights: TrialWeights, world: World) -> None:
+    broken = torch.tensor(int(not weights.finite()), device=world.device)
     # every process must come to the same answer, or the others would wait for it for ever
-    if world.sum((~finite).to(torch.int32)).item():
-        raise DivergedError(f"the training loss is not finite by step {step} - lower the learning rate or clip")
+    if world.sum(broken).item():
+        raise BadStretchError(f"the weights are not finite at step {weights.step}")
+
+
+def _take_back(weights: TrialWeights, saver: Saver, journal: Journal | None, world: World, reason: str) -> None:
+    """Return to the newest good checkpoint, or to the beginning, and continue with other data from there.
+
+    Raises:
+        DivergedError: the trial was taken back as often as its recipe allows.
+    """
+    broken_at, rewinds = weights.step, weights.guard.rewinds
+    if rewinds == weights.trial.recipe.guard.rewinds:
+        raise DivergedError(f"{reason}; this is after {rewinds} rewinds - lower the learning rate or clip")
+    saver.take_back(weights, world)
+    weights.guard.rewound(rewinds + 1)
+    if journal:
+        journal.append("rewound", **{"from": broken_at}, to=weights.step, rewinds=rewinds + 1, reason=reason)
 
 
 def _attention() -> str:

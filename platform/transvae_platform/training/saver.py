@@ -70,6 +70,13 @@ class Saver:
         if weights.step != self._newest:
             self._begin(weights.snapshot(self._lineage, self._ranks.rank, self._ranks.size))
 
+    def take_back(self, weights: TrialWeights, world: World) -> None:
+        """Let the weights be those of the newest good checkpoint again, or of the beginning. Raises as `tell`."""
+        self.wait()
+        weights.begin_again()
+        weights.restore(self._store, world)
+        self._newest = weights.step or None
+
     def tell(self) -> None:
         """Tell the journal what came of the last save, if it has ended.
 

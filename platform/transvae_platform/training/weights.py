@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from transvae.config import AutoencoderConfig
 from transvae_platform.errors import UserError
 from transvae_platform.study.grid import Trial
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.guard import Guard
 from transvae_platform.training.manifest import MANIFEST, sha256_of
 from transvae_platform.training.ranks import Ranks
 from transvae_platform.training.schedule import ema_decay
@@ -87,10 +89,17 @@ class TrialWeights:
             weight_decay=trial.recipe.weight_decay,
             fused=True,
         )
+        self.guard = Guard(trial.recipe, world.device)
+        # as torch's GradScaler does: where this tensor is 1 the fused kernel leaves weights, moments and counters alone
+        self.optimizer.found_inf = self.guard.bad  # type: ignore[attr-defined]
         self.metrics: dict[str, float] = {}
         self._ranking: list[tuple[float, int]] = []
         self._copies = Copies()
-        self.parts: dict[str, Stateful] = {"model": self.model, "optimizer": _Moments(self.model, self.optimizer)}
+        self.parts: dict[str, Stateful] = {
+            "model": self.model,
+            "optimizer": _Moments(self.model, self.optimizer),
+            "guard": self.guard,
+        }
 
     @property
     def averaged(self) -> Autoencoder:
@@ -110,7 +119,7 @@ class TrialWeights:
         return self.best_steps[0] if self._ranking else None
 
     def advance(self) -> None:
-        """Count an optimiser step and move the averaged weights towards the current ones."""
+        """Count an optimiser step and, unless it was skipped, move the averaged weights towards the current ones."""
         self.step += 1
         self._ema.update_parameters(self.model)
 
@@ -176,8 +185,24 @@ class TrialWeights:
         self.step, self.metrics = state["step"], state["metrics"]
         self._ranking = [(psnr, step) for psnr, step in state["best"]]
 
+    def begin_again(self) -> None:
+        """Everything as the trial's seed made it, in place."""
+        torch.manual_seed(self.trial.seed)
+        initial = create_model(self.config).state_dict()
+        self.model.load_state_dict(initial)
+        self.averaged.load_state_dict(initial)
+        self.optimizer.state.clear()
+        self.guard.begin_again()
+        self.step, self.metrics, self._ranking = 0, {}, []
+
+    def finite(self) -> bool:
+        """Whether the current and the averaged weights are finite numbers (waits for the device)."""
+        largest = torch._foreach_norm([*self.model.parameters(), *self.averaged.parameters()], math.inf)
+        return bool(torch.stack(largest).isfinite().all())
+
     def _average(self, averaged: TensorList, current: TensorList, _: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - ema_decay(self.trial.recipe, self.step))
+        weight = (1 - self.guard.bad) * (1 - ema_decay(self.trial.recipe, self.step))
+        torch._foreach_lerp_(averaged, current, [weight] * len(current))
 
     def _count_from(self, updates: int) -> None:
         # AveragedModel replaces its weights by the current ones while it has counted no update; ours start from the
