@@ -4,13 +4,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from transvae.accounting import count_model
 from transvae_platform.cluster import schedule, submit
 from transvae_platform.errors import SpecError
+from transvae_platform.study import lease
 from transvae_platform.study.identity import refuse_changed_study
+from transvae_platform.study.journal import Journal
+from transvae_platform.study.lease import wait_for_lease
 from transvae_platform.study.load import load_study, study_schema
 from transvae_platform.study.state import StudyState
 
@@ -74,6 +78,34 @@ def test_status_and_plan_know_what_was_submitted(transvae, study_file, submitted
     assert (states["transvae"]["state"], states["transvae"]["step"]) == ("running", 20)
     assert states["transvae"]["metrics"] == {"val/psnr": 17.5}
     assert everything(submitted) == before
+
+
+def test_status_says_who_runs_the_study_and_what_is_wrong(transvae, submitted, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.1)
+    folder = submitted / "studies" / "tiny"
+    running = next(trial for trial in StudyState(folder).trials.values() if trial.state == "running")
+    journal = Journal(running.folder / "journal.jsonl", steady=lambda: time.monotonic() + 60)
+    journal.append("step", step=30, images=120, flops=1.0, metrics={"train/loss": 1.0}, seconds_per_step=2.0)
+    journal.append("preempted", step=20)
+    journal.append("alarm", message="no space left for checkpoints")
+    document = json.loads(transvae("study", "status", "tiny", "--home", submitted, "--json").out)
+    row = next(row for row in document["trials"] if row["state"] == "running")
+    assert (row["preemptions"], row["alarm"]) == (1, "no space left for checkpoints")
+    assert (document["lease"], document["seconds_left"], row["seconds_left"]) == (None, None, None)
+    assert "no process runs this study" in transvae("study", "status", "tiny", "--home", submitted).out
+
+    with wait_for_lease(folder, pytest.fail):
+        document = json.loads(transvae("study", "status", "tiny", "--home", submitted, "--json").out)
+        assert (document["lease"]["pid"], document["lease"]["beats"]) == (os.getpid(), True)
+        row = next(row for row in document["trials"] if row["state"] == "running")
+        assert 20 <= row["seconds_left"] == document["seconds_left"] < 30  # ten of forty steps, thirty took a minute
+        out = transvae("study", "status", "tiny", "--home", submitted).out
+        assert f"process {os.getpid()} on " in out
+        assert "no space left for checkpoints" in out
+        monkeypatch.setattr(lease.Lease, "_write", lambda self: None)  # it stands still from now on
+        document = json.loads(transvae("study", "status", "tiny", "--home", submitted, "--json").out)
+        assert (document["lease"]["beats"], document["seconds_left"]) == (False, None)
+        assert "shows no life" in transvae("study", "status", "tiny", "--home", submitted).out
 
 
 def test_schema_is_printed_as_a_document(transvae):
