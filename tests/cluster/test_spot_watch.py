@@ -15,6 +15,7 @@ from transvae_platform.cluster.spot_watch import Aws, Gcp, Interruption, Raylet,
 from transvae_platform.errors import UnreachableError, UserError
 
 TOKEN = "a-token"
+NOISE = 999
 INSTANCE = "/computeMetadata/v1/instance"
 ACTION = "/latest/meta-data/spot/instance-action"
 TERMINATE = json.dumps({"action": "terminate", "time": "2026-11-22T08:22:00Z"})
@@ -56,6 +57,9 @@ class Answers(BaseHTTPRequestHandler):
     def answer(self, page):
         time.sleep(self.server.delay)
         status = page if isinstance(page, int) else 404 if page is None else 200
+        if status == NOISE:
+            self.wfile.write(b"no HTTP at all\r\n\r\n")
+            return
         self.send_response(status)
         if self.server.google:
             self.send_header("Metadata-Flavor", self.server.flavour)
@@ -95,7 +99,9 @@ def test_aws_says_nothing_then_when(metadata):
     assert cloud.notice() == Interruption("spot instance: terminate", TERMINATE_AT)
 
 
-@pytest.mark.parametrize("page", [500, "not json", "[]", '{"action": "stop"}', '{"action": "stop", "time": "soon"}'])
+@pytest.mark.parametrize(
+    "page", [500, NOISE, "not json", "[]", '{"action": "stop"}', '{"action": "stop", "time": "soon"}']
+)
 def test_an_answer_that_is_none_is_not_taken_for_one(metadata, page):
     metadata.play_aws()
     metadata.pages[ACTION] = page

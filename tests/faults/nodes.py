@@ -35,7 +35,7 @@ from transvae_platform.training.loop import train_vae
 from transvae_platform.world import World
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_SECONDS = 240.0  # ends a hang, judges no speed
+DEADLINE_SECONDS = 600.0  # ends a hang, judges no speed
 STEPS, EVERY = 600, 200
 CHANGES = (
     f"recipe.steps={STEPS}", f"evaluation.every={EVERY}", "evaluation.log_every=1", "evaluation.images=16",

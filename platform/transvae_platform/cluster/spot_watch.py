@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Protocol
 
@@ -112,8 +113,11 @@ CLOUDS: dict[str, Callable[[str], Cloud]] = {"aws": Aws, "gcp": Gcp}
 
 def _ask(url: str, headers: Mapping[str, str], method: str = "GET") -> tuple[str, Mapping[str, str]]:
     request = urllib.request.Request(url, headers=dict(headers), method=method)
-    with _open(request, timeout=ANSWER_SECONDS) as answer:
-        return answer.read().decode(), answer.headers
+    try:
+        with _open(request, timeout=ANSWER_SECONDS) as answer:
+            return answer.read().decode(), answer.headers
+    except HTTPException as error:  # what answered does not speak HTTP
+        raise ValueError(repr(error)) from None
 
 
 def detect(metadata: str, patience: float = DETECTION_SECONDS) -> Cloud:
