@@ -65,7 +65,7 @@ def trial(home) -> Callable[..., Trial]:
         values = {key: dict(value) if isinstance(value, dict) else value for key, value in SPEC.items()}
         for path, value in changes.items():
             part, _, key = path.partition("__")
-            values[part][key] = value
+            values.setdefault(part, {})[key] = value
         (made,) = list_data_sets(home)
         return build_grid(StudySpec.model_validate(values), made.manifest.fingerprint)[0]
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from transvae.losses.objective import Objective, ObjectiveConfig
 from transvae_platform.data.sets.mixture import Samples
+from transvae_platform.data.sets.stores import first_line
 from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream, to_model_input
 from transvae_platform.data.stream.hashing import keys
 from transvae_platform.data.stream.noise import normal_noise
@@ -205,12 +206,14 @@ def _keep(
     saver.wait()  # so that records stand in the order of their steps
     step = weights.step
     if journal:
-        picture = Path("pictures") / f"step_{step:09d}.png"
-        psnr = save_pictures(
-            weights.averaged, validation, weights.trial.evaluation.pictures, world.device, folder / picture
-        )
         journal.append("validated", **progress, metrics=weights.metrics)
-        journal.append("pictures", step=step, path=picture.as_posix(), psnr=psnr)
+        picture, count = Path("pictures") / f"step_{step:09d}.png", weights.trial.evaluation.pictures
+        try:
+            psnr = save_pictures(weights.averaged, validation, count, world.device, folder / picture)
+            journal.append("pictures", step=step, path=picture.as_posix(), psnr=psnr)
+        except OSError as error:  # the next checkpoint, or the next pictures, may find room again
+            told = f"{folder / picture} cannot be written ({first_line(error)}); training goes on"
+            saver.alarm(f"pictures: {first_line(error)}", told, step)
     saver.save(weights)
 
 

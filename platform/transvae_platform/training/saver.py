@@ -62,7 +62,7 @@ class Saver:
         self._ranks = Ranks(world.rank, world.size)
         self._save: _Save | None = None
         self._failed: tuple[Snapshot, str] | None = None
-        self._alarm: str | None = None
+        self._alarms: set[str] = set()
 
     def save(self, weights: TrialWeights) -> None:
         """Begin to save the weights as they are now, once the last save has ended; nothing if they are saved."""
@@ -113,10 +113,19 @@ class Saver:
                 f"({problem}) - make room and submit again: the trial continues from its newest checkpoint"
             )
 
+    def alarm(self, cause: str, message: str, step: int) -> None:
+        """Tell the journal of something that training survives; once per cause, until saving works again."""
+        if cause not in self._alarms and self._journal:
+            self._journal.append("alarm", step=step, message=message)
+        self._alarms.add(cause)
+
     def close(self) -> None:
-        """Let a save in flight end, when nothing more will be told."""
-        if self._save is not None:
-            self._save.join(CLOSE_SECONDS)
+        """The end of a training that raised an error: let a save in flight end, and tell of it if it is committed."""
+        save = self._save
+        if save is not None:
+            save.join(CLOSE_SECONDS)
+            if not save.is_alive() and save.error is None:
+                self._hear(save)
 
     def _begin(self, snapshot: Snapshot) -> None:
         self._save = _Save(self._store, self._ranks, snapshot)
@@ -127,11 +136,11 @@ class Saver:
         if isinstance(save.error, SaveError):
             self._failed = (save.snapshot, str(save.error))
             newest = "there is none yet" if self._newest is None else f"the newest is that of step {self._newest}"
-            self._raise_alarm(
+            self.alarm(
+                str(save.error),
                 f"{self._store.place.location}: the checkpoint of step {step} cannot be written ({save.error}); "
                 f"training goes on, {newest}",
                 step,
-                str(save.error),
             )
             return
         if save.error is not None:
@@ -141,16 +150,11 @@ class Saver:
             best = save.snapshot.best_steps[0] if save.snapshot.best_steps else None
             self._journal.append("checkpoint", step=step, sha256=save.sha256, best_step=best)
         if save.leftover is not None:
-            self._raise_alarm(f"{save.leftover}; training goes on", step, save.leftover)
-        elif self._alarm is not None:
-            self._alarm = None
+            self.alarm(save.leftover, f"{save.leftover}; training goes on", step)
+        elif self._alarms:
+            self._alarms.clear()
             if self._journal:
                 self._journal.append("alarm_over", step=step, message=f"the checkpoint of step {step} is written")
-
-    def _raise_alarm(self, message: str, step: int, cause: str) -> None:
-        if cause != self._alarm and self._journal:
-            self._journal.append("alarm", step=step, message=message)
-        self._alarm = cause
 
 
 class _Save(threading.Thread):

@@ -5,7 +5,7 @@ would have to list the private classes that this pickle may build and follow tor
 holds JSON and numbers and can be read without torch. What it cannot hold, numbers and text, stands in `state.json`.
 
 Each tensor has one owner among the ranks, so every rank copies and writes its part only. DCP's writer puts a whole file
-together in memory first; ours writes the tensors from where they are (the same format, a seventh of the CPU time).
+together in memory first; ours writes the tensors from where they are (same format, a quarter of the CPU time).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint._hf_utils import CUSTOM_METADATA_KEY, SAVED_OFFSETS_KEY, _gen_file_name
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -29,6 +30,10 @@ from torch.futures import Future
 from transvae_platform.training.ranks import Ranks
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # DCP on one rank, at every save
+
+
+ROOT = "state"
+"""Begins the name of every tensor in a file, before a dot."""
 
 
 class Copies:
@@ -66,7 +71,7 @@ def write_tensors(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> Non
         CheckpointException: on all ranks, if one of them failed.
     """
     save(
-        dict(tensors),
+        {ROOT: tensors},  # one entry: DCP's bookkeeping costs more per entry than a small tensor does
         storage_writer=_Writer(str(folder), save_distributed=True),
         process_group=ranks.group,
         no_dist=ranks.size == 1,
@@ -77,8 +82,11 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint, on the CPU, however many ranks wrote them; each rank reads for itself."""
     reader = HuggingFaceStorageReader(str(folder))
     known = reader.read_metadata().state_dict_metadata
-    tensors = {key: torch.empty(entry.size, dtype=entry.properties.dtype) for key, entry in known.items()}  # type: ignore[union-attr]
-    load(dict(tensors), storage_reader=reader, no_dist=True)
+    tensors = {}
+    for key, entry in known.items():
+        assert isinstance(entry, TensorStorageMetadata)
+        tensors[key.removeprefix(f"{ROOT}.")] = torch.empty(entry.size, dtype=entry.properties.dtype)
+    load({ROOT: tensors}, storage_reader=reader, no_dist=True)
     return tensors
 
 
