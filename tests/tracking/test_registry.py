@@ -12,12 +12,12 @@ from transvae_platform.tracking.runs import Tracker
 
 
 @pytest.fixture
-def register(client, study):
+def register(client, server, study):
     """Register a trial of the study as a submission does."""
 
     def run(trial, state=None):
         state = state or study.state()
-        tracker = Tracker(client, state, study.home)
+        tracker = Tracker(server, state, study.home)
         assert tracker.send(now=True)
         known = state.trials[trial.id]
         return register_best(client, tracker.experiment_id, tracker.run_id(known), known)
@@ -41,7 +41,7 @@ def test_best_checkpoint_is_registered_once_with_its_lineage(client, study, regi
     assert (first["version"], first["uri"]) == (1, f"models:/{first['name']}/1")
     (version,) = versions(client, study)
     tags = version.tags
-    assert (tags["trial_id"], tags["code"], tags["val.psnr"]) == (trial.id, "0.1.0+gaaaa", "21")
+    assert (tags["trial_id"], tags["lineage.code"], tags["val.psnr"]) == (trial.id, "0.1.0+gaaaa", "21")
     assert tags["model"] == "vit-micro-T/f8d8"
     assert tags["data_fingerprint"] == "d" * 16
 

@@ -5,17 +5,21 @@ from mlflow.exceptions import MlflowException
 
 from transvae_platform.errors import UnreachableError
 from transvae_platform.tracking import runs
-from transvae_platform.tracking.runs import Tracker, connect, default_tracking_uri
+from transvae_platform.tracking.runs import Tracker, log_page
+from transvae_platform.tracking.server import connect, default_tracking_uri, existing_tracking_uri, reach
 
 
 class Flaky:
-    """A client whose server answers only as often as it is told to; every call beyond raises."""
+    """A server that answers only as often as it is told to; every call beyond raises."""
 
-    def __init__(self, client, answers=10**9):
-        self.client, self.answers = client, answers
+    def __init__(self, server, answers=10**9):
+        self.server, self.uri, self.answers = server, server.uri, answers
+
+    def client(self):
+        return self
 
     def __getattr__(self, name):
-        attribute = getattr(self.client, name)
+        attribute = getattr(self.server.client(), name)
         if not callable(attribute):
             return attribute
 
@@ -46,11 +50,11 @@ def follow(tracker, state):
     return tracker.send(now=True)
 
 
-def test_run_holds_the_journal(client, study, points):
+def test_run_holds_the_journal(client, server, study, points):
     trial = study.trials[0]
     study.train(trial, 20.0)
     state = study.state()
-    tracker = Tracker(client, state, study.home)
+    tracker = Tracker(server, state, study.home)
     assert tracker.send(now=True)
     run = client.get_run(tracker.run_id(state.trials[trial.id]))
     assert points(run.info.run_id) == expected(state, trial)
@@ -64,10 +68,10 @@ def test_run_holds_the_journal(client, study, points):
     assert [file.path for file in client.list_artifacts(run.info.run_id, "pictures")] == ["pictures/step_40.png"]
 
 
-def test_parameters_say_what_was_trained(client, study):
+def test_parameters_say_what_was_trained(client, server, study):
     study.start(study.trials[1])
     state = study.state()
-    tracker = Tracker(client, state, study.home)
+    tracker = Tracker(server, state, study.home)
     tracker.send(now=True)
     params = client.get_run(tracker.run_id(state.trials[study.trials[1].id])).data.params
     assert params["model"] == "vit-micro-T/f8d8"
@@ -78,14 +82,14 @@ def test_parameters_say_what_was_trained(client, study):
     assert int(float(params["cost.parameters"])) == state.trials[study.trials[1].id].cost["parameters"]
 
 
-def test_one_experiment_per_study_and_one_run_per_trial(client, study):
+def test_one_experiment_per_study_and_one_run_per_trial(client, server, study):
     for trial in study.trials:
         study.start(trial)
-    first = Tracker(client, study.state(), study.home)
+    first = Tracker(server, study.state(), study.home)
     first.send(now=True)
     for trial in study.trials:
         study.step(trial, 10)
-    second = Tracker(client, study.state(), study.home)
+    second = Tracker(server, study.state(), study.home)
     second.send(now=True)
     assert first.experiment_id == second.experiment_id
     assert first.study_run == second.study_run
@@ -93,7 +97,7 @@ def test_one_experiment_per_study_and_one_run_per_trial(client, study):
     assert client.get_experiment(first.experiment_id).name == study.spec.study
 
 
-def test_repeated_steps_after_a_resume_are_there_once(client, study, points):
+def test_repeated_steps_after_a_resume_are_there_once(client, server, study, points):
     trial = study.trials[0]
     study.start(trial)
     for step in (10, 20):
@@ -101,7 +105,7 @@ def test_repeated_steps_after_a_resume_are_there_once(client, study, points):
     study.validate(trial, 20, 17.0)
     study.step(trial, 30)
     state = study.state()
-    tracker = Tracker(client, state, study.home)
+    tracker = Tracker(server, state, study.home)
     follow(tracker, state)
     study.start(trial, resumed_from=20)
     for step in (30, 40):
@@ -113,7 +117,7 @@ def test_repeated_steps_after_a_resume_are_there_once(client, study, points):
     run_id = tracker.run_id(state.trials[trial.id])
     assert points(run_id) == expected(state, trial)
     # a later submission goes through the whole journal and adds nothing
-    again = Tracker(client, study.state(), study.home)
+    again = Tracker(server, study.state(), study.home)
     ended = client.get_run(run_id).info.end_time
     assert again.send(now=True)
     assert points(run_id) == expected(state, trial)
@@ -121,13 +125,13 @@ def test_repeated_steps_after_a_resume_are_there_once(client, study, points):
     assert len(client.list_artifacts(run_id, "pictures")) == 2
 
 
-def test_validation_that_follows_a_sent_step_is_not_lost(client, study, points):
+def test_validation_that_follows_a_sent_step_is_not_lost(client, server, study, points):
     # the training record of a step is written seconds before the validation of the same step
     trial = study.trials[0]
     study.start(trial)
     study.step(trial, 20)
     state = study.state()
-    tracker = Tracker(client, state, study.home)
+    tracker = Tracker(server, state, study.home)
     follow(tracker, state)
     study.validate(trial, 20, 17.0)
     follow(tracker, state)
@@ -136,12 +140,12 @@ def test_validation_that_follows_a_sent_step_is_not_lost(client, study, points):
     assert found == expected(state, trial)
 
 
-def test_missing_values_are_left_out(client, study, points):
+def test_missing_values_are_left_out(client, server, study, points):
     trial = study.trials[0]
     study.start(trial)
     study.step(trial, 10, loss=float("nan"), norm=2.0)
     state = study.state()
-    tracker = Tracker(client, state, study.home)
+    tracker = Tracker(server, state, study.home)
     follow(tracker, state)
     found = points(tracker.run_id(state.trials[trial.id]))
     assert found["train/norm"] == [(10, 2.0)]
@@ -149,10 +153,10 @@ def test_missing_values_are_left_out(client, study, points):
 
 
 @pytest.mark.parametrize("answers", range(0, 22, 3))
-def test_outage_at_any_call_loses_nothing(client, study, points, answers, monkeypatch):
+def test_outage_at_any_call_loses_nothing(client, server, study, points, answers, monkeypatch):
     monkeypatch.setattr(runs, "METRICS_PER_CALL", 4)  # several calls per trial
     state = study.state()
-    flaky = Flaky(client)
+    flaky = Flaky(server)
     tracker = Tracker(flaky, state, study.home)
     for trial in study.trials:
         study.train(trial, 20.0)
@@ -170,9 +174,9 @@ def test_outage_at_any_call_loses_nothing(client, study, points, answers, monkey
     assert len(client.search_runs([tracker.experiment_id])) == 1 + len(study.trials)
 
 
-def test_outage_to_the_end_is_made_good_by_the_next_submission(client, study, points):
+def test_outage_to_the_end_is_made_good_by_the_next_submission(client, server, study, points):
     state = study.state()
-    flaky = Flaky(client)
+    flaky = Flaky(server)
     tracker = Tracker(flaky, state, study.home)
     trial = study.trials[0]
     study.start(trial)
@@ -184,14 +188,14 @@ def test_outage_to_the_end_is_made_good_by_the_next_submission(client, study, po
     study.finish(trial)
     assert not follow(tracker, state)
     later = study.state()
-    again = Tracker(client, later, study.home)
+    again = Tracker(server, later, study.home)
     assert again.send(now=True)
     assert points(again.run_id(later.trials[trial.id])) == expected(later, trial)
 
 
-def test_sending_waits_its_time_unless_told(client, study):
+def test_sending_waits_its_time_unless_told(client, server, study):
     state = study.state()
-    tracker = Tracker(client, state, study.home)
+    tracker = Tracker(server, state, study.home)
     assert tracker.send(now=True)
     study.start(study.trials[0])
     tracker.take(state.refresh())
@@ -200,12 +204,12 @@ def test_sending_waits_its_time_unless_told(client, study):
     assert tracker.send(now=True)
 
 
-def test_failed_trial_is_a_failed_run_with_its_reason(client, study):
+def test_failed_trial_is_a_failed_run_with_its_reason(client, server, study):
     trial = study.trials[0]
     study.start(trial)
     study.own[trial.id].append("failed", reason="the training loss is not finite")
     state = study.state()
-    tracker = Tracker(client, state, study.home)
+    tracker = Tracker(server, state, study.home)
     tracker.send(now=True)
     run = client.get_run(tracker.run_id(state.trials[trial.id]))
     assert (run.info.status, run.data.tags["trial.reason"]) == ("FAILED", "the training loss is not finite")
@@ -216,11 +220,11 @@ def test_failed_trial_is_a_failed_run_with_its_reason(client, study):
     assert (run.info.status, run.data.tags["trial.reason"]) == ("RUNNING", "")
 
 
-def test_files_of_the_study_are_attached_to_its_run(client, study, tmp_path):
+def test_the_page_is_attached_to_the_run_of_the_study(client, server, study, tmp_path):
     page = tmp_path / "report.html"
     page.write_text("<html>")
-    tracker = Tracker(client, study.state(), study.home)
-    tracker.log_study([page])
+    log_page(server.uri, study.home, study.state(), page)
+    tracker = Tracker(server, study.state(), study.home)
     assert [file.path for file in client.list_artifacts(tracker.study_run)] == ["report.html"]
     assert client.get_run(tracker.study_run).info.status == "FINISHED"
 

@@ -40,7 +40,8 @@ from transvae_platform.study.plan import Plan, build_plan, model_cost
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import register_best
-from transvae_platform.tracking.runs import Tracker, answering, connect
+from transvae_platform.tracking.runs import Tracker
+from transvae_platform.tracking.server import answering, reach
 
 Listener = Callable[[StudyState, str], None]
 """Told of progress: the study's state and a line about the current stage; called every two seconds."""
@@ -119,21 +120,23 @@ def submit_study(
     home = home.resolve()
     folder = study_folder(home, prepared.spec.study)
     _check_writable(home)
-    client = connect(tracking_uri, home)
+    server = reach(tracking_uri, home)
     with study_lock(folder) as fence:
         state = StudyState(folder)
         made = prepared.data
         refuse_changed_study(state, prepared.spec, made.fingerprint if made else None)
         journal = Journal(folder / "journal.jsonl")
         left = [trial for trial in prepared.trials if _state_of(state, trial) != "finished"]
-        record = lineage()
-        with answering(client):
-            tracker = Tracker(client, state, home)
+        record = lineage(folder / "lineage")
+        tracker = Tracker(server, state, home)
         if left:
             listen(state, "starting Ray")
             with ray_session(address):
                 cpus, gpus = local_devices() if address is None else cluster_devices()
                 check_devices(left, cpus, gpus, f"the cluster at {address}" if address else "this machine")
+                if server.silent:  # known to have answered before: the study runs, its points wait
+                    journal.append("not_tracked", reason=server.silent)
+                    listen(state, server.silent)
                 journal.append(
                     "submitted",
                     spec=prepared.spec.model_dump(mode="json"),
@@ -149,8 +152,7 @@ def submit_study(
                     with _Follower(state, tracker, listen):
                         run_trials(left, folder, fence, record, _places(made, prepared.spec))
         tracker.take(state.refresh())
-        with answering(client):
-            _register(state, tracker, client, journal, listen)
+        _register(state, tracker, journal, listen)
         journal.close()
     state.refresh()
     listen(state, "done")
@@ -223,15 +225,17 @@ def _queue(left: Sequence[Trial], journal: Journal, state: StudyState) -> None:
     state.refresh()
 
 
-def _register(state: StudyState, tracker: Tracker, client: Any, journal: Journal, listen: Listener) -> None:
+def _register(state: StudyState, tracker: Tracker, journal: Journal, listen: Listener) -> None:
     listen(state, "sending the last records to MLflow")
     if not tracker.send(now=True):
+        journal.append("not_tracked", reason=tracker.problem)
         listen(state, f"{tracker.problem} - submit again to send them")
         return
     for trial in state.in_state("finished"):  # also those registered before: the server may have lost them
         listen(state, f"registering {trial.trial.label}")
         try:
-            version = register_best(client, tracker.experiment_id, tracker.run_id(trial), trial)
+            with answering(tracker.client):
+                version = register_best(tracker.client, tracker.experiment_id, tracker.run_id(trial), trial)
         except UnreachableError:
             raise
         except UserError as error:  # this one may not be promoted; the others are
