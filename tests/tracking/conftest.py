@@ -50,7 +50,11 @@ class Study:
         self.trials = build_grid(self.spec, "d" * 16)
         self.journal = Journal(self.folder / "journal.jsonl", clock=self.clock)
         self.journal.append(
-            "submitted", spec=self.spec.model_dump(mode="json"), lineage=LINEAGE, tracking="http://known:5000"
+            "submitted",
+            spec=self.spec.model_dump(mode="json"),
+            lineage=LINEAGE,
+            tracking="http://known:5000",
+            cluster="local",
         )
         self.own = {}
         for trial in self.trials:

@@ -1,12 +1,14 @@
 """The registry: only what may be published, once, and loaded back as it was."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from transvae import create_model
 from transvae_platform.errors import UserError
+from transvae_platform.tracking import registry
 from transvae_platform.tracking.registry import load_model, register_best, registered_models, registered_name
 from transvae_platform.tracking.runs import Tracker
 
@@ -142,6 +144,31 @@ def test_result_that_is_not_finite_is_not_registered(client, study, register):
     with pytest.raises(UserError, match="its metrics are not finite, it is not registered"):
         register(study.trials[0])
     assert not versions(client, study)
+
+
+def test_weights_that_are_not_finite_are_not_registered(client, study, register):
+    study.train(study.trials[0], 20.0, spoil=float("inf"))
+    with pytest.raises(UserError, match="it is not registered: weights: not finite in "):
+        register(study.trials[0])
+    assert not versions(client, study)
+
+
+def test_a_download_that_arrives_damaged_is_not_kept(study, register, uri, tmp_path, monkeypatch):
+    study.train(study.trials[0], 20.0)
+    model = f"models:/{register(study.trials[0])['name']}@best"
+    whole = registry.download_artifacts
+
+    def torn(source, dst_path, tracking_uri):
+        found = whole(source, dst_path=dst_path, tracking_uri=tracking_uri)
+        (Path(dst_path) / "config.json").write_text("{}")
+        return found
+
+    monkeypatch.setattr(registry, "download_artifacts", torn)
+    with pytest.raises(UserError, match=r"as downloaded, files: config.json differs from the registered SHA-256"):
+        load_model(model, home=tmp_path, tracking_uri=uri)
+    assert not list((tmp_path / "models").iterdir())
+    monkeypatch.undo()
+    assert load_model(model, home=tmp_path, tracking_uri=uri)
 
 
 def test_damaged_checkpoint_is_not_registered(client, study, register):

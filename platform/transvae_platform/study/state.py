@@ -32,6 +32,8 @@ class TrialState:
     """Why the trial failed."""
     started: list[Record] = field(default_factory=list)
     """The `started` record of every attempt: device, world size, lineage, the step it resumed from."""
+    rewound: list[Record] = field(default_factory=list)
+    """Records of the rewinds that the state is built on: from a bad stretch to a checkpoint, with the reason."""
     train: dict[int, Record] = field(default_factory=dict)
     """Training records by step (the last attempt's where steps were repeated)."""
     validation: dict[int, Record] = field(default_factory=dict)
@@ -55,6 +57,11 @@ class TrialState:
         return record["metrics"] if self.state == "finished" and record else {}
 
     @property
+    def skipped(self) -> int:
+        """Updates that the guard skipped on the way to this step."""
+        return int(self.train[max(self.train)].get("skipped", 0)) if self.train else 0
+
+    @property
     def images(self) -> int:
         """Images seen so far."""
         return self.step * self.trial.recipe.batch_size
@@ -66,7 +73,13 @@ class TrialState:
             case "started":
                 self.state, self.reason, self.attempts = "running", None, self.attempts + 1
                 self.started.append(record)
+                self._since = record["at"]
                 self._drop_after(record["resumed_from"])
+                # the checkpoint does not know of rewinds that came after it, and the attempt finds them again
+                self.rewound = [rewind for rewind in self.rewound if rewind["to"] < record["resumed_from"]]
+            case "rewound":
+                self.rewound.append(record)
+                self._drop_after(record["to"])
             case "step":
                 self.train[record["step"]] = record
             case "validated":
@@ -89,12 +102,11 @@ class TrialState:
             self._since = record["at"]
 
     def _drop_after(self, step: int) -> None:
-        # what an attempt did after the checkpoint that its successor resumed from never happened
+        # what was done after the checkpoint from which training went on never happened
         for records in (self.train, self.validation, self.pictures, self.picture_psnr, self.checkpoints):
             for later in [known for known in records if known > step]:
                 del records[later]
         self.step = step
-        self._since = self.started[-1]["at"]
 
     _since: float = 0.0
 

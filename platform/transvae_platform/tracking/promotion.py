@@ -3,10 +3,10 @@
 Protocol
 1. An alias (`best`, `champion`, ...) is moved by `promote` only, from the command line as after a study.
 2. It goes to a version of which all this is true, by the registry's own bytes and by the run in MLflow, which equals
-   the trial's journal: the trial finished and was not excluded; the checkpoint's own validation is there, finite and
-   what the version says; the weights are the registered bytes and every value of them is finite; the lineage names
-   the commit, what the sources differed by (or that they did not), the data, the environment and the seed, and the
-   texts it names are kept. One error names everything that is not.
+   the trial's journal: the trial finished (one that the guard gave up, which fits leave out, has failed); the
+   checkpoint's own validation is there, finite and what the version says; the weights are the registered bytes and
+   every value of them is finite; the lineage names the commit, what the sources differed by (or that they did not),
+   the data, the environment and the seed, and the texts it names are kept. One error names everything that is not.
 3. The alias is set, then the move is recorded as a tag of the registered model, `promoted.<alias>.<time>`: version,
    version before, by whom and how. Records are never changed. A move that a kill left unrecorded is recorded when it is
    asked for again.
@@ -172,11 +172,9 @@ def sha256(path: Path) -> str:
 def _of_trial(ended: Mapping[str, str]) -> Iterator[str]:
     if not ended:
         yield "trial: its run is not in MLflow - submit the study again, it sends the journal"
-    elif (state := ended.get("trial.state", "unknown")) != "finished":
+    elif (state := ended.get("trial.state", UNKNOWN)) != "finished":
         reason = f" ({ended['trial.reason']})" if ended.get("trial.reason") else ""
         yield f"trial: it is {state}{reason}, not finished - submit the study again"
-    if excluded := ended.get("trial.excluded"):
-        yield f"trial: it was excluded ({excluded}) - promote another seed or size"
 
 
 def _of_metrics(candidate: Candidate) -> Iterator[str]:

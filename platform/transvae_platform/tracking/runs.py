@@ -177,12 +177,14 @@ class Tracker:
         tags = self._run(trial).data.tags
         if (tags.get(COMPARED), tags.get("trial.state")) == (digest, state):
             return
-        self._send_points(trial, ended=True)
-        self._send_outcome(trial, state)
-        self._sent.pop(trial.trial.id)
-        if not self._send_points(trial, ended=True):  # protocol 6: read again, nothing may be left to do
-            raise ValueError(f"{trial.trial.id}: its run differs from the journal after sending; it is tried again")
-        self.client.set_tag(self.run_id(trial), COMPARED, digest)
+        for _ in range(1 + MOST_REMADE):
+            self._send_points(trial, ended=True)
+            self._send_outcome(trial, state)
+            self._sent.pop(trial.trial.id)
+            if self._send_points(trial, ended=True):  # protocol 6: read again, nothing is left to do
+                self.client.set_tag(self.run_id(trial), COMPARED, digest)
+                return
+        raise ValueError(f"{self.run_id(trial)}: points are missing again after every sending")
 
     def _send_points(self, trial: TrialState, *, ended: bool) -> bool:
         """Send what the run lacks, into a new run if it holds what it must not; whether nothing was to be done."""
@@ -207,7 +209,7 @@ class Tracker:
 
     def _send_outcome(self, trial: TrialState, state: str) -> None:
         run_id = self.run_id(trial)
-        tags = {"trial.state": state, "trial.reason": trial.reason or ""}
+        tags = {"trial.state": state, "trial.reason": trial.reason or "", "trial.rewinds": str(len(trial.rewound))}
         if trial.started:
             # parameters cannot change: they say how the first attempt ran, the tags how the last one did
             first, last = trial.started[0], trial.started[-1]
