@@ -261,13 +261,16 @@ class Tracker:
         return self._runs[identity]
 
     def _find_or_create(self, key: Mapping[str, str], name: str, tags: Mapping[str, str]) -> Run:
-        found = self.client.search_runs(
-            [self.experiment_id],
-            " and ".join(f"tags.{name} = '{value}'" for name, value in key.items()),
-            order_by=["attributes.start_time ASC"],
-            max_results=1,
-        )
-        return found[0] if found else self.client.create_run(self.experiment_id, run_name=name, tags={**key, **tags})
+        condition = " and ".join(f"tags.{name} = '{value}'" for name, value in key.items())
+        order = ["attributes.start_time ASC"]
+        found = self.client.search_runs([self.experiment_id], condition, order_by=order)
+        if not found:
+            self.client.create_run(self.experiment_id, run_name=name, tags={**key, **tags})
+            found = self.client.search_runs([self.experiment_id], condition, order_by=order)
+        for extra in found[1:]:  # a request whose answer was lost is repeated by the HTTP library itself
+            self.client.set_tag(extra.info.run_id, "superseded", "it was made twice")
+            self.client.delete_run(extra.info.run_id)
+        return found[0]
 
 
 def log_page(uri: str, home: Path, state: StudyState, page: Path) -> None:

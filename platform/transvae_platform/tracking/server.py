@@ -102,6 +102,7 @@ def connect(uri: str, home: Path) -> MlflowClient:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for library in ("mlflow", "alembic"):
         logging.getLogger(library).setLevel(logging.WARNING)  # no lines about creating tables
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # an outage is told in one place: by `problem`
     named = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     # MLflow also writes the address into the environment, where the next default would find it
