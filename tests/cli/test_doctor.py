@@ -16,7 +16,8 @@ from transvae_platform.study.journal import Journal
 from transvae_platform.study.lease import Candidate, wait_for_lease
 from transvae_platform.study.load import load_study
 from transvae_platform.study.state import StudyState
-from transvae_platform.tracking.runs import Tracker, connect
+from transvae_platform.tracking.runs import Tracker
+from transvae_platform.tracking.server import Server, connect
 from transvae_platform.training.checkpoint import CheckpointStore
 
 
@@ -203,10 +204,10 @@ def test_data_set_with_a_cut_shard(diagnose, healthy, study_file):
 
 def test_points_that_mlflow_lacks(diagnose, healthy, trials):
     uri = f"sqlite:///{healthy / 'mlflow.db'}"
-    client = connect(uri, healthy)
+    connect(uri, healthy)  # makes the store
     _, found = diagnose("tiny", "--home", healthy)
     assert len(found["mlflow"]) == 2, "no trial was sent"
-    tracker = Tracker(client, StudyState(healthy / "studies" / "tiny"), healthy)
+    tracker = Tracker(Server(uri, healthy), StudyState(healthy / "studies" / "tiny"), healthy)
     assert tracker.send(now=True), tracker.problem
     assert diagnose("tiny", "--home", healthy) == (0, {})
     journal = Journal(trials[0].folder / "journal.jsonl")

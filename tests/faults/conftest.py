@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,7 +85,7 @@ def expected(trial_id: str) -> str:
 class Tracker:
     """In place of the tracker: a server that has everything at once."""
 
-    problem, experiment_id = None, "0"
+    problem, experiment_id, client = None, "0", None
 
     def __init__(self, *_: Any) -> None: ...
 
@@ -108,10 +107,10 @@ def no_ray(address: str | None) -> Iterator[None]:
 
 @pytest.fixture
 def _played(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (submit, runs):
-        monkeypatch.setattr(module, "connect", lambda *_: SimpleNamespace())
-        monkeypatch.setattr(module, "answering", lambda _: nullcontext())
-        monkeypatch.setattr(module, "Tracker", Tracker)
+    monkeypatch.setattr(submit, "reach", lambda *_: None)
+    monkeypatch.setattr(submit, "answering", lambda _: nullcontext())
+    monkeypatch.setattr(submit, "Tracker", Tracker)
+    monkeypatch.setattr(runs, "log_page", lambda *_: None)
     version = {"name": "toy", "version": 1, "uri": "models:/toy/1", "psnr": 9.0, "sha256": ""}
     monkeypatch.setattr(submit, "register_best", lambda *_: version)
     cost = {"parameters": 7.0, "forward_flops": 1.0, "training_flops": 3.0}  # counting takes a second per model

@@ -18,12 +18,15 @@ from transvae_platform.study.journal import Journal
 from transvae_platform.study.plan import model_cost
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
-from transvae_platform.tracking.runs import connect
+from transvae_platform.tracking.server import Server
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.ranks import Ranks
 from transvae_platform.training.saver import save_checkpoint
 
-LINEAGE = {"code": "0.1.0+gaaaa", "python": "3.11.9", "host": "bench"}
+LINEAGE = {
+    "code": "0.1.0+gaaaa", "commit": "a" * 40, "difference": "none", "environment": "e" * 64, "python": "3.11.9",
+    "host": "bench",
+}  # fmt: skip
 NUMBERS = itertools.count()
 
 
@@ -43,6 +46,7 @@ class Study:
 
     def __init__(self, home: Path, name: str) -> None:
         self.home = home
+        self.lineage: dict[str, str] = dict(LINEAGE)
         self.now = 1_790_000_000.0
         self.spec = StudySpec.model_validate(
             {
@@ -56,9 +60,17 @@ class Study:
             }
         )
         self.folder = home / "studies" / name
+        (self.folder / "lineage").mkdir(parents=True)
+        (self.folder / "lineage" / f"{LINEAGE['environment']}.txt").write_text("torch==2.13.0\n")
         self.trials = build_grid(self.spec, "d" * 16)
         self.journal = Journal(self.folder / "journal.jsonl", clock=self.clock, steady=lambda: self.now)
-        self.journal.append("submitted", spec=self.spec.model_dump(mode="json"), lineage=LINEAGE)
+        self.journal.append(
+            "submitted",
+            spec=self.spec.model_dump(mode="json"),
+            lineage=LINEAGE,
+            tracking="http://known:5000",
+            cluster="local",
+        )
         self.own = {}
         for trial in self.trials:
             self.journal.append("queued", trial=trial.model_dump(mode="json"), cost=model_cost(trial))
@@ -75,7 +87,7 @@ class Study:
 
     def start(self, trial: Trial, resumed_from: int = 0, device: str = "cpu") -> None:
         fields: dict[str, Any] = {"resumed_from": resumed_from, "world": 1, "device": device, "attention": "sdpa"}
-        fields["lineage"] = LINEAGE
+        fields["lineage"] = self.lineage
         self.own[trial.id].append("started", step=resumed_from, **fields)
 
     def step(self, trial: Trial, step: int, **metrics: float) -> None:
@@ -84,7 +96,9 @@ class Study:
             "step", step=step, images=8 * step, flops=100.0 * step, metrics={f"train/{k}": v for k, v in values.items()}
         )
 
-    def validate(self, trial: Trial, step: int, psnr: float, best: int | None = None, seed: int = 0) -> None:
+    def validate(
+        self, trial: Trial, step: int, psnr: float, best: int | None = None, seed: int = 0, spoil: float = 0
+    ) -> None:
         """What the loop leaves at a validated step: records, a picture, a checkpoint with a model."""
         folder, journal = self.folder / "trials" / trial.id, self.own[trial.id]
         metrics = {"val/psnr": psnr, "val/l1": 1 / psnr}
@@ -95,6 +109,8 @@ class Study:
         journal.append("pictures", step=step, path=f"pictures/{picture.name}", psnr=[psnr])
         torch.manual_seed(seed)
         model = create_model(trial.model)
+        if spoil:
+            next(model.parameters()).data.view(-1)[3] = spoil
 
         sha256 = save_checkpoint(CheckpointStore(folder / "checkpoints", keep=9), Averaged(step, model), Ranks())
         journal.append("checkpoint", step=step, sha256=sha256, best_step=best or step)
@@ -102,13 +118,13 @@ class Study:
     def finish(self, trial: Trial) -> None:
         self.own[trial.id].append("finished", step=40, metrics={})
 
-    def train(self, trial: Trial, psnr: float, seed: int = 0) -> None:
+    def train(self, trial: Trial, psnr: float, seed: int = 0, spoil: float = 0) -> None:
         """The whole trial, best at its last step."""
         self.start(trial)
         for step in (10, 20, 30):
             self.step(trial, step)
         self.step(trial, 40)
-        self.validate(trial, 40, psnr, seed=seed)
+        self.validate(trial, 40, psnr, seed=seed, spoil=spoil)
         self.finish(trial)
 
 
@@ -123,8 +139,13 @@ def uri(home) -> str:
 
 
 @pytest.fixture(scope="session")
-def client(home, uri):
-    return connect(uri, home)
+def server(home, uri) -> Server:
+    return Server(uri, home)
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    return server.client()
 
 
 @pytest.fixture

@@ -1,23 +1,25 @@
 """The registry: only what may be published, once, and loaded back as it was."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from transvae import create_model
 from transvae_platform.errors import UserError
+from transvae_platform.tracking import registry
 from transvae_platform.tracking.registry import load_model, register_best, registered_models, registered_name
 from transvae_platform.tracking.runs import Tracker
 
 
 @pytest.fixture
-def register(client, study):
+def register(client, server, study):
     """Register a trial of the study as a submission does."""
 
     def run(trial, state=None):
         state = state or study.state()
-        tracker = Tracker(client, state, study.home)
+        tracker = Tracker(server, state, study.home)
         assert tracker.send(now=True)
         known = state.trials[trial.id]
         return register_best(client, tracker.experiment_id, tracker.run_id(known), known)
@@ -41,7 +43,7 @@ def test_best_checkpoint_is_registered_once_with_its_lineage(client, study, regi
     assert (first["version"], first["uri"]) == (1, f"models:/{first['name']}/1")
     (version,) = versions(client, study)
     tags = version.tags
-    assert (tags["trial_id"], tags["code"], tags["val.psnr"]) == (trial.id, "0.1.0+gaaaa", "21")
+    assert (tags["trial_id"], tags["lineage.code"], tags["val.psnr"]) == (trial.id, "0.1.0+gaaaa", "21")
     assert tags["model"] == "vit-micro-T/f8d8"
     assert tags["data_fingerprint"] == "d" * 16
 
@@ -142,6 +144,31 @@ def test_result_that_is_not_finite_is_not_registered(client, study, register):
     with pytest.raises(UserError, match="its metrics are not finite, it is not registered"):
         register(study.trials[0])
     assert not versions(client, study)
+
+
+def test_weights_that_are_not_finite_are_not_registered(client, study, register):
+    study.train(study.trials[0], 20.0, spoil=float("inf"))
+    with pytest.raises(UserError, match="it is not registered: weights: not finite in "):
+        register(study.trials[0])
+    assert not versions(client, study)
+
+
+def test_a_download_that_arrives_damaged_is_not_kept(study, register, uri, tmp_path, monkeypatch):
+    study.train(study.trials[0], 20.0)
+    model = f"models:/{register(study.trials[0])['name']}@best"
+    whole = registry.download_artifacts
+
+    def torn(source, dst_path, tracking_uri):
+        found = whole(source, dst_path=dst_path, tracking_uri=tracking_uri)
+        (Path(dst_path) / "config.json").write_text("{}")
+        return found
+
+    monkeypatch.setattr(registry, "download_artifacts", torn)
+    with pytest.raises(UserError, match=r"as downloaded, files: config.json differs from the registered SHA-256"):
+        load_model(model, home=tmp_path, tracking_uri=uri)
+    assert not list((tmp_path / "models").iterdir())
+    monkeypatch.undo()
+    assert load_model(model, home=tmp_path, tracking_uri=uri)
 
 
 def test_damaged_checkpoint_is_not_registered(client, study, register):

@@ -6,7 +6,7 @@ import pytest
 
 from transvae_platform.errors import UnreachableError
 from transvae_platform.redaction import without_password
-from transvae_platform.tracking.runs import connect
+from transvae_platform.tracking.server import connect
 
 
 @pytest.mark.parametrize(

@@ -121,14 +121,6 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
         out.print(f"load:    from transvae_platform import load_model; vae = {call}", soft_wrap=True)
 
 
-def print_models(models: list[dict[str, str]]) -> None:
-    """The registered models."""
-    rows = table(("model", "left"), ("version", "right"), ("PSNR dB", "right"), ("architecture", "left"))
-    for model in models:
-        rows.add_row(model["uri"], model["version"], f"{float(model['psnr']):.2f}", model["model"])
-    console().print(rows if models else "no models are registered yet")
-
-
 def format_count(number: float) -> str:
     """`63 k`, `1.5 M`, `2.31 B`: three digits."""
     for unit, suffix in ((1e9, " B"), (1e6, " M"), (1e3, " k")):

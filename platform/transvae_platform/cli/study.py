@@ -75,7 +75,9 @@ def submit(
     from transvae_platform.cli.progress import StudyProgress
     from transvae_platform.cli.render import print_outcome
     from transvae_platform.cluster.submit import plan_study, prepare, submit_study
-    from transvae_platform.tracking.runs import Tracker, answering, connect, default_tracking_uri
+    from transvae_platform.errors import UnreachableError
+    from transvae_platform.tracking.runs import log_page
+    from transvae_platform.tracking.server import default_tracking_uri
 
     prepared = prepare(spec, home.resolve())
     cluster = os.environ.get("RAY_ADDRESS")
@@ -85,10 +87,14 @@ def submit(
         state = submit_study(prepared, home, uri, progress.listen, cluster)
         progress.stage("drawing the report")
         page = _write_report(state)
-        client = connect(uri, home)
-        with answering(client):
-            Tracker(client, state, home).log_study([page])
+        unsent: UnreachableError | None = None
+        try:
+            log_page(uri, home, state, page)
+        except UnreachableError as error:  # the study is done all the same
+            unsent = error
     print_outcome(state, page, home, uri)
+    if unsent is not None:
+        raise unsent
     if state.in_state("failed") or len(state.in_state("finished")) < len(prepared.trials):
         raise typer.Exit(3)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from transvae_platform.errors import SpecError, UnreachableError, UserError
-from transvae_platform.lineage import CODE_VERSION_VARIABLE, code_version
+from transvae_platform.lineage import write_code
 from transvae_platform.study.spec import StudySpec
 
 JOB_FILE = "submitted-study.yaml"
@@ -80,7 +80,6 @@ def submit_job(
                     "PYTHONPATH": ":".join(SOURCE_ROOTS),
                     "RAY_ADDRESS": "auto",
                     "PYTHONUNBUFFERED": "1",
-                    CODE_VERSION_VARIABLE: code_version(),
                     # by environment, not in the command line that every page of the cluster shows
                     **({"MLFLOW_TRACKING_URI": server} if server else {}),
                 },
@@ -115,6 +114,7 @@ def _bundle(folder: Path, spec: StudySpec) -> Path:
         raise SpecError("--address: the job takes the sources of a checkout with it - run this command from one")
     for name in SOURCE_ROOTS:
         shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    write_code(folder)
     (folder / JOB_FILE).write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False))
     return folder
 

@@ -42,7 +42,8 @@ from transvae_platform.study.plan import Plan, build_plan, model_cost
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import register_best
-from transvae_platform.tracking.runs import Tracker, answering, connect
+from transvae_platform.tracking.runs import Tracker
+from transvae_platform.tracking.server import answering, reach
 from transvae_platform.training.places import check_place
 
 NOT_MADE = "not-made-yet"
@@ -129,7 +130,7 @@ def submit_study(
     folder = study_folder(home, prepared.spec.study)
     _check_writable(home)
     check_place(prepared.spec.resources.checkpoints)
-    client = connect(tracking_uri, home)
+    server = reach(tracking_uri, home)
     lease, followed = take_turn(folder, prepared.spec, prepared.fingerprint, listen)
     with lease as fence:
         if followed:  # the other process may have made the data set, and with it the trials' ids
@@ -139,14 +140,16 @@ def submit_study(
         journal = Journal(folder / "journal.jsonl", fence)
         ended = ("finished", "failed") if followed else ("finished",)
         left = _left(prepared.trials, state, ended)
-        record = lineage()
-        with answering(client):
-            tracker = Tracker(client, state, home)
+        record = lineage(folder / "lineage")
+        tracker = Tracker(server, state, home)
         if left:
             listen(state, "starting Ray")
             with ray_session(address):
                 cpus, gpus = local_devices() if address is None else cluster_devices()
                 check_devices(left, cpus, gpus, f"the cluster at {address}" if address else "this machine")
+                if server.silent:  # known to have answered before: the study runs, its points wait
+                    journal.append("not_tracked", reason=server.silent)
+                    listen(state, server.silent)
                 journal.append(
                     "submitted",
                     spec=prepared.spec.model_dump(mode="json"),
@@ -161,8 +164,7 @@ def submit_study(
                     with Follower(state, tracker, listen):
                         run_trials(left, folder, fence, record, _places(made, prepared.spec))
         tracker.take(state.refresh())
-        with answering(client):
-            _register(state, tracker, client, journal, listen)
+        _register(state, tracker, journal, listen)
         journal.close()
     state.refresh()
     listen(state, "done")
@@ -239,15 +241,17 @@ def _queue(left: Sequence[Trial], journal: Journal, state: StudyState, fence: Fe
     state.refresh()
 
 
-def _register(state: StudyState, tracker: Tracker, client: Any, journal: Journal, listen: Listener) -> None:
+def _register(state: StudyState, tracker: Tracker, journal: Journal, listen: Listener) -> None:
     listen(state, "sending the last records to MLflow")
     if not tracker.send(now=True):
+        journal.append("not_tracked", reason=tracker.problem)
         listen(state, f"{tracker.problem} - submit again to send them")
         return
     for trial in state.in_state("finished"):  # also those registered before: the server may have lost them
         listen(state, f"registering {trial.trial.label}")
         try:
-            version = register_best(client, tracker.experiment_id, tracker.run_id(trial), trial)
+            with answering(tracker.client):
+                version = register_best(tracker.client, tracker.experiment_id, tracker.run_id(trial), trial)
         except UnreachableError:
             raise
         except UserError as error:  # this one may not be promoted; the others are

@@ -55,6 +55,8 @@ class TrialState:
     """The registry version made of this trial's best checkpoint."""
     unregistered: str | None = None
     """Why the best checkpoint was not registered."""
+    at: float = 0.0
+    """When the newest record was written."""
 
     @property
     def final(self) -> dict[str, float]:
@@ -80,6 +82,7 @@ class TrialState:
 
     def apply(self, record: Record) -> None:
         """Take one record of the trial's journal."""
+        self.at = record["at"]
         match record["event"]:
             case "started":
                 self.state, self.reason, self.attempts = "running", None, self.attempts + 1

@@ -1,32 +1,39 @@
 """The checkpoint registry: the best checkpoint of every finished trial as a version of an MLflow registered model.
 
 A model is named `<study>-<family>-<size>[-<variant>]`, a version is one trial (one seed), and the alias `best` points
-to the version with the highest PSNR of its name. Promotion is gated: finite metrics, checkpoint verified, lineage
-known. The files are ours (config.json, model.safetensors, README.md): loading executes no code from the registry.
+to the version with the highest PSNR of its name, unless a person promoted another. Only checkpoints that equal their
+manifest, with finite weights and metrics, become versions; what an alias asks for in addition: `promotion.py`.
+The files are ours (config.json, model.safetensors, README.md): loading executes no code from the registry.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelStatus
-from mlflow.entities.model_registry import RegisteredModel
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.state import TrialState
+from transvae_platform.tracking.promotion import HASHES, WEIGHTS, of_bytes, of_values, promote, promotions, sha256
+from transvae_platform.tracking.server import connect, existing_tracking_uri
 from transvae_platform.training.checkpoint import open_checkpoints
 
 if TYPE_CHECKING:
     from transvae.autoencoder import Autoencoder
+
+BEST = "best"
+IDENTITY = ("trial_id", "weights_sha256")
+"""Tags by which a registered version is found again: another person's study of the same name may have other bytes."""
 
 
 def register_best(
@@ -34,53 +41,25 @@ def register_best(
 ) -> dict[str, str | int | float]:
     """Register a finished trial's best checkpoint, once; returns name, version, address, PSNR and weights' SHA-256.
 
+    The alias `best` moves to it if it has the highest PSNR of its name, unless a person gave `best` to another.
+
     Raises:
-        UserError: the trial may not be promoted, with the reason.
+        UserError: the trial may not be registered, or its version not be promoted, with the reasons.
     """
     name = registered_name(trial)
-    for version in client.search_model_versions(f"name='{name}'"):
-        if version.tags.get("trial_id") == trial.trial.id:
-            _promote(client, name, version.version, float(version.tags["val.psnr"]))
-            return _described(name, version.version, version.tags)
-    with _promotable(trial) as (folder, metrics):
-        return _create_version(client, experiment_id, run_id, trial, folder, metrics)
-
-
-def _create_version(
-    client: MlflowClient, experiment_id: str, run_id: str, trial: TrialState, folder: Path, metrics: dict[str, float]
-) -> dict[str, str | int | float]:
-    name = registered_name(trial)
-    sha256 = _sha256(folder / "model.safetensors")
-    tags = {
-        "trial_id": trial.trial.id,
-        "study": trial.trial.study,
-        "model": trial.trial.model,
-        "data_fingerprint": trial.trial.data_fingerprint,
-        "weights_sha256": sha256,
-        "code": str(trial.started[-1]["lineage"]["code"]),
-        **{key: f"{value:.6g}" for key, value in metrics.items()},
+    with _checkpoint(trial) as (folder, tags):
+        versions = client.search_model_versions(f"name='{name}'")
+        same = [version for version in versions if all(version.tags.get(tag) == tags[tag] for tag in IDENTITY)]
+        version = same[0] if same else _new_version(client, experiment_id, run_id, trial, folder, tags)
+    if _may_move(client, version):
+        promote(client, version, BEST, "registration")
+    return {
+        "name": name,
+        "version": int(version.version),
+        "uri": f"models:/{name}/{version.version}",
+        "psnr": _psnr(version),
+        "sha256": tags["weights_sha256"],
     }
-    tags = {key.replace("/", "."): value for key, value in tags.items()}
-    logged = client.create_logged_model(
-        experiment_id,
-        name=name,
-        source_run_id=run_id,
-        tags=tags,
-        params={key: f"{value:.0f}" for key, value in trial.cost.items()},
-        model_type="vae",
-    )
-    client.log_model_artifacts(logged.model_id, str(folder))
-    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    try:
-        client.create_registered_model(name, tags={"study": trial.trial.study, "model": trial.trial.model})
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    created = client.create_model_version(
-        name, source=f"models:/{logged.model_id}", run_id=run_id, tags=tags, model_id=logged.model_id
-    )
-    _promote(client, name, created.version, metrics["val/psnr"])
-    return _described(name, created.version, tags)
 
 
 def registered_name(trial: TrialState) -> str:
@@ -101,54 +80,91 @@ def load_model(uri: str, *, home: str | Path = "runs", tracking_uri: str | None 
         UnreachableError: the server does not answer.
     """
     from transvae.autoencoder import Autoencoder
-    from transvae_platform.tracking.runs import connect, existing_tracking_uri
 
     home = Path(home)
     client = connect(tracking_uri or existing_tracking_uri(home), home)
-    name, separator, selector = uri.removeprefix("models:/").replace("@", "/@").partition("/")
-    try:
-        if selector.startswith("@"):
-            version = client.get_model_version_by_alias(name, selector[1:])
-        elif separator and selector != "latest":
-            version = client.get_model_version(name, selector)
-        else:
-            version = max(client.search_model_versions(f"name='{name}'"), key=lambda known: int(known.version))
-    except (MlflowException, ValueError) as error:
-        known = ", ".join(model.name for model in _all_models(client)) or "none yet"
-        raise UserError(f"{uri}: no such model in the registry ({error}) - registered models: {known}") from None
+    version = find_version(client, uri)
     cache = home / "models" / version.tags["weights_sha256"]
     if not cache.exists():
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".loading-", dir=cache.parent))
-        download_artifacts(version.source, dst_path=str(folder), tracking_uri=client.tracking_uri)
-        folder.rename(cache)  # complete from the moment it is seen
-    weights = cache / "model.safetensors"
-    if not weights.is_file() or _sha256(weights) != version.tags["weights_sha256"]:
-        raise UserError(f"{uri}: the weights in {cache} differ from the registered SHA-256 - delete that folder")
+        _download(client, version, cache)
+    if reasons := list(of_bytes(cache, version.tags)):
+        raise UserError(f"{uri}: {reasons[0]} (in {cache}) - delete that folder")
     return Autoencoder.from_pretrained(cache).eval()
 
 
+def find_version(client: MlflowClient, uri: str) -> ModelVersion:
+    """The version that `models:/NAME@alias`, `NAME/3`, `NAME/latest` or `NAME` (its newest) means.
+
+    Raises:
+        UserError: there is none.
+    """
+    name, separator, selector = uri.removeprefix("models:/").replace("@", "/@").partition("/")
+    try:
+        if selector.startswith("@"):
+            return client.get_model_version_by_alias(name, selector[1:])
+        if separator and selector != "latest":
+            return client.get_model_version(name, selector)
+        return max(client.search_model_versions(f"name='{name}'"), key=lambda known: int(known.version))
+    except (MlflowException, ValueError) as error:
+        known = ", ".join(model.name for model in _all_models(client)) or "none yet"
+        raise UserError(f"{uri}: no such model in the registry ({error}) - registered models: {known}") from None
+
+
+def best_version(client: MlflowClient, uri: str) -> ModelVersion:
+    """Like `find_version`, but a bare name means its version with the highest PSNR."""
+    version = find_version(client, uri)
+    if "/" in uri.removeprefix("models:/") or "@" in uri:
+        return version
+    return max(client.search_model_versions(f"name='{version.name}'"), key=_psnr)
+
+
 def registered_models(client: MlflowClient) -> list[dict[str, str]]:
-    """Every registered model's `best` version: uri, version, PSNR, study, model and trial, by name."""
+    """One row per alias of every model of ours: address, version, PSNR, origin, and when and by whom it was promoted.
+
+    A model without an alias has one row, for its newest version.
+    """
     rows = []
     for model in _all_models(client):
-        if "best" not in model.aliases:  # a model of something else that uses the same server
-            continue
-        version = client.get_model_version_by_alias(model.name, "best")
-        if "weights_sha256" not in version.tags:
-            continue
-        rows.append(
-            {
-                "uri": f"models:/{model.name}@best",
-                "version": str(version.version),
-                "psnr": version.tags["val.psnr"],
-                "model": version.tags["model"],
-                "study": version.tags["study"],
-                "trial": version.tags["trial_id"],
-                "weights_sha256": version.tags["weights_sha256"],
-            }
-        )
+        promoted = {move.alias: move for move in promotions(client, model.name)}  # the last move of each alias
+        for selector in [f"@{alias}" for alias in model.aliases] or [""]:
+            try:
+                version = find_version(client, model.name + selector)
+            except UserError:  # it has no version yet
+                continue
+            if "weights_sha256" not in version.tags:  # a model of something else that uses the same server
+                continue
+            move = promoted.get(selector.removeprefix("@"))
+            known = move is not None and move.version == str(version.version)  # else a person used MLflow's own pages
+            rows.append(
+                {
+                    "uri": f"models:/{model.name}{selector or f'/{version.version}'}",
+                    "version": str(version.version),
+                    "psnr": version.tags["val.psnr"],
+                    "model": version.tags["model"],
+                    "study": version.tags["study"],
+                    "trial": version.tags["trial_id"],
+                    "weights_sha256": version.tags["weights_sha256"],
+                    "promoted_at": move.at if move and known else "",
+                    "promoted_by": f"{move.by} ({move.how})" if move and known else "",
+                    "previous": move.previous if move and known else "",
+                }
+            )
     return sorted(rows, key=lambda row: row["uri"])
+
+
+def described(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
+    """What `transvae registry show` tells of a version: aliases, metrics, lineage and the promotions of its model."""
+    aliases = client.get_registered_model(version.name).aliases
+    tags = dict(version.tags)
+    metrics = {tag.replace(".", "/", 1): float(tags.pop(tag)) for tag in sorted(tags) if tag.startswith("val")}
+    return {
+        "uri": f"models:/{version.name}/{version.version}",
+        "aliases": sorted(alias for alias, held in aliases.items() if str(held) == str(version.version)),
+        "metrics": metrics,
+        "lineage": dict(sorted(tags.items())),
+        "run": version.run_id,
+        "promotions": [vars(move) for move in promotions(client, version.name)],
+    }
 
 
 def _all_models(client: MlflowClient) -> Iterator[RegisteredModel]:
@@ -161,37 +177,80 @@ def _all_models(client: MlflowClient) -> Iterator[RegisteredModel]:
 
 
 @contextmanager
-def _promotable(trial: TrialState) -> Iterator[tuple[Path, dict[str, float]]]:
+def _checkpoint(trial: TrialState) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A finished trial's best checkpoint, verified, and the tags of its version."""
     if trial.state != "finished":
         raise UserError(f"{trial.trial.id}: only finished trials are registered, this one is {trial.state}")
     best = trial.checkpoints[max(trial.checkpoints)]["best_step"]
     metrics = trial.validation[best]["metrics"]
     if not all(value is not None and math.isfinite(value) for value in metrics.values()):
         raise UserError(f"{trial.trial.id}: its metrics are not finite, it is not registered: {metrics}")
-    with open_checkpoints(trial.trial, trial.folder).verified(best) as folder:
-        yield folder / "ema", metrics
+    with open_checkpoints(trial.trial, trial.folder).verified(best) as found:
+        folder = found / "ema"
+        if reasons := list(of_values(folder / WEIGHTS)):
+            raise UserError(f"{trial.trial.id}: it is not registered: {reasons[0]}")
+        tags = {
+            "trial_id": trial.trial.id,
+            "study": trial.trial.study,
+            "model": trial.trial.model,
+            "seed": str(trial.trial.seed),
+            "step": str(best),
+            "data_fingerprint": trial.trial.data_fingerprint,
+            **{tag: sha256(folder / name) for name, tag in HASHES.items()},
+            **{f"lineage.{key}": str(value) for key, value in trial.started[-1]["lineage"].items()},
+            **{key.replace("/", "."): f"{value:.12g}" for key, value in metrics.items()},
+        }
+        yield folder, tags
 
 
-def _promote(client: MlflowClient, name: str, version: str | int, psnr: float) -> None:
-    """Let the alias `best` point to this version if it has the highest PSNR."""
+def _new_version(
+    client: MlflowClient, experiment_id: str, run_id: str, trial: TrialState, folder: Path, tags: dict[str, str]
+) -> ModelVersion:
+    name = registered_name(trial)
+    logged = client.create_logged_model(
+        experiment_id,
+        name=name,
+        source_run_id=run_id,
+        tags=tags,
+        params={key: f"{value:.0f}" for key, value in trial.cost.items()},
+        model_type="vae",
+    )
+    client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     try:
-        best = float(client.get_model_version_by_alias(name, "best").tags["val.psnr"])
-    except MlflowException:  # no version has the alias yet
-        best = -math.inf
-    if psnr > best:
-        client.set_registered_model_alias(name, "best", str(version))
+        client.create_registered_model(name, tags={"study": trial.trial.study, "model": trial.trial.model})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.create_model_version(
+        name, source=f"models:/{logged.model_id}", run_id=run_id, tags=tags, model_id=logged.model_id
+    )
 
 
-def _described(name: str, version: str | int, tags: dict[str, str]) -> dict[str, str | int | float]:
-    return {
-        "name": name,
-        "version": int(version),
-        "uri": f"models:/{name}/{version}",
-        "psnr": float(tags["val.psnr"]),
-        "sha256": tags["weights_sha256"],
-    }
+def _may_move(client: MlflowClient, version: ModelVersion) -> bool:
+    """Whether registration is to move `best` here: the highest PSNR, and no person gave `best` to another version."""
+    chosen = client.get_registered_model(version.name).aliases.get(BEST)
+    if chosen is None or str(chosen) == str(version.version):  # the latter: perhaps not recorded yet
+        return True
+    past = promotions(client, version.name, BEST)
+    ours = bool(past) and past[-1].how == "registration" and past[-1].version == str(chosen)
+    return ours and _psnr(version) > _psnr(client.get_model_version(version.name, str(chosen)))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _psnr(version: ModelVersion) -> float:
+    return float(version.tags.get("val.psnr", "-inf"))
+
+
+def _download(client: MlflowClient, version: ModelVersion, cache: Path) -> None:
+    """Put a version's files into the cache, where they appear complete and verified, or not at all."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".loading-", dir=cache.parent) as folder:
+        download_artifacts(version.source, dst_path=folder, tracking_uri=client.tracking_uri)
+        if reasons := list(of_bytes(Path(folder), version.tags)):
+            raise UserError(
+                f"models:/{version.name}/{version.version}: as downloaded, {reasons[0]} - load it again; if that does "
+                "not help the registry's copy is damaged"
+            )
+        with contextlib.suppress(FileExistsError):  # another process was faster, with the same bytes
+            Path(folder).rename(cache)
+            Path(folder).mkdir()  # for the one that removes it

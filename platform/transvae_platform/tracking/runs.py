@@ -1,164 +1,248 @@
-"""MLflow is told what the journals say: one experiment per study, one run per trial, found again by a tag.
+"""MLflow is told what the journals say: one experiment per study, one run per trial, found again by its tags.
 
 Protocol
-1. The journal is the truth. A tracker reads its records and sends them in batches; nothing else writes to MLflow.
-2. A run belongs to the trial whose id stands in its tag `trial_id`. A submission that continues a study continues it.
-3. Per trial and metric, a step is sent once: on connecting, the largest step already in the metric's history is read,
-   and steps up to it are passed over (repeated steps of a resumed trial have equal values).
-4. A server that does not answer stops nothing: what was not sent stays queued and is tried again, in this submission
-   or the next, which goes through the whole journals.
+1. The journal is the truth. Only the process that holds the study's lock sends, from a thread of its own: neither
+   training nor progress waits for the server. Nothing else writes points to MLflow.
+2. A run belongs to a trial of one journal: its tags `trial_id` and `journal` (hash of the journal's first submission)
+   say so. A submission that continues a study continues its runs; another study of the same name has its own.
+3. A point, one value of one metric at one step, is sent if the run does not hold it. What a run holds is read from the
+   server before the first sending, and again after any failure: a request that timed out may have been carried out.
+4. MLflow can neither change nor delete a point. A run that holds a step twice, or with another value than the journal
+   (the trial went back and took the step again, or another world size rounds differently), is given the tag
+   `superseded`, moved to MLflow's trash, and a new run gets all points. So the later record of a step wins here as it
+   does in the journal, and the old points can be looked at until the trash is emptied.
+5. Steps that were taken back and not yet taken again stay in the run until the trial repeats or ends.
+6. When a trial has ended its run is read back and compared with the journal, point by point. Only a run that is equal
+   gets the tag `points_sha256`; a later submission sends nothing to a run whose tag fits the journal.
+7. A server that does not answer stops nothing: what was not sent is tried again, in this submission or the next. At
+   the start, too, if a study of this home was submitted to that address before; an address that never answered is
+   refused at once (`server.reach`).
 """
 
 from __future__ import annotations
 
-import logging
-import os
+import hashlib
+import json
+import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-import mlflow
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from sqlalchemy.exc import SQLAlchemyError
 
-from transvae_platform.errors import SpecError, UnreachableError
-from transvae_platform.redaction import without_password
-from transvae_platform.study.folders import store_of
-from transvae_platform.study.journal import Record, read_journal
+from transvae_platform.study.journal import Record
 from transvae_platform.study.state import StudyState, TrialState
+from transvae_platform.tracking import points
+from transvae_platform.tracking.server import Server, answering, first_line
 
 SEND_EVERY_SECONDS = 10.0  # one batch of many steps per call is 25 times faster than one call per step (measured)
 METRICS_PER_CALL = 1000  # the server's limit for one batch
-PICTURES = "pictures"  # folder of a run's artifacts
+PICTURES, LINEAGE = "pictures", "lineage"  # folders of artifacts, of a trial's run and of the study's
 MLFLOW_STATUS = {"queued": "SCHEDULED", "running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
+ENDED = ("finished", "failed")
+COMPARED = "points_sha256"
+MOST_REMADE = 3  # new runs for one ended trial in one submission; assumption: more means a server that cannot be right
 
 
-def default_tracking_uri(home: Path) -> str:
-    """`MLFLOW_TRACKING_URI` if set, else a SQLite file in the home folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or store_of(home)
+@dataclass
+class _Sent:
+    """What the server is known to hold of a trial, since its history was last read."""
 
-
-def existing_tracking_uri(home: Path) -> str:
-    """The default store for reading only: a mistyped home is an error, not a new and empty store.
-
-    Raises:
-        SpecError: neither `MLFLOW_TRACKING_URI` nor a store in the home.
-    """
-    uri = default_tracking_uri(home)
-    if "MLFLOW_TRACKING_URI" not in os.environ and not (home / "mlflow.db").exists():
-        raise SpecError(f"--home: {home} holds no MLflow store - give the folder that studies were run in, or a server")
-    return uri
-
-
-def connect(uri: str, home: Path) -> MlflowClient:
-    """A client whose server answers.
-
-    Raises:
-        UnreachableError: it does not.
-    """
-    if uri.startswith("file:") or "://" not in uri:
-        raise UnreachableError(
-            f"tracking: {uri!r} is no MLflow server - use http(s)://host:port, postgresql://... or sqlite:///file.db"
-        )
-    # retries with growing pauses would hang for minutes on a wrong address; the outbox does its own retrying
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    for library in ("mlflow", "alembic"):
-        logging.getLogger(library).setLevel(logging.WARNING)  # no lines about creating tables
-    named = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)
-    # MLflow also writes the address into the environment, where the next default would find it
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    if named is not None:
-        os.environ["MLFLOW_TRACKING_URI"] = named
-    try:
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_experiments(max_results=1)
-    except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:  # ImportError: no driver for a database
-        shown = without_password(uri)
-        reason = _reason(error).replace(uri, shown)
-        if isinstance(error, ImportError):
-            reason += "; install the database's driver, for PostgreSQL the extra `postgres`"
-        raise UnreachableError(
-            f"tracking: the MLflow server at {shown} does not answer ({reason}) - start it, or correct "
-            "MLFLOW_TRACKING_URI / --tracking-uri"
-        ) from None
-    return client
-
-
-@contextmanager
-def answering(client: MlflowClient) -> Iterator[None]:
-    """For work that needs the server to the end: its errors become UnreachableError."""
-    try:
-        yield
-    except MlflowException as error:
-        raise UnreachableError(
-            f"tracking: MLflow at {without_password(client.tracking_uri)} failed ({_reason(error)}) - what is in the "
-            "study's journal is safe; mend the server and submit the same study again"
-        ) from None
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of an error: servers answer with pages of them."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    points: dict[points.Point, float]
+    pictures: set[str]
+    records: dict[int, Record] = field(default_factory=dict)
+    """Records whose points are all there, by object: what a sending need not look at again."""
 
 
 class Tracker:
     """Sends one study's journal records to MLflow; see the protocol above."""
 
-    def __init__(self, client: MlflowClient, state: StudyState, home: Path) -> None:
-        self._client, self._state = client, state
-        experiment = client.get_experiment_by_name(state.name)
-        if experiment is None:
-            artifacts = (home.resolve() / "mlartifacts").as_uri() + f"/{state.name}"
-            local = str(client.tracking_uri).startswith("sqlite:")
-            self.experiment_id = client.create_experiment(state.name, artifact_location=artifacts if local else None)
-        else:
-            self.experiment_id = experiment.experiment_id
-        self.study_run = self._find_or_create({"kind": "study", "study": state.name}, f"study {state.name}", {})[0]
-        self._runs: dict[str, str] = {}
-        self._sent: dict[str, dict[str, int]] = {}
-        self._pictures: dict[str, set[str]] = {}
-        self._outbox: dict[str, list[Record]] = defaultdict(list)
-        for trial in state.trials.values():  # what earlier submissions could not send; the rest is passed over
-            if records := read_journal(trial.folder / "journal.jsonl"):
-                self._outbox[trial.trial.id] = records
+    def __init__(self, server: Server, state: StudyState, home: Path) -> None:
+        self._server, self._state, self._home = server, state, home
+        self._experiment: str | None = None
+        self._study_run: str | None = None
+        self._runs: dict[str, Run] = {}
+        self._sent: dict[str, _Sent] = {}
+        self._remade: Counter[str] = Counter()
+        self._files_sent = False
+        # what earlier submissions could not send; the rest is passed over
+        self._waiting = {identity for identity, trial in state.trials.items() if trial.started}
+        self._thread: threading.Thread | None = None
         self._next_send = 0.0
         self.problem: str | None = None
         """Why the last sending failed, or None: shown while a study runs."""
 
-    def take(self, news: list[tuple[TrialState, Record]]) -> None:
-        """Queue new journal records."""
-        for trial, record in news:
-            self._outbox[trial.trial.id].append(record)
+    @property
+    def client(self) -> MlflowClient:
+        """The server's client; raises UnreachableError while it has never answered."""
+        return self._server.client()
 
-    def send(self, *, now: bool = False) -> bool:
-        """Send what is queued, at most every few seconds unless `now`; whether nothing is left."""
-        if not now and time.monotonic() < self._next_send:
-            return not self._outbox
-        self._next_send = time.monotonic() + SEND_EVERY_SECONDS
-        try:
-            for trial_id in list(self._outbox):
-                self._send_trial(self._state.trials[trial_id], self._outbox[trial_id])
-                del self._outbox[trial_id]
-            self.problem = None
-        except Exception as error:  # noqa: BLE001 - artifact stores raise errors of their own; no failure may stop a study
-            waiting = sum(map(len, self._outbox.values()))
-            self.problem = f"MLflow does not answer, {waiting} records wait: {_reason(error)}"
-        return not self._outbox
+    @property
+    def experiment_id(self) -> str:
+        """The study's experiment, made if it does not exist."""
+        if self._experiment is None:
+            found = self.client.get_experiment_by_name(self._state.name)
+            if found is None:
+                artifacts = (self._home.resolve() / "mlartifacts").as_uri() + f"/{self._state.name}"
+                local = self._server.uri.startswith("sqlite:")
+                created = self.client.create_experiment(
+                    self._state.name, artifact_location=artifacts if local else None
+                )
+            self._experiment = str(created if found is None else found.experiment_id)
+        return self._experiment
+
+    @property
+    def study_run(self) -> str:
+        """The run of the study as a whole, made if it does not exist."""
+        if self._study_run is None:
+            tags = {"kind": "study", "study": self._state.name, "journal": self._journal}
+            self._study_run = str(self._find_or_create(tags, f"study {self._state.name}", {}).info.run_id)
+        return self._study_run
 
     def run_id(self, trial: TrialState) -> str:
         """The MLflow run of a trial, made if it does not exist."""
+        return str(self._run(trial).info.run_id)
+
+    def take(self, news: Sequence[tuple[TrialState, Record]]) -> None:
+        """Note which trials have new journal records."""
+        self._waiting |= {trial.trial.id for trial, _ in news}
+
+    def send(self, *, now: bool = False) -> bool:
+        """Let the sender's thread send what waits, at most every few seconds; returns at once.
+
+        With `now` everything is sent before it returns, however long the server takes; whether nothing is left.
+        """
+        if now:
+            if self._thread is not None:
+                self._thread.join()
+            self._send_all()
+            return self.problem is None and not self._waiting
+        if time.monotonic() >= self._next_send and (self._thread is None or not self._thread.is_alive()):
+            self._next_send = time.monotonic() + SEND_EVERY_SECONDS
+            # a daemon: an interrupted submission ends although the server keeps a request waiting
+            self._thread = threading.Thread(target=self._send_all, name="mlflow", daemon=True)
+            self._thread.start()
+        return False
+
+    def log_page(self, page: Path) -> None:
+        """Attach the study's page to the study's run, and end that run."""
+        self.client.log_artifact(self.study_run, str(page))
+        self.client.set_terminated(self.study_run, "FAILED" if self._state.in_state("failed") else "FINISHED")
+
+    @property
+    def _journal(self) -> str:
+        first = json.dumps(self._state.submissions[0], sort_keys=True)
+        return hashlib.sha256(first.encode()).hexdigest()[:16]
+
+    def _send_all(self) -> None:
+        try:
+            self._send_files()
+            for identity in list(self._waiting):
+                self._waiting.discard(identity)  # before its state is looked at: what comes meanwhile waits again
+                try:
+                    self._send_trial(self._state.trials[identity])
+                except BaseException:
+                    self._sent.pop(identity, None)  # protocol 3
+                    self._runs.pop(identity, None)
+                    self._waiting.add(identity)
+                    raise
+            self.problem = None
+        except Exception as error:  # noqa: BLE001 - artifact stores raise errors of their own; no failure may stop a study
+            count = len(self._waiting)
+            self.problem = f"MLflow does not answer, news of {count} trials wait: {first_line(error)}"
+
+    def _send_files(self) -> None:
+        """The study file and the texts that the lineage names by their hashes, as artifacts of the study's run."""
+        if self._files_sent or not self._state.submissions:
+            return
+        self.client.log_dict(self.study_run, self._state.spec, "study.json")
+        known = {Path(file.path).name for file in self.client.list_artifacts(self.study_run, LINEAGE)}
+        for file in sorted((self._state.folder / LINEAGE).glob("*")):
+            if file.name not in known:
+                self.client.log_artifact(self.study_run, str(file), LINEAGE)
+        self._files_sent = True
+
+    def _send_trial(self, trial: TrialState) -> None:
+        state = trial.state  # before the points: those of an ended trial are complete
+        if state not in ENDED:
+            self._send_points(trial, ended=False)
+            self._send_outcome(trial, state)
+            return
+        digest = points.digest(points.wanted(points.records_of(trial)))
+        tags = self._run(trial).data.tags
+        if (tags.get(COMPARED), tags.get("trial.state")) == (digest, state):
+            return
+        for _ in range(1 + MOST_REMADE):
+            self._send_points(trial, ended=True)
+            self._send_outcome(trial, state)
+            self._sent.pop(trial.trial.id)
+            if self._send_points(trial, ended=True):  # protocol 6: read again, nothing is left to do
+                self.client.set_tag(self.run_id(trial), COMPARED, digest)
+                return
+        raise ValueError(f"{self.run_id(trial)}: points are missing again after every sending")
+
+    def _send_points(self, trial: TrialState, *, ended: bool) -> bool:
+        """Send what the run lacks, into a new run if it holds what it must not; whether nothing was to be done."""
+        records, sent = points.records_of(trial), self._known(trial)
+        fresh = [record for record in records if sent.records.get(id(record)) is not record]
+        wants = points.wanted(records if ended else fresh)
+        wrong = points.contradicts(sent.points, wants) or (points.surplus(sent.points, wants) if ended else None)
+        if wrong is not None:
+            self._supersede(trial, wrong)
+            self._send_points(trial, ended=ended)
+            return False
+        missing = [metric for point, metric in wants.items() if point not in sent.points]
+        for start in range(0, len(missing), METRICS_PER_CALL):
+            self.client.log_batch(self.run_id(trial), metrics=missing[start : start + METRICS_PER_CALL])
+        sent.points |= {(metric.key, metric.step): metric.value for metric in missing}
+        sent.records |= {id(record): record for record in fresh}
+        for picture in dict(trial.pictures).values():
+            if (name := f"{PICTURES}/{picture.name}") not in sent.pictures and picture.exists():
+                self.client.log_artifact(self.run_id(trial), str(picture), PICTURES)
+                sent.pictures.add(name)
+        return not missing
+
+    def _send_outcome(self, trial: TrialState, state: str) -> None:
+        run_id = self.run_id(trial)
+        tags = {"trial.state": state, "trial.reason": trial.reason or "", "trial.rewinds": str(len(trial.rewound))}
+        if trial.started:
+            # parameters cannot change: they say how the first attempt ran, the tags how the last one did
+            first, last = trial.started[0], trial.started[-1]
+            params = [Param("attention", str(first["attention"])), Param("ran_on", str(first["device"]))]
+            self.client.log_batch(run_id, params=params)
+            tags |= {"device": last["device"], "attention": last["attention"]}
+            tags |= {f"lineage.{key}": str(value) for key, value in last["lineage"].items()}
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        if state in ENDED:
+            self.client.set_terminated(run_id, MLFLOW_STATUS[state], end_time=int(trial.at * 1000))
+        else:
+            self.client.update_run(run_id, status=MLFLOW_STATUS[state])
+
+    def _supersede(self, trial: TrialState, wrong: points.Point) -> None:
+        """Protocol 4. A kill in between leaves no run, and the next sending makes one."""
+        run_id = self.run_id(trial)
+        if trial.state in ENDED:  # once is normal; a server that changes what it is given would go on for ever
+            self._remade[trial.trial.id] += 1
+            if self._remade[trial.trial.id] > MOST_REMADE:
+                raise ValueError(f"{run_id}: {wrong[0]} at step {wrong[1]} is not kept as it was sent")
+        self.client.set_tag(run_id, "superseded", f"it held another {wrong[0]} at step {wrong[1]} than the journal")
+        self.client.delete_run(run_id)
+        del self._runs[trial.trial.id], self._sent[trial.trial.id]
+
+    def _known(self, trial: TrialState) -> _Sent:
+        identity = trial.trial.id
+        if identity not in self._sent:
+            run_id = self.run_id(trial)
+            pictures = {file.path for file in self.client.list_artifacts(run_id, PICTURES)}
+            self._sent[identity] = _Sent(points.held(self.client, run_id), pictures)
+        return self._sent[identity]
+
+    def _run(self, trial: TrialState) -> Run:
         identity = trial.trial.id
         if identity not in self._runs:
             tags = {
@@ -169,75 +253,35 @@ class Tracker:
                 "seed": str(trial.trial.seed),
                 MLFLOW_PARENT_RUN_ID: self.study_run,
             }
-            run_id, existed = self._find_or_create({"kind": "trial", "trial_id": identity}, identity, tags)
-            data = self._client.get_run(run_id).data
-            if not data.params:
-                self._client.log_batch(run_id, params=_params(trial))
-            self._sent[identity] = {
-                key: max(point.step for point in self._client.get_metric_history(run_id, key)) for key in data.metrics
-            }
-            pictures = self._client.list_artifacts(run_id, PICTURES) if existed else []
-            self._pictures[identity] = {picture.path for picture in pictures}
-            self._runs[identity] = run_id
+            key = {"kind": "trial", "trial_id": identity, "journal": self._journal}
+            run = self._find_or_create(key, identity, tags)
+            if not run.data.params:
+                self.client.log_batch(run.info.run_id, params=_params(trial))
+            self._runs[identity] = run
         return self._runs[identity]
 
-    def log_study(self, files: Sequence[Path]) -> None:
-        """Attach files of the study as a whole, such as its page, to the study's run, and end that run."""
-        for file in files:
-            self._client.log_artifact(self.study_run, str(file))
-        self._client.set_terminated(self.study_run, "FAILED" if self._state.in_state("failed") else "FINISHED")
+    def _find_or_create(self, key: Mapping[str, str], name: str, tags: Mapping[str, str]) -> Run:
+        condition = " and ".join(f"tags.{name} = '{value}'" for name, value in key.items())
+        order = ["attributes.start_time ASC"]
+        found = self.client.search_runs([self.experiment_id], condition, order_by=order)
+        if not found:
+            self.client.create_run(self.experiment_id, run_name=name, tags={**key, **tags})
+            found = self.client.search_runs([self.experiment_id], condition, order_by=order)
+        for extra in found[1:]:  # a request whose answer was lost is repeated by the HTTP library itself
+            self.client.set_tag(extra.info.run_id, "superseded", "it was made twice")
+            self.client.delete_run(extra.info.run_id)
+        return found[0]
 
-    def _send_trial(self, trial: TrialState, records: list[Record]) -> None:
-        run_id = self.run_id(trial)
-        sent = self._sent[trial.trial.id]
-        metrics: dict[tuple[str, int], Metric] = {}
-        tags = {"trial.state": trial.state, "trial.reason": trial.reason or ""}
-        for record in records:
-            if record["event"] in ("step", "validated"):
-                at, step = int(record["at"] * 1000), record["step"]
-                values = {**record["metrics"], "images": record["images"], "training_flops": record["flops"]}
-                for key, value in values.items():
-                    if value is not None and step > sent.get(key, 0):
-                        metrics[key, step] = Metric(key, float(value), at, step)
-            elif record["event"] == "pictures":
-                self._send_picture(trial, run_id, record["path"])
-            elif record["event"] == "started":
-                # parameters cannot change: they say how the first attempt ran, the tags how the last one did
-                first = {"attention": trial.started[0]["attention"], "ran_on": trial.started[0]["device"]}
-                self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in first.items()])
-                tags |= {"device": record["device"], "attention": record["attention"]}
-                tags |= {f"lineage.{key}": str(value) for key, value in record["lineage"].items()}
-        points = list(metrics.values())
-        for start in range(0, len(points), METRICS_PER_CALL):
-            chunk = points[start : start + METRICS_PER_CALL]
-            self._client.log_batch(run_id, metrics=chunk)
-            sent |= {point.key: point.step for point in chunk}
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        if trial.state in ("finished", "failed"):
-            ended = int(records[-1]["at"] * 1000)
-            self._client.set_terminated(run_id, MLFLOW_STATUS[trial.state], end_time=ended)
-        else:
-            self._client.update_run(run_id, status=MLFLOW_STATUS[trial.state])
 
-    def _send_picture(self, trial: TrialState, run_id: str, path: str) -> None:
-        file = trial.folder / path
-        name, known = f"{PICTURES}/{file.name}", self._pictures[trial.trial.id]
-        if name not in known and file.exists():
-            self._client.log_artifact(run_id, str(file), PICTURES)
-            known.add(name)
+def log_page(uri: str, home: Path, state: StudyState, page: Path) -> None:
+    """Attach a study's page to its run in MLflow.
 
-    def _find_or_create(self, identity: dict[str, str], name: str, tags: dict[str, str]) -> tuple[str, bool]:
-        """A run's id, and whether it was there before."""
-        found = self._client.search_runs(
-            [self.experiment_id],
-            " and ".join(f"tags.{key} = '{value}'" for key, value in identity.items()),
-            order_by=["attributes.start_time ASC"],
-            max_results=1,
-        )
-        if found:
-            return str(found[0].info.run_id), True
-        run = self._client.create_run(self.experiment_id, run_name=name, tags={**identity, **tags})
-        return str(run.info.run_id), False
+    Raises:
+        UnreachableError: the server does not answer.
+    """
+    server = Server(uri, home)
+    with answering(server.client()):
+        Tracker(server, state, home).log_page(page)
 
 
 def _params(trial: TrialState) -> list[Param]:

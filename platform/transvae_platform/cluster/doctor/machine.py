@@ -13,7 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from transvae_platform.cluster.doctor.finding import Finding
 from transvae_platform.cluster.schedule import cluster_devices, local_devices, ray_session
 from transvae_platform.errors import UnreachableError
-from transvae_platform.lineage import code_version, library_versions
+from transvae_platform.lineage import code, library_versions
 from transvae_platform.study.state import StudyState
 
 NODE_SECONDS = 60.0  # for every node to import torch and answer (assumption: a shared disk that is busy)
@@ -30,7 +30,7 @@ def check_machine(state: StudyState | None) -> list[Finding]:
     if state is None or not state.submissions:
         return findings
     was = state.submissions[-1]["lineage"]
-    now = {**versions, "code": code_version()}
+    now = {**versions, "code": code().name}
     other = [f"{name} {was[name]} -> {now[name]}" for name in now if name in was and was[name] != now[name]]
     if other:
         way_out = "results may differ slightly between trials; go back to those versions, or begin a new study"

@@ -9,7 +9,7 @@ from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.redaction import without_password
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.audit import missing_points
-from transvae_platform.tracking.runs import answering, connect, existing_tracking_uri
+from transvae_platform.tracking.server import answering, connect, existing_tracking_uri
 
 
 def check_tracking(home: Path, tracking_uri: str | None, state: StudyState | None) -> list[Finding]:
