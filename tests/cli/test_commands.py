@@ -22,7 +22,8 @@ HEAVY = ("torch", "mlflow", "ray", "matplotlib", "pandas", "torchmetrics")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["study", "--help"], ["study", "submit", "--help"], ["registry", "--help"]]
+    "arguments",
+    [["--help"], ["study", "--help"], ["study", "submit", "--help"], ["registry", "--help"], ["doctor", "--help"]],
 )
 def test_help_imports_nothing_heavy(arguments):
     program = (

@@ -40,8 +40,9 @@ def _lease(folder: Path) -> tuple[Finding, bool]:
 
 def _journals(state: StudyState, alive: bool) -> Finding:
     torn, spoilt = [], 0
-    paths = [state.folder / "journal.jsonl", *(trial.folder / "journal.jsonl" for trial in state.trials.values())]
-    for path in (path for path in paths if path.exists()):
+    folders = [state.folder, *(trial.folder for trial in state.trials.values())]
+    paths = [folder / "journal.jsonl" for folder in folders if (folder / "journal.jsonl").exists()]
+    for path in paths:
         *lines, tail = path.read_bytes().split(b"\n")
         spoilt += sum(not _is_record(line) for line in lines if line)
         if tail:
