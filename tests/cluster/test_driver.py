@@ -7,6 +7,7 @@ import pytest
 import ray.train
 import ray.train.torch
 from ray import tune
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from transvae_platform.cluster import worker
 from transvae_platform.cluster.schedule import LOCAL_ENVIRONMENT
@@ -93,6 +94,19 @@ def test_a_ray_that_nobody_drains_is_not_asked(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(ray.train, "get_preemption_info", lambda: pytest.fail("asked"))
     assert worker._notice() is None
+
+
+def test_a_dead_process_is_the_reason_and_not_what_others_say_of_it(drive, tmp_path):
+    dead = WorkerHealthCheckFailedError("A worker health check failed.", ray.exceptions.ActorDiedError())
+    others = RuntimeError("Traceback ...\nConnection closed by peer")
+
+    def fit():
+        raise ray.train.WorkerGroupError("ranks 0 and 1 failed", {0: others, 1: dead})
+
+    with pytest.raises(ray.train.TrainingFailedError):
+        drive(fit)
+    (record,) = read_journal(tmp_path / "trial" / "journal.jsonl")
+    assert record["reason"].startswith("the process of training worker 1 died: killed, out of memory, or crashed (more")
 
 
 def test_workers_that_died_for_good_leave_their_reason_in_the_journal(drive, job, tmp_path):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray.train
 from ray import tune
+from ray.exceptions import RayActorError
 
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal, JournalReader, read_journal
@@ -131,6 +132,9 @@ def _fence(job: dict[str, Any]) -> Fence:
 def _root_cause(error: BaseException) -> str:
     """The last line of the first worker's own exception: what a person would look for in the logs."""
     failures = getattr(error, "worker_failures", None) or {}
+    for rank, failure in failures.items():  # what other ranks say of it follows from it, what Ray says is a paragraph
+        if isinstance(getattr(failure, "health_check_failure", None), RayActorError):
+            return f"the process of training worker {rank} died: killed, out of memory, or crashed"
     first = next(iter(failures.values()), error)
     lines = [line.strip() for line in str(first).splitlines() if line.strip()]
     return lines[-1] if lines else type(first).__name__
