@@ -413,8 +413,9 @@ def test_studies_of_one_name_do_not_share_runs(client, server, study, points, tm
         state = one.state()
         tracker = Tracker(server, state, one.home)
         assert tracker.send(now=True)
-        found.append(points(tracker.run_id(state.trials[one.trials[0].id]))["train/loss"])
-    assert found == [[(10, 1.0)], [(10, 2.0)]]
+        found.append(tracker.run_id(state.trials[one.trials[0].id]))
+    assert [points(run_id)["train/loss"] for run_id in found] == [[(10, 1.0)], [(10, 2.0)]]
+    assert not superseded(client, tracker)
 
 
 def test_a_server_that_hangs_holds_nobody_up(server, study):
