@@ -19,7 +19,7 @@ from transvae_platform.study.plan import model_cost
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.runs import connect
-from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.ranks import Ranks
 from transvae_platform.training.saver import save_checkpoint
 
@@ -41,7 +41,7 @@ class Averaged:
 class Study:
     """A study of one model, two seeds, whose journals the test writes."""
 
-    def __init__(self, home: Path, name: str) -> None:
+    def __init__(self, home: Path, name: str, checkpoints: str | None = None) -> None:
         self.home = home
         self.now = 1_790_000_000.0
         self.spec = StudySpec.model_validate(
@@ -53,6 +53,7 @@ class Study:
                 "data": {"source": "bundled", "resolution": 32},
                 "recipe": {"steps": 40, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 4},
                 "evaluation": {"every": 20},
+                "resources": {"checkpoints": checkpoints},
             }
         )
         self.folder = home / "studies" / name
@@ -94,7 +95,7 @@ class Study:
         torch.manual_seed(seed)
         model = create_model(trial.model)
 
-        sha256 = save_checkpoint(CheckpointStore(folder / "checkpoints", keep=9), Averaged(step, model), Ranks())
+        sha256 = save_checkpoint(open_checkpoints(trial, folder), Averaged(step, model), Ranks())
         journal.append("checkpoint", step=step, sha256=sha256, best_step=best or step)
 
     def finish(self, trial: Trial) -> None:
