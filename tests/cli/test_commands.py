@@ -109,6 +109,19 @@ def test_status_says_who_runs_the_study_and_what_is_wrong(transvae, submitted, m
         assert "shows no life" in transvae("study", "status", "tiny", "--home", submitted).out
 
 
+def test_status_shows_what_a_running_trial_survives(transvae, submitted):
+    state = StudyState(submitted / "studies" / "tiny")
+    (running,) = state.in_state("running")
+    journal = Journal(running.folder / "journal.jsonl")
+    journal.append("alarm", step=20, message="disk [full]; training goes on")
+    journal.close()
+    answer = transvae("study", "status", "tiny", "--home", submitted)
+    assert "disk [full]; training goes on" in " ".join(answer.out.split())
+    document = json.loads(transvae("study", "status", "tiny", "--home", submitted, "--json").out)
+    alarms = [row["alarm"] for row in document["trials"] if row["state"] == "running"]
+    assert alarms == ["disk [full]; training goes on"]
+
+
 def test_schema_is_printed_as_a_document(transvae):
     answer = transvae("study", "schema")
     assert answer.out == study_schema()
@@ -220,7 +233,9 @@ def test_changed_study_under_the_same_name_is_refused_field_by_field(study_file,
 
 def test_other_resources_are_no_other_study(study_file, submitted):
     state = StudyState(submitted / "studies" / "tiny")
-    moved = load_study(study_file, ("resources.workers=2", "resources.max_failures=0"))
+    moved = load_study(
+        study_file, ("resources.workers=2", "resources.checkpoints=s3://bucket/place", "evaluation.keep_best=2")
+    )
     refuse_changed_study(state, moved, fingerprint(state))
 
 

@@ -60,6 +60,8 @@ def test_id_depends_on_the_data(spec):
         {"resources__workers": 2},
         {"resources__device": "gpu"},
         {"resources__max_failures": 9},
+        {"resources__checkpoints": "s3://bucket/checkpoints"},
+        {"evaluation__keep_best": 3},
         {"resources__overrides": {"cnn-*": {"workers": 4}}},
         {"question": "Another?"},
         {"fits__level": 0.8},

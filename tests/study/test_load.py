@@ -255,6 +255,17 @@ def test_image_folder_is_relative_to_the_study_file(tmp_path, text):
     assert named.data.path == "imagenet-256"
 
 
+def test_place_of_checkpoints_is_relative_to_the_study_file(tmp_path, text, monkeypatch):
+    near = load(tmp_path, text.replace("  workers: 1", "  checkpoints: ../big/disk"))
+    assert near.resources.checkpoints == str(tmp_path.parent / "big" / "disk")
+    far = load(tmp_path, text.replace("  workers: 1", "  checkpoints: s3://bucket/folder"))
+    assert far.resources.checkpoints == "s3://bucket/folder"
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    typed = load_study(tmp_path / "tiny.yaml", ("resources.checkpoints=place",))
+    assert typed.resources.checkpoints == str(tmp_path / "here" / "place")
+
+
 def test_a_loaded_study_cannot_be_changed(tmp_path, text):
     with pytest.raises(ValueError, match="frozen"):
         load(tmp_path, text).recipe.steps = 3

@@ -128,6 +128,35 @@ def test_what_a_rewind_takes_back_never_happened_and_the_rewinds_are_counted(stu
     assert trial == next(iter(StudyState(study.folder).trials.values()))
 
 
+def test_checkpoint_recorded_steps_later_moves_no_trial_back(study):
+    journal = study.queue(study.trials[0])
+    start(journal)
+    for number in (20, 30):
+        step(journal, number)
+    journal.append("checkpoint", step=20, sha256="0", best_step=20)
+    (trial,) = StudyState(study.folder).trials.values()
+    assert (trial.step, list(trial.checkpoints)) == (30, [20])
+
+
+def test_alarm_stands_until_it_is_over_or_a_new_attempt_begins(study):
+    journal = study.queue(study.trials[0])
+    start(journal)
+
+    def alarm():
+        (trial,) = StudyState(study.folder).trials.values()
+        return trial.alarm
+
+    assert alarm() is None
+    journal.append("alarm", step=20, message="disk full")
+    step(journal, 30)
+    assert alarm() == "disk full"
+    journal.append("alarm_over", step=40, message="written")
+    assert alarm() is None
+    journal.append("alarm", step=60, message="disk full again")
+    start(journal, resumed_from=40)
+    assert alarm() is None
+
+
 def test_failed_trial_keeps_its_reason_until_it_is_tried_again(study):
     journal = study.queue(study.trials[0])
     start(journal)

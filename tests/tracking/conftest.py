@@ -19,7 +19,7 @@ from transvae_platform.study.plan import model_cost
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.server import Server
-from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.ranks import Ranks
 from transvae_platform.training.saver import save_checkpoint
 
@@ -44,7 +44,7 @@ class Averaged:
 class Study:
     """A study of one model, two seeds, whose journals the test writes."""
 
-    def __init__(self, home: Path, name: str) -> None:
+    def __init__(self, home: Path, name: str, checkpoints: str | None = None) -> None:
         self.home = home
         self.lineage: dict[str, str] = dict(LINEAGE)
         self.now = 1_790_000_000.0
@@ -57,6 +57,7 @@ class Study:
                 "data": {"source": "bundled", "resolution": 32},
                 "recipe": {"steps": 40, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 4},
                 "evaluation": {"every": 20},
+                "resources": {"checkpoints": checkpoints},
             }
         )
         self.folder = home / "studies" / name
@@ -112,7 +113,7 @@ class Study:
         if spoil:
             next(model.parameters()).data.view(-1)[3] = spoil
 
-        sha256 = save_checkpoint(CheckpointStore(folder / "checkpoints", keep=9), Averaged(step, model), Ranks())
+        sha256 = save_checkpoint(open_checkpoints(trial, folder), Averaged(step, model), Ranks())
         journal.append("checkpoint", step=step, sha256=sha256, best_step=best or step)
 
     def finish(self, trial: Trial) -> None:

@@ -48,6 +48,18 @@ def test_best_checkpoint_is_registered_once_with_its_lineage(client, study, regi
     assert tags["data_fingerprint"] == "d" * 16
 
 
+def test_checkpoint_on_a_store_is_registered(client, study, home, register, uri):
+    distant = type(study)(home, f"{study.spec.study}-far", checkpoints="memory://bucket/checkpoints")
+    trial = distant.trials[0]
+    distant.train(trial, 20.0, seed=7)
+    assert not (distant.folder / "trials" / trial.id / "checkpoints").exists()
+    name = register(trial, distant.state())["name"]
+    loaded = load_model(f"models:/{name}@best", home=home, tracking_uri=uri).state_dict()
+    torch.manual_seed(7)
+    expected = create_model(trial.model).state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in expected.items())
+
+
 @pytest.mark.parametrize(("psnrs", "best"), [((20.0, 22.0), 2), ((22.0, 20.0), 1)])
 def test_alias_points_to_the_highest_psnr(client, study, register, psnrs, best):
     for trial, psnr in zip(study.trials, psnrs, strict=True):
