@@ -7,8 +7,10 @@ MLflow), register the best checkpoints.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +129,7 @@ def submit_study(
     home = home.resolve()
     folder = study_folder(home, prepared.spec.study)
     _check_writable(home)
-    client = connect(tracking_uri, home)
+    client = _connect_alone(tracking_uri, home)
     lease, followed = take_turn(folder, prepared.spec, prepared.fingerprint, listen)
     with lease as fence:
         if followed:  # the other process may have made the data set, and with it the trials' ids
@@ -165,6 +167,14 @@ def submit_study(
     state.refresh()
     listen(state, "done")
     return state
+
+
+def _connect_alone(tracking_uri: str, home: Path) -> Any:
+    """Connect to MLflow, one process of this home at a time: two that make the tables of a new store at once fail."""
+    with (home / ".connecting.lock").open("w") as file:
+        with suppress(OSError):  # a file system without flock: as good as it gets
+            fcntl.flock(file, fcntl.LOCK_EX)
+        return connect(tracking_uri, home)
 
 
 def _left(trials: Sequence[Trial], state: StudyState | None, ended: Sequence[str]) -> list[Trial]:
