@@ -2,6 +2,9 @@
 
 import re
 import signal
+import time
+
+from transvae_platform.cluster import submit
 
 from .conftest import expected, wait_until
 
@@ -13,6 +16,17 @@ def test_submitted_twice_at_once_each_trial_runs_once(study):
     assert len(study.state().submissions) == 1
     assert pair[0].out == pair[1].out != ""
     assert sum("attached to it" in submission.err for submission in pair) == 1
+
+
+def test_a_new_mlflow_store_is_made_by_one_process_at_a_time(study, monkeypatch):
+    def connect(uri, home):
+        (home / "tables").mkdir()  # fails where another process is at it
+        time.sleep(0.5)
+        (home / "tables").rmdir()
+
+    monkeypatch.setattr(submit, "connect", connect)
+    pair = [study.submit(), study.submit()]
+    assert [submission.end() for submission in pair] == [0, 0], pair[0].err + pair[1].err
 
 
 def test_attached_before_the_data_set_was_made(fresh):

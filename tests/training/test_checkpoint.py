@@ -12,7 +12,7 @@ import pytest
 
 from transvae_platform.data.sets.stores import open_store
 from transvae_platform.errors import UnreachableError, UserError
-from transvae_platform.study.journal import Fence, SupersededError
+from transvae_platform.study.lease import Fence, SupersededError
 from transvae_platform.training import manifest, places
 from transvae_platform.training.checkpoint import CheckpointStore, open_checkpoints
 from transvae_platform.training.places import check_place

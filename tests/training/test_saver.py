@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from transvae_platform.errors import UserError
-from transvae_platform.study.journal import Fence, Journal, SupersededError, read_journal
+from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.lease import Fence, SupersededError
 from transvae_platform.training import tensors
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.saver import Saver

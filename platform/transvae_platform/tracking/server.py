@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -55,12 +56,22 @@ def reach(uri: str, home: Path) -> Server:
     """
     server = Server(uri, home)
     try:
-        server.client()
+        with _alone(home):
+            server.client()
     except UnreachableError as error:
         if not _served(uri, home):
             raise
         server.silent = str(error)
     return server
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """One process of this home at a time: two that make the tables of a new store at once fail."""
+    with (home / ".connecting.lock").open("w") as file:
+        with suppress(OSError):  # a file system without flock: as good as it gets
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _served(uri: str, home: Path) -> bool:

@@ -10,7 +10,7 @@ from transvae_platform.cluster.doctor.finding import Finding
 from transvae_platform.errors import UserError
 from transvae_platform.study.lease import is_beating, read_holder
 from transvae_platform.study.state import StudyState, TrialState
-from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.checkpoint import CheckpointStore, open_checkpoints
 
 AGAIN = "submit the study again: it continues from the newest good checkpoints"
 
@@ -86,13 +86,13 @@ def _checkpoints(state: StudyState, alive: bool) -> Iterator[Finding]:
     good = 0
     for trial in state.trials.values():
         folder = trial.folder / "checkpoints"
-        if not folder.is_dir():
+        if trial.trial.checkpoints is None and not folder.is_dir():
             continue
-        store = CheckpointStore(folder, keep=1)
+        store = open_checkpoints(trial.trial, trial.folder)
         for step in _worth_reading(store, trial):
             try:
-                store.verified(step)
-                good += 1
+                with store.verified(step):
+                    good += 1
             except UserError as error:
                 if step in store.steps():  # not removed by its writer while it was read
                     way_out = "an older one is taken on the next start; a study that is finished has lost this one"
