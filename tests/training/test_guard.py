@@ -1,5 +1,6 @@
 """The guard alone, and in the loop: bad steps are skipped, bad stretches taken back, and nothing bad is ever kept."""
 
+import json
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from transvae_platform.training import loop
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.guard import BadStretchError, Guard
 from transvae_platform.training.loop import DivergedError
+from transvae_platform.training.tensors import read_tensors
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
 
@@ -187,9 +189,10 @@ def kept(folder):
 
 def newest(folder):
     """Every value of the newest checkpoint, by name."""
-    path = CheckpointStore(folder / "checkpoints", keep=9).path(kept(folder)[-1])
-    state = torch.load(path / "state.pt", weights_only=True)
-    return {**dict(_flat(state)), "average": (path / "ema" / "model.safetensors").read_bytes()}
+    with CheckpointStore(folder / "checkpoints", keep=9).verified(kept(folder)[-1]) as path:
+        state = json.loads((path / "state.json").read_text())
+        tensors = read_tensors(path / "state")
+        return {**tensors, **dict(_flat(state)), "average": (path / "ema" / "model.safetensors").read_bytes()}
 
 
 def _flat(value, name=""):

@@ -126,7 +126,7 @@ def test_restored_moments_lie_in_memory_like_their_parameters(saver, store, tria
 
 
 def test_parts_of_others_are_saved_too(saver, store, trial):
-    class Guard:
+    class Other:
         def __init__(self):
             self.state = {"window": torch.zeros(3), "skipped": 0, "last": None}
 
@@ -137,20 +137,22 @@ def test_parts_of_others_are_saved_too(saver, store, trial):
             self.state = state
 
     weights = TrialWeights(trial(), World())
-    weights.parts["guard"] = Guard()
-    weights.parts["guard"].state = {"window": torch.tensor([1.0, 2.0, 3.0]), "skipped": 2, "last": 0.1}
+    weights.parts["other"] = Other()
+    weights.parts["other"].state = {"window": torch.tensor([1.0, 2.0, 3.0]), "skipped": 2, "last": 0.1}
     saver.save(weights)  # at the first step, before the optimiser has any state
     saver.finish()
     restored = TrialWeights(trial(), World())
-    restored.parts["guard"] = Guard()
+    restored.parts["other"] = Other()
     weights.step = 1
     saver.save(weights)
     saver.finish()
     restored.restore(store, World())
-    state = restored.parts["guard"].state
+    state = restored.parts["other"].state
     assert state.pop("window").tolist() == [1.0, 2.0, 3.0]
     assert state == {"skipped": 2, "last": 0.1}
-    with pytest.raises(UserError, match=r"holds model, optimizer, guard, this version of the project saves model, opt"):
+    with pytest.raises(
+        UserError, match=r"holds model, optimizer, guard, other, this version of the project saves model, opt"
+    ):
         TrialWeights(trial(), World()).restore(store, World())
 
 
