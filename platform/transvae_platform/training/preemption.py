@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from transvae_platform.world import Notice, World
 
-# Asking is a collective of all ranks, 1.3 to 4 ms (measured, Ray 2.60), at steps that are a function of the step number
-# alone, so that all ranks ask together. Every 16 steps it costs 0.1 to 0.3 ms per step: below 1 % of the quickest micro
-# step (about 30 ms), and no more than 16 s at 1 s per step, where a cloud gives 30 s or 120 s.
+# Asking is a collective of all ranks, 1.3 to 4 ms (measured, Ray 2.60, `benchmarks/recovery.py`), at steps that are a
+# function of the step number alone, so that all ranks ask together. Every 16 steps it costs 0.1 to 0.25 ms per step: at
+# most 1 % of the quickest micro step (25 ms, measured), and a notice waits 0.4 s there, 16 s at 1 s per step.
 STRIDE = 16
 FALLBACK_SECONDS = 120.0  # how long Ray Train waits for a deadline that it was not told (DEFAULT_PREEMPTION_DEADLINE_S)
 TEARDOWN_SECONDS = 10.0  # from the deadline to the end of the processes: some polls of 0.5 s (assumption)
