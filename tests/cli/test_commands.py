@@ -88,8 +88,6 @@ def test_status_shows_what_a_running_trial_survives(transvae, submitted):
     document = json.loads(transvae("study", "status", "tiny", "--home", submitted, "--json").out)
     alarms = [row["alarm"] for row in document["trials"] if row["state"] == "running"]
     assert alarms == ["disk [full]; training goes on"]
-        "disk [full]; training goes on"
-    ]
 
 
 def test_schema_is_printed_as_a_document(transvae):
