@@ -133,6 +133,14 @@ def test_damaged_newest_is_set_aside_and_the_older_one_used(store, location, fil
     assert newest(store) == (2, b"\2")
 
 
+def test_manifest_names_nothing_outside():
+    for name in ("../../secret", "/etc/passwd", "state/../../x"):
+        with pytest.raises(ValueError, match="lies outside of the checkpoint"):
+            manifest.read_manifest(json.dumps({"files": {name: "0"}}))
+        with pytest.raises(ValueError, match="lies outside of the checkpoint"):
+            manifest.read_manifest(json.dumps({"folder": name, "files": {"a": "0"}}))
+
+
 def test_folder_without_manifest_is_damaged(tmp_path):
     store = CheckpointStore(tmp_path, keep=2)
     for step in (1, 2, 3, 4):
