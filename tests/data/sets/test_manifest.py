@@ -1,7 +1,7 @@
 """A data set exists once its manifest does, and the manifest finds what is damaged."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -16,13 +16,15 @@ MANIFEST = Manifest(
     fields=(image_field(8),),
     items=9,
     shards=(
-        Shard("a", "train", 5, 100, "0"), Shard("b", "train", 2, 50, "1"), Shard("c", "validation", 1, 30, "2"),
+        Shard("a.arrow", "train", 5, 100, "0"),
+        Shard("b.arrow", "train", 2, 50, "1"),
+        Shard("c.arrow", "validation", 1, 30, "2"),
     ),
     quarantined=(Quarantined("x.png", "train", "the file is empty"),),
     settings={"resolution": 8},
     source={"location": "bundled", "layout": "bundled", "classes": []},
     versions={"pillow": "13"},
-)  # fmt: skip
+)
 
 
 def test_round_trip_and_counts(tmp_path):
@@ -66,3 +68,35 @@ def test_manifest_that_cannot_be_used_is_refused_by_name(tmp_path, text, message
     with pytest.raises(UserError, match=message) as caught:
         read_manifest(tmp_path)
     assert "manifest.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value"),
+    [
+        (("shards", 0), "file", "../../payload.arrow"),
+        (("shards", 0), "file", "/tmp/payload.arrow"),
+        (("shards", 0), "file", "..\\payload.arrow"),
+        (("shards", 0), "file", ".hidden.arrow"),
+        (("shards", 0), "file", "manifest.json"),
+        (("shards", 0), "file", "b.arrow"),
+        (("shards", 0), "file", 7),
+        ((), "fingerprint", "../f"),
+        ((), "fingerprint", "f\n"),
+        ((), "shards", []),
+        (("shards", 1), "split", "test"),
+        (("shards", 1), "records", 0),
+        (("shards", 1), "records", True),
+        (("shards", 1), "bytes", -1),
+        (("shards", 1), "bytes", 1e18),
+        (("fields", 0), "dtype", "object"),
+        (("fields", 0), "shape", [8, -8, 3]),
+    ],
+)
+def test_manifest_that_could_lead_readers_astray_is_refused(tmp_path, place, key, value):
+    values = target = asdict(MANIFEST)
+    for step in place:
+        target = target[step]
+    target[key] = value
+    (tmp_path / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="is damaged"):
+        read_manifest(tmp_path)

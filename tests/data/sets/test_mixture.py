@@ -33,7 +33,7 @@ def make(tmp_path):
 
 @pytest.fixture
 def parts(make):
-    return make("large", 40, 0), make("small", 10, 100)
+    return make("aa11", 40, 0), make("bb22", 10, 100)
 
 
 def test_training_takes_exact_shares_and_validation_everything(parts, tmp_path):
@@ -60,7 +60,7 @@ def test_ranks_share_a_batch_of_a_mixture(parts, tmp_path):
 def test_one_part_is_the_data_set_itself(parts, tmp_path):
     train, _ = open_training_data([(parts[0].location, 5.0)], tmp_path, 10**9)
     assert len(train) == 40
-    assert TrainingData(((parts[0], 5.0),)).fingerprint == "large"
+    assert TrainingData(((parts[0], 5.0),)).fingerprint == "aa11"
 
 
 def test_fingerprint_depends_on_parts_and_relative_shares(parts, make):

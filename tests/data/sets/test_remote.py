@@ -1,7 +1,10 @@
 """Data sets on a store: what is needed comes to a bounded cache, and arrives whole or not at all."""
 
+import shutil
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import fsspec
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 from transvae_platform.data.sets import remote
 from transvae_platform.data.sets.manifest import Manifest, write_manifest
+from transvae_platform.data.sets.mixture import open_training_data
 from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data
 from transvae_platform.data.sets.shards import image_field, write_shard
@@ -119,8 +123,7 @@ def test_damaged_download_is_tried_again_then_named(store, local, tmp_path, down
     memory.pipe(path, whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(UnreachableError, match=rf"{shard.file}: its SHA-256 is .* \(3 attempts\)"):
         shelf(store, local, tmp_path).path(shard)
-    folder = tmp_path / "cache" / local[1].fingerprint
-    assert [name.name for name in folder.iterdir() if not name.name.endswith(".lock")] == []
+    assert list((tmp_path / "cache" / local[1].fingerprint).iterdir()) == []
     memory.pipe(path, whole)
     assert shelf(store, local, tmp_path).path(shard).read_bytes() == whole
 
@@ -157,6 +160,113 @@ def test_what_will_be_needed_comes_in_the_background(store, local, tmp_path, dow
     cache.expect(local[1].shards[:2])
     cache._soon.shutdown(wait=True)
     assert set(downloads) == {shard.file for shard in local[1].shards[:2]}
+
+
+def drain(cache):
+    """Wait for what was expected."""
+    cache._soon.submit(int).result()
+
+
+def held(folder):
+    """Bytes of all shards in a cache."""
+    return sum(path.stat().st_size for path in folder.rglob("*.arrow"))
+
+
+def test_only_what_fits_is_expected_and_the_first_needed_comes_first(store, local, tmp_path, downloads):
+    samples = SampleSet(local[1], shelf(store, local, tmp_path, shards=3), "train")
+    samples.expect(RECORDS * np.array([5, 2, 7, 0, 1]) + 2)
+    drain(samples._shelf)
+    assert downloads == [f"train-0000{number}.arrow" for number in (6, 3, 8)]
+    samples._shelf.expect(local[1].shards[6:7])
+    samples._shelf.path(local[1].shards[1])
+    assert (tmp_path / "cache" / local[1].fingerprint / "train-00006.arrow").exists()  # expected: leaves last
+
+
+def test_smallest_cache_for_a_window_downloads_each_shard_once_an_epoch(store, local, tmp_path, downloads):
+    samples = SampleSet(local[1], shelf(store, local, tmp_path, shards=4), "train", open_shards=2)
+    stream = TrainStream(samples, Sampling(shuffle_window=2), batch_size=12, seed=1)
+    for step in range(4):
+        stream.batch(step)
+        drain(samples._shelf)
+    assert sorted(downloads) == sorted(shard.file for shard in local[1].shards[1:])
+
+
+def test_all_data_sets_of_a_cache_share_one_budget(store, local, tmp_path, downloads):
+    size, cache = local[1].shards[0].bytes, tmp_path / "cache"
+    for number in range(3):
+        one = RemoteShelf(store, replace(local[1], fingerprint=f"a{number}"), cache, 4 * size)
+        for shard in local[1].shards[:3]:
+            one.path(shard)
+            assert held(cache) <= 4 * size
+    assert len(list(cache.rglob("*.arrow"))) == 4
+
+
+def test_shards_of_a_mixture_share_one_budget(store, local, tmp_path, downloads):
+    most = max(shard.bytes for shard in local[1].shards)
+    with pytest.raises(UserError, match="do not hold two shards"):
+        open_training_data([(store, 1.0), (store, 1.0)], tmp_path / "cache", 4 * most - 1)
+    train, _ = open_training_data([(store, 1.0), (store, 1.0)], tmp_path / "cache", 4 * most)
+    train.expect(np.arange(len(train)))
+    drain(train._parts[0]._shelf)
+    drain(train._parts[1]._shelf)
+    assert len(set(downloads)) == 2  # each part expects no more than its share: the first two shards of both
+
+
+def test_downloads_of_a_node_happen_one_at_a_time_within_the_bound(store, local, tmp_path, monkeypatch):
+    most, busy, real = 3 * local[1].shards[0].bytes, threading.Lock(), RemoteShelf._download
+
+    def watched(self, shard, path):
+        assert busy.acquire(blocking=False)
+        assert held(tmp_path / "cache") + shard.bytes <= most
+        real(self, shard, path)
+        busy.release()
+
+    monkeypatch.setattr(RemoteShelf, "_download", watched)
+    with ThreadPoolExecutor(6) as readers:
+        shelves = [shelf(store, local, tmp_path) for _ in range(6)]
+        read = [readers.submit(shelves[n % 6].open, local[1].shards[n * 5 % 9]) for n in range(54)]
+        assert [len(file.result()) for file in read] == [RECORDS] * 54
+    assert held(tmp_path / "cache") <= most
+
+
+def test_what_killed_downloads_left_is_removed_and_data_sets_are_not(store, local, tmp_path, downloads):
+    cache, mine = tmp_path / "cache", tmp_path / "cache" / "abcd"
+    (cache / "ee").mkdir(parents=True)
+    (cache / "ee" / ".train-00001.arrow.4711").write_bytes(bytes(10**4))
+    mine.mkdir()
+    for name in ("manifest.json", "train-00000.arrow", ".claim"):
+        (mine / name).write_text("a data set that lies beside")
+    for shard in local[1].shards:
+        shelf(store, local, tmp_path, shards=2).path(shard)
+    assert len(list(mine.iterdir())) == 3
+    assert [path.name for path in cache.rglob(".*") if path.parent != mine] == [".lock"]
+
+
+def test_shard_that_leaves_before_it_is_mapped_comes_again(store, local, tmp_path, downloads, monkeypatch):
+    cache, shard = shelf(store, local, tmp_path), local[1].shards[0]
+    cache.path(shard)
+    real, evictions = remote.ShardFile, [True]
+
+    def opened(path):
+        if evictions and evictions.pop():
+            path.unlink()
+        return real(path)
+
+    monkeypatch.setattr(remote, "ShardFile", opened)
+    train = SampleSet(local[1], cache, "validation")
+    assert (
+        train.read(np.arange(2)) == SampleSet(local[1], LocalShelf(local[0]), "validation").read(np.arange(2))
+    ).all()
+    assert downloads == [shard.file] * 2
+
+
+def test_cache_that_is_cleaned_away_meanwhile_does_not_end_a_reader(store, local, tmp_path, downloads, monkeypatch):
+    cache, real = shelf(store, local, tmp_path), remote._files
+    cache.open(local[1].shards[0])
+    monkeypatch.setattr(remote, "_files", lambda folder: [*real(folder), folder / "ff" / "gone.arrow"])
+    cache.open(local[1].shards[1])
+    shutil.rmtree(tmp_path / "cache")
+    assert len(cache.open(local[1].shards[0])) == RECORDS
 
 
 @pytest.mark.parametrize("location", ["memory://nothing/here", "s4://bucket/set"])

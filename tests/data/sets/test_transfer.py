@@ -16,12 +16,10 @@ from transvae_platform.data.sets.transfer import copy_set, find_damage
 from transvae_platform.errors import SpecError, UnreachableError
 
 
-@pytest.fixture
-def local(tmp_path):
-    """(folder, manifest) of a data set of six shards."""
-    folder = tmp_path / "local"
+def make(folder, seed, fingerprint):
+    """(folder, manifest) of a data set of six shards, of the same size for every seed."""
     folder.mkdir()
-    random, field = np.random.default_rng(0), image_field(8)
+    random, field = np.random.default_rng(seed), image_field(8)
     shards = tuple(
         write_shard(
             folder / f"train-{number:05d}.arrow",
@@ -31,9 +29,20 @@ def local(tmp_path):
         )
         for number in range(6)
     )
-    manifest = Manifest("f" * 16, "images", (field,), 24, shards, (), {"resolution": 8}, {}, {})
+    manifest = Manifest(fingerprint, "images", (field,), 24, shards, (), {"resolution": 8}, {}, {})
     write_manifest(folder, manifest)
     return folder, manifest
+
+
+@pytest.fixture
+def local(tmp_path):
+    return make(tmp_path / "local", 0, "f" * 16)
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another data set, whose shards have the same names and sizes."""
+    return make(tmp_path / "other", 1, "e" * 16)
 
 
 @pytest.fixture
@@ -81,13 +90,57 @@ def test_a_damaged_source_is_not_spread(local, tmp_path):
     flip(local[0] / "train-00003.arrow")
     with pytest.raises(UnreachableError, match=r"train-00003\.arrow is damaged"):
         list(copy_set(*local, tmp_path / "copy"))
-    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [f"train-0000{n}.arrow" for n in range(3)]
+    left = sorted(path.name for path in (tmp_path / "copy").glob("*.arrow"))
+    assert left == [f"train-0000{n}.arrow" for n in range(3)]
+    assert read_manifest(tmp_path / "copy") is None
 
 
 def test_a_copy_onto_itself_is_refused(local):
     with pytest.raises(SpecError, match="is where the data set lies already"):
         list(copy_set(*local, f"{local[0]}/"))
     assert len(list(local[0].iterdir())) == 7
+
+
+@pytest.mark.parametrize("done", [1, 6])
+@pytest.mark.parametrize("far", [False, True])
+def test_a_copy_onto_another_data_set_is_refused(local, other, tmp_path, far, done):
+    location = anywhere() if far else str(tmp_path / "copy")
+    begun = copy_set(*other, location)
+    for _ in range(done):
+        next(begun)
+    (begun.close if done == 1 else lambda: list(begun))()
+    with pytest.raises(SpecError, match="holds another data set \\(eeeeeeeeeeeeeeee\\), not ffffffffffffffff - give"):
+        list(copy_set(*local, location))
+    list(copy_set(*other, location))
+    assert [problem for _, problem in find_damage(location, other[1])] == [None] * 6
+
+
+def test_shards_of_another_data_set_are_not_taken_for_its_own(local, other, tmp_path):
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "train-00002.arrow").write_bytes((other[0] / "train-00002.arrow").read_bytes())
+    list(copy_set(*local, tmp_path / "copy"))
+    assert [problem for _, problem in find_damage(tmp_path / "copy", local[1])] == [None] * 6
+
+
+def test_a_damaged_copy_is_mended(local, tmp_path, copied):
+    list(copy_set(*local, tmp_path / "copy"))
+    flip(tmp_path / "copy" / "train-00004.arrow")
+    copied.clear()
+    list(copy_set(*local, tmp_path / "copy"))
+    assert copied == ["train-00004.arrow", "manifest.json"]
+    assert [problem for _, problem in find_damage(tmp_path / "copy", local[1])] == [None] * 6
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == sorted(
+        path.name for path in local[0].iterdir()
+    )
+
+
+def test_a_manifest_that_was_half_written_does_not_end_the_copy(local, tmp_path):
+    begun = copy_set(*local, tmp_path / "copy")
+    next(begun)
+    begun.close()
+    (tmp_path / "copy" / "manifest.json").write_text('{"version": 2, ')
+    list(copy_set(*local, tmp_path / "copy"))
+    assert read_manifest(tmp_path / "copy") == local[1]
 
 
 def test_a_place_that_cannot_be_written_is_named(local, tmp_path):

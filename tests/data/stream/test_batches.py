@@ -120,6 +120,19 @@ def test_order_of_steps_does_not_matter(train):
         assert torch.equal(jumping.batch(step).images, walked[step])
 
 
+@pytest.mark.parametrize("start", [0, 37, 512])
+def test_what_comes_next_is_expected_from_the_first_step_on(train, start):
+    expected = []
+    train.expect = expected.append
+    near = stream(train)
+    near.batch(start)
+    assert (expected[0][:16] == np.concatenate([order(train, step)[0] for step in (start, start + 1)])).all()
+    for step in range(start + 1, start + 512):
+        near.batch(step)
+    assert len(expected) == 8 + (start == 37)  # a few times a block, not at every step
+    assert min(map(len, expected)) > 4096
+
+
 def test_fewer_samples_than_a_batch_are_refused(train):
     stream(train, batch_size=28)
     with pytest.raises(UserError, match="data: 28 training samples are fewer than one batch of 29 - add images"):

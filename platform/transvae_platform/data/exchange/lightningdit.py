@@ -24,7 +24,6 @@ from transvae_platform.data.making.work import Listener, Mapper, Work
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.sets.samples import SampleSet, open_shelf
-from transvae_platform.data.sets.shards import ShardFile
 from transvae_platform.errors import UserError
 
 RECORDS_PER_FILE = 10_000
@@ -163,7 +162,7 @@ def _refuse_missing_labels(location: str, manifest: Manifest, split: str) -> Non
     missing, shelf = 0, open_shelf(location, manifest, default_cache(), CACHE_BYTES)
     for shard in manifest.shards:
         if shard.split == split:
-            column: Any = ShardFile(shelf.path(shard)).column("label")
+            column: Any = shelf.open(shard).column("label")
             missing += shard.records if column is None else column.null_count
     if missing:
         raise UserError(

@@ -66,7 +66,7 @@ def open_training_data(
     places: Sequence[tuple[str, float]], cache: Path, cache_bytes: int, centre: int | None = None
 ) -> tuple[Samples, Samples]:
     """(training samples, validation samples) of the data sets at (location, share); see `open_data`."""
-    opened = [open_data(location, cache, cache_bytes // len(places), centre) for location, _ in places]
+    opened = [open_data(location, cache, cache_bytes, centre, len(places)) for location, _ in places]
     if len(opened) == 1:
         return opened[0]
     train, validation = zip(*opened, strict=True)

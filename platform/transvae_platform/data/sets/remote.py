@@ -3,9 +3,14 @@
 Protocol
 1. The cache is a folder per fingerprint, shared by all processes of a node. A shard is downloaded under a temporary
    name, compared with its SHA-256 and renamed: under its own name it is whole.
-2. One process downloads a shard at a time (a lock file beside it); the others wait and find it.
-3. Before a download the least recently used shards leave until the new one fits into `max_bytes`. A shard that is
-   mapped by a reader stays readable after that; its space is free when the last reader lets go.
+2. Downloads and evictions of a node happen one at a time, under one lock: the file `.lock` of the cache folder. Who
+   finds its shard there once it has the lock need not download it. A temporary file that is seen under the lock is of
+   a process that was killed, and is removed.
+3. `max_bytes` bounds all shards in the cache folder together, whichever data set they are of: before a download the
+   least recently used leave until the new one fits. Processes with different bounds each keep to their own.
+4. A shard is mapped before the lock is released, or mapped without it if it is there. A mapped shard stays readable
+   after it left; its space is free when the last reader lets go. A file that vanished before is downloaded again.
+5. What is expected is downloaded in the order of need, and only as much of it as fits into the cache together.
 """
 
 from __future__ import annotations
@@ -16,12 +21,13 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-from transvae_platform.data.sets.manifest import Manifest, parse_manifest
-from transvae_platform.data.sets.shards import Shard
+from transvae_platform.data.sets.manifest import FINGERPRINT, Manifest, parse_manifest
+from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.data.sets.stores import open_store
 from transvae_platform.errors import UnreachableError, UserError
 
@@ -34,38 +40,79 @@ COPY_BYTES = 2**22
 class RemoteShelf:
     """Shards on a store, with a local cache of bounded size."""
 
-    def __init__(self, location: str, manifest: Manifest, cache: Path, max_bytes: int) -> None:
-        """`location` is the data set's URI; `cache` a local folder; `max_bytes` must hold two shards at least."""
+    distant = True
+
+    def __init__(self, location: str, manifest: Manifest, cache: Path, max_bytes: int, sharing: int = 1) -> None:
+        """`location` is the data set's URI; `cache` a local folder, whose share must hold two shards at least.
+
+        `sharing` is the number of data sets that are read at once through the cache.
+        """
         largest = max(shard.bytes for shard in manifest.shards)
-        if max_bytes < 2 * largest:
+        self._share = max_bytes // sharing
+        if self._share < 2 * largest:
             raise UserError(
-                f"data.cache_bytes: {max_bytes} bytes do not hold two shards of {location} ({largest} bytes each)"
+                f"data.cache_bytes: {self._share} bytes do not hold two shards of {location} ({largest} bytes each)"
             )
         self._store, self._root = open_store(location)
-        self._location, self._cache, self._max_bytes = location, cache / manifest.fingerprint, max_bytes
-        self._cache.mkdir(parents=True, exist_ok=True)
-        self._soon = ThreadPoolExecutor(2, thread_name_prefix="shards")
+        self._location, self._max_bytes = location, max_bytes
+        self._all, self._cache = cache, cache / manifest.fingerprint
+        self._soon = ThreadPoolExecutor(1, thread_name_prefix="shards")
+        self._coming: set[str] = set()
 
     def path(self, shard: Shard) -> Path:
-        """The shard's local copy, downloaded if it is not there.
+        """The shard's local copy, downloaded if it is not there; it may leave again before it is opened.
+
+        Raises: as `open`.
+        """
+        local = self._cache / shard.file
+        if not _touched(local):
+            with self._locked():
+                self._bring(shard, local)
+        return local
+
+    def open(self, shard: Shard) -> ShardFile:
+        """The shard, mapped: it stays readable whatever becomes of the file.
 
         Raises:
             UnreachableError: the store does not answer, or keeps giving other bytes than the manifest names.
         """
         local = self._cache / shard.file
-        if not _touched(local):
-            with (self._cache / f".{shard.file}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not _touched(local):
-                    self._make_room(shard.bytes)
-                    self._download(shard, local)
-        return local
+        try:
+            os.utime(local)
+            return ShardFile(local)
+        except FileNotFoundError:
+            with self._locked():
+                self._bring(shard, local)
+                return ShardFile(local)
 
     def expect(self, shards: Iterable[Shard]) -> None:
-        """Begin to download shards that will be needed."""
+        """Begin to download shards that will be needed, the first ones first; what is there counts as used."""
+        room = self._share
         for shard in shards:
-            if not (self._cache / shard.file).exists():
-                self._soon.submit(self.path, shard)
+            room -= shard.bytes
+            if room < 0:
+                return
+            if not _touched(self._cache / shard.file) and shard.file not in self._coming:
+                self._coming.add(shard.file)
+                self._soon.submit(self._come, shard)
+
+    def _come(self, shard: Shard) -> None:
+        try:
+            self.path(shard)
+        finally:
+            self._coming.discard(shard.file)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._cache.mkdir(parents=True, exist_ok=True)  # again: temporary folders get cleaned
+        with (self._all / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _bring(self, shard: Shard, local: Path) -> None:
+        if not _touched(local):
+            self._make_room(shard.bytes)
+            self._download(shard, local)
 
     def _download(self, shard: Shard, local: Path) -> None:
         temporary = local.with_name(f".{local.name}.{os.getpid()}")
@@ -88,15 +135,21 @@ class RemoteShelf:
         raise UnreachableError(f"{self._location}/{shard.file}: {problem} ({TRIES} attempts)")
 
     def _make_room(self, needed: int) -> None:
-        files = sorted(
-            ((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in os.scandir(self._cache)
-             if entry.name.endswith(".arrow") and not entry.name.startswith(".")),
-        )  # fmt: skip
+        files = []
+        for path in _files(self._all):
+            if path.name.startswith("."):
+                path.unlink(missing_ok=True)
+                continue
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # whoever cleans temporary folders asks for no lock
+                continue
+            files.append((status.st_mtime_ns, status.st_size, path))
         used = sum(size for _, size, _ in files)
-        for _, size, path in files:
+        for _, size, path in sorted(files):
             if used + needed <= self._max_bytes:
                 break
-            Path(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             used -= size
 
 
@@ -117,6 +170,12 @@ def read_remote_manifest(location: str) -> Manifest:
             return parse_manifest(file.read().decode(), f"{location}/manifest.json")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreachableError(f"{location}: no data set can be read there ({error})") from None
+
+
+def _files(cache: Path) -> list[Path]:
+    """What lies in the folders of the cache; a folder with a manifest is a data set, no part of the cache."""
+    folders = [path for path in cache.iterdir() if FINGERPRINT.fullmatch(path.name) and path.is_dir()]
+    return [path for folder in folders if not (folder / "manifest.json").exists() for path in folder.iterdir()]
 
 
 def _touched(path: Path) -> bool:

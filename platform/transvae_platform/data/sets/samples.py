@@ -18,17 +18,25 @@ from transvae_platform.errors import UserError
 
 
 class Shelf(Protocol):
-    """Where shards lie: gives a local path, after a download if need be."""
+    """Where shards lie: gives local files, after a download if need be."""
+
+    distant: bool
+    """Whether a shard that is read has to come from elsewhere."""
 
     def path(self, shard: Shard) -> Path:
         """A local file with the shard's bytes."""
 
+    def open(self, shard: Shard) -> ShardFile:
+        """The shard, mapped."""
+
     def expect(self, shards: Iterable[Shard]) -> None:
-        """These shards will be needed soon."""
+        """These shards will be needed soon, the first ones first."""
 
 
 class LocalShelf:
     """Shards in a folder."""
+
+    distant = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,6 +44,10 @@ class LocalShelf:
     def path(self, shard: Shard) -> Path:
         """The file itself."""
         return self._folder / shard.file
+
+    def open(self, shard: Shard) -> ShardFile:
+        """The file itself, mapped."""
+        return ShardFile(self.path(shard))
 
     def expect(self, shards: Iterable[Shard]) -> None:
         """Nothing to do: they are there."""
@@ -76,8 +88,10 @@ class SampleSet:
         return out
 
     def expect(self, ids: NDArray[np.int64]) -> None:
-        """These samples will be read soon: shards that are far away may begin to come."""
-        self._shelf.expect(self._shards[index] for index in np.unique(self._places(ids)[0]))
+        """These samples will be read soon, in this order: shards that are far away may begin to come."""
+        if self._shelf.distant:
+            indices, firsts = np.unique(self._places(ids)[0], return_index=True)
+            self._shelf.expect(self._shards[index] for index in indices[np.argsort(firsts)])
 
     def column(self, ids_B: NDArray[np.int64], name: str) -> list[Any]:
         """A plain column of some samples, such as `label` or `caption`: null where a shard has no such column."""
@@ -98,7 +112,7 @@ class SampleSet:
         return which, ids_B - self._starts[which]
 
     def _open_shard(self, index: int) -> ShardFile:
-        return ShardFile(self._shelf.path(self._shards[index]))
+        return self._shelf.open(self._shards[index])
 
 
 def manifest_at(location: str) -> Manifest:
@@ -115,27 +129,32 @@ def manifest_at(location: str) -> Manifest:
     return manifest
 
 
-def open_shelf(location: str, manifest: Manifest, cache: Path, cache_bytes: int) -> Shelf:
+def open_shelf(location: str, manifest: Manifest, cache: Path, cache_bytes: int, sharing: int = 1) -> Shelf:
     """Where the shards of a data set lie; see `open_data`."""
-    return RemoteShelf(location, manifest, cache, cache_bytes) if "://" in location else LocalShelf(Path(location))
+    if "://" in location:
+        return RemoteShelf(location, manifest, cache, cache_bytes, sharing)
+    return LocalShelf(Path(location))
 
 
-def open_data(location: str, cache: Path, cache_bytes: int, centre: int | None = None) -> tuple[SampleSet, SampleSet]:
+def open_data(
+    location: str, cache: Path, cache_bytes: int, centre: int | None = None, sharing: int = 1
+) -> tuple[SampleSet, SampleSet]:
     """(training samples, validation samples) of a data set in a folder, or on a store.
 
     Args:
         location: a folder, or the URI of one on an object store.
         cache: local folder for shards of a store, shared by the processes of a node.
-        cache_bytes: how large it may grow.
+        cache_bytes: how large it may grow, with the shards of all data sets in it.
         centre: validation reads the central square of this size out of each image.
+        sharing: how many data sets are read at once through the cache.
 
     Raises: as `manifest_at`.
     """
     manifest = manifest_at(location)
-    shelf = open_shelf(location, manifest, cache, cache_bytes)
+    shelf = open_shelf(location, manifest, cache, cache_bytes, sharing)
     open_shards = None
-    if "://" in location:
+    if shelf.distant:
         # a shard that is open keeps its disk space after it left the cache: half as much again at most
-        open_shards = max(2, cache_bytes // 2 // max(shard.bytes for shard in manifest.shards))
+        open_shards = max(2, cache_bytes // (2 * sharing) // max(shard.bytes for shard in manifest.shards))
     train = SampleSet(manifest, shelf, "train", open_shards=open_shards)
     return train, SampleSet(manifest, shelf, "validation", centre, open_shards)

@@ -24,6 +24,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.study.data_spec import Sampling
 
 POSITIONS_AHEAD = 4096  # ids computed at once: small batches would otherwise pay NumPy's overhead per call
+EXPECTATIONS = 8  # per block of those (assumption): distant shards are asked for that often, to follow the reader
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class TrainStream:
         self._mine = slice(rank * share, (rank + 1) * share)
         self._steps_ahead = max(1, POSITIONS_AHEAD // batch_size)
         self._block = lru_cache(maxsize=2)(self._ids_of_block)
+        self._step = -1  # the one before: after a jump distant shards are asked for at once
 
     def batch(self, step: int) -> Batch:
         """This worker's part of the global batch of a step (0-based)."""
@@ -94,8 +96,9 @@ class TrainStream:
         start = within * self._batch_size
         mine = slice(start + self._mine.start, start + self._mine.stop)
         ids, epochs, mirrored = self._block(block)
-        if within == 0:
-            self._samples.expect(self._block(block + 1)[0])
+        if within % -(-self._steps_ahead // EXPECTATIONS) == 0 or step != self._step + 1:
+            self._samples.expect(np.concatenate([ids[start:], self._block(block + 1)[0]]))
+        self._step = step
         return ids[mine], epochs[mine], mirrored[mine]
 
     def _ids_of_block(self, block: int) -> tuple[Ids, Ids, NDArray[np.bool_]]:
