@@ -146,7 +146,7 @@ def test_killed_export_continues(latent_set, tmp_path, monkeypatch):
     heard = []
     files = export_lightningdit(folder, tmp_path / "out", run_locally, listen=lambda *done: heard.append(done))
     assert files[0].stat().st_mtime_ns == first
-    assert heard == [(20, 25), (25, 25), (25, 25)]
+    assert heard == [(10, 25), (20, 25), (25, 25), (25, 25)]
     assert not list((tmp_path / "out").glob(".*part*"))
     assert sum(len(load_file(path)["labels"]) for path in files) == 25
 

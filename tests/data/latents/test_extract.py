@@ -253,7 +253,7 @@ def test_two_at_once_make_it_once(extract):
 def test_listener_hears_of_every_image(extract):
     heard = []
     extract(listen=lambda done, total: heard.append((done, total)))
-    assert heard == [(5, 15), (10, 15), (15, 15)]
+    assert heard == [(0, 15), (5, 15), (10, 15), (15, 15)]
 
 
 def test_model_is_loaded_once_per_process(extract, monkeypatch):
