@@ -130,6 +130,16 @@ def test_check_lists_every_problem_and_makes_nothing(data, images, tmp_path):
     assert "data.quarantine: 2 of 8 images cannot be used" in refused.err
 
 
+def test_escape_sequences_in_names_do_not_reach_the_terminal(data, images):
+    (images / "a" / "\x1b]0;mine\x07\x9b2J\n.png").write_bytes(b"")
+    (images / "b" / "empty.png").write_bytes(b"")
+    for option in ("--check", "--quarantine=0"):
+        answer = data("ingest", images, "--name", "mine", "--resolution", "64", "--layout", "folder", option)
+        assert answer.code == 1
+        assert r"a/\x1b]0;mine\x07\x9b2J" in answer.out + answer.err
+        assert not set("\x1b\x07\x9b") & set(answer.out + answer.err)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

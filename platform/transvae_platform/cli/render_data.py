@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transvae_platform.cli.render import console, format_bytes, table
+from transvae_platform.cli.text import harmless, one_line
 from transvae_platform.data.sets.catalogue import DataSet
 
 SHOWN = 20
@@ -26,9 +27,9 @@ def print_data_set(data_set: DataSet) -> None:
         "left out": f"{len(manifest.quarantined)} of {manifest.items:,} items",
     }
     for key, value in rows.items():
-        out.print(f"{key + ':':10s} {value}", markup=False, highlight=False, soft_wrap=True)
+        out.print(harmless(f"{key + ':':10s} {value}"), markup=False, highlight=False, soft_wrap=True)
     for item in manifest.quarantined[:SHOWN]:
-        out.print(f"  {item.name}: {item.reason}", markup=False, highlight=False, soft_wrap=True)
+        out.print(one_line(f"  {item.name}: {item.reason}"), markup=False, highlight=False, soft_wrap=True)
     if len(manifest.quarantined) > SHOWN:
         out.print(f"  and {len(manifest.quarantined) - SHOWN} more, in manifest.json")
 
@@ -44,7 +45,7 @@ def print_data_sets(found: Sequence[DataSet]) -> None:
         rows.add_row(
             ", ".join(data_set.names), manifest.fingerprint, manifest.kind, str(manifest.resolution),
             f"{manifest.samples('train'):,}", f"{manifest.samples('validation'):,}", format_bytes(manifest.bytes),
-            str(manifest.source.get("location", "")),
+            harmless(str(manifest.source.get("location", ""))),
         )  # fmt: skip
     console().print(rows if found else "no data sets yet: `transvae data ingest LOCATION --name NAME` makes one")
 
@@ -53,5 +54,5 @@ def print_problems(problems: Sequence[tuple[str, str]], items: int) -> None:
     """All images that an ingest would leave out."""
     out = console()
     for name, reason in problems:
-        out.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        out.print(one_line(f"{name}: {reason}"), markup=False, highlight=False, soft_wrap=True)
     out.print(f"{len(problems)} of {items:,} images cannot be used")

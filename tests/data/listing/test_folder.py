@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from transvae_platform.data.listing import list_source
+from transvae_platform.data.listing.reading import read_items
 from transvae_platform.errors import SpecError
 
 
@@ -82,12 +83,31 @@ def test_what_links_lead_to_is_found_once(put, check, tmp_path):
     assert check(list_source(str(root))).keys() == {"real/a.jpg", "again/s.jpg", "2.jpg"}
 
 
-def test_broken_links_and_unreadable_folders_are_named(put, monkeypatch):
+def test_links_that_lead_nowhere_cost_only_themselves(put):
     root = put(["a/b.jpg"])
     (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
-    with pytest.raises(SpecError, match=r"gone\.jpg cannot be read \(No such file or directory\) - mend or remove it"):
+    for name in ("loop", "loop.jpg"):
+        (root / name).symlink_to(name)
+    listing = list_source(str(root))
+    names = listing.table["name"].to_pylist()
+    items = list(read_items(listing.table))
+    assert [(names[position], content) for position, content, _ in items] == [
+        ("a/b.jpg", b"a/b.jpg"), ("gone.jpg", None), ("loop.jpg", None),
+    ]  # fmt: skip
+    assert items[1][2] == "its file is missing"
+    assert "Too many levels of symbolic links" in items[2][2]
+
+
+def test_link_to_a_missing_tar_is_named(put):
+    root = put([])
+    root.mkdir()
+    (root / "a.tar").symlink_to(root / "nowhere.tar")
+    with pytest.raises(SpecError, match=r"a\.tar does not exist"):
         list_source(str(root))
-    (root / "gone.jpg").unlink()
+
+
+def test_unreadable_folders_are_named(put, monkeypatch):
+    root = put(["a/b.jpg"])
     scan = os.scandir
 
     def refuse(folder):

@@ -76,7 +76,7 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     """The features that `datasets` writes into a schema, {} if it did not write it."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}
     return {name: value for name, value in features.items() if isinstance(value, dict)}
 

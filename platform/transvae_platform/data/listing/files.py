@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,10 +32,11 @@ def find_files(location: str, wanted: Wanted) -> pa.Table:
     """The files at or below a location whose own names are wanted, in no order; see FILES_SCHEMA.
 
     Hidden files and folders are left out. Links are followed; a file that several links lead to is found once, under
-    its own name if it lies in the location, else under the first link in alphabetical order.
+    its own name if it lies in the location, else under the first link in alphabetical order. Links that lead
+    nowhere are found too, with the size 0: whoever reads them is told why they cannot be.
 
     Raises:
-        SpecError: the location is missing, an unwanted file, or holds a folder or link that cannot be read.
+        SpecError: the location is missing, an unwanted file, or holds a folder that cannot be read.
         UnreachableError: the store does not answer.
     """
     with reaching(location):
@@ -80,7 +82,7 @@ def _local(root: str, wanted: Wanted) -> Iterator[Found]:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{name}/")
                 elif entry.is_symlink():
-                    if entry.is_dir():
+                    if _leads_to_folder(entry):
                         links.append(f"{name}/")
                     elif wanted(entry.name):
                         linked_files.append(name)
@@ -97,15 +99,21 @@ def _linked(root: str, names: list[str], entered: set[str], wanted: Wanted) -> I
         real = os.path.realpath(path)
         try:
             status = os.stat(path)  # noqa: PTH116
-        except OSError as error:
-            raise SpecError(
-                f"data.path: {printable(path)} cannot be read ({error.strerror}) - mend or remove it"
-            ) from None
+        except OSError as error:  # dangling, a circle, or through a folder that is closed to us
+            yield name, path, 0, f"0:{errno.errorcode.get(error.errno or 0, '')}"
+            continue
         folder, _, base = real.rpartition("/")
         is_listed = real in seen or (folder in entered and wanted(base) and not base.startswith("."))
         if S_ISREG(status.st_mode) and not is_listed:
             seen.add(real)
             yield name, path, status.st_size, f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a circle of links
+        return False
 
 
 def _remote(location: str, wanted: Wanted) -> Iterator[Found]:
