@@ -26,6 +26,7 @@ def images(tmp_path):
     for index, (name, path) in enumerate(bundled_files()[:6]):
         (folder / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / "ab"[index % 2] / name.rpartition("/")[2])
+    (folder / "a" / "phone.heic").write_bytes(b"?")
     return folder
 
 
@@ -53,6 +54,7 @@ def test_ingest_says_what_it_made(made, tmp_path):
         "4 train, 2 validation",
         "classes:   2",
         "0 of 6 items",
+        "passed by: 1 files that are no images by their suffix (1 .heic)",
         "image (64, 64, 3)",
     ):
         assert text in made.out
@@ -124,6 +126,7 @@ def test_check_lists_every_problem_and_makes_nothing(data, images, tmp_path):
     assert "a/empty.png: the file is empty" in answer.out
     assert "b/page.jpg: " in answer.out
     assert "2 of 8 images cannot be used" in answer.out
+    assert "passed by: 1 files" in answer.out
     assert not (tmp_path / "home").exists()
     refused = data("ingest", images, "--name", "mine", "--resolution", "64")
     assert refused.code == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transvae_platform.cli.render import console, format_bytes, table
 from transvae_platform.cli.text import harmless, one_line
@@ -21,10 +21,11 @@ def print_data_set(data_set: DataSet) -> None:
         "arrays": ", ".join(f"{field.name} {field.shape} {field.dtype}" for field in manifest.fields),
         "samples": f"{manifest.samples('train'):,} train, {manifest.samples('validation'):,} validation",
         "size": f"{format_bytes(manifest.bytes)} in {len(manifest.shards)} shards",
-        "source": ", ".join(f"{value}" for key, value in manifest.source.items() if key != "classes"),
+        "source": ", ".join(f"{value}" for key, value in manifest.source.items() if key in ("location", "layout")),
         "classes": f"{len(manifest.source.get('classes', ())):,}",
         "settings": ", ".join(f"{key} {value}" for key, value in manifest.settings.items()),
         "left out": f"{len(manifest.quarantined)} of {manifest.items:,} items",
+        "passed by": _passed_over(manifest.source.get("passed_over", {})),
     }
     for key, value in rows.items():
         out.print(harmless(f"{key + ':':10s} {value}"), markup=False, highlight=False, soft_wrap=True)
@@ -50,9 +51,18 @@ def print_data_sets(found: Sequence[DataSet]) -> None:
     console().print(rows if found else "no data sets yet: `transvae data ingest LOCATION --name NAME` makes one")
 
 
-def print_problems(problems: Sequence[tuple[str, str]], items: int) -> None:
-    """All images that an ingest would leave out."""
+def print_problems(problems: Sequence[tuple[str, str]], items: int, passed_over: Mapping[str, int]) -> None:
+    """All images that an ingest would leave out, and how many files it would not look at."""
     out = console()
     for name, reason in problems:
         out.print(one_line(f"{name}: {reason}"), markup=False, highlight=False, soft_wrap=True)
     out.print(f"{len(problems)} of {items:,} images cannot be used")
+    out.print(f"passed by: {_passed_over(passed_over)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _passed_over(counts: Mapping[str, int]) -> str:
+    """How many files were not looked at, with the most frequent suffixes."""
+    shown = [f"{count:,} {one_line(suffix) or 'without suffix'}" for suffix, count in counts.items()]
+    more = f", and {len(shown) - SHOWN} more suffixes" if len(shown) > SHOWN else ""
+    kinds = f" ({', '.join(shown[:SHOWN])}{more})" if shown else ""
+    return f"{sum(counts.values()):,} files that are no images by their suffix{kinds}"

@@ -8,6 +8,7 @@ from PIL import Image
 
 from transvae_platform.data.listing import list_source
 from transvae_platform.data.listing.reading import read_items
+from transvae_platform.data.pixels.decode import decode
 from transvae_platform.errors import SpecError
 
 
@@ -24,6 +25,22 @@ def test_images_at_any_depth_are_found_and_nothing_else(put, check, rows):
     assert rows(listing, "path", "size", "stamp")[0] == (str(root / "a.jpg"), 5, f"5:{status.st_mtime_ns}")
     for column in ("offset", "row", "column", "split", "label", "caption"):
         assert listing.table[column].null_count == 3
+
+
+def test_every_suffix_that_can_be_decoded_is_read_and_the_rest_counted(put):
+    known = ["a.jfif", "b.JPE", "c.jp2", "d.j2k", "e.avif", "f.pgm", "g.jpg"]
+    root = put([*known, "h.heic", "deep/i.HEIC", "j.txt", "README", ".hidden"])
+    (root / "k.jpg").symlink_to(root / "README")
+    (root / "l.heic").symlink_to(root / "h.heic")
+    listing = list_source(str(root))
+    assert set(listing.table["name"].to_pylist()) == {*known, "k.jpg"}
+    assert next(iter(listing.passed_over.items())) == (".heic", 3)
+    assert listing.passed_over == {".heic": 3, ".txt": 1, "": 1}
+
+
+def test_new_formats_are_decoded(noise, encode):
+    for kind, options in (("AVIF", {}), ("JPEG2000", {}), ("PPM", {})):
+        assert decode(encode(noise(), kind, **options)).shape == (30, 40, 3)
 
 
 def test_relative_paths_become_absolute(put, check, rows, monkeypatch):

@@ -176,4 +176,6 @@ def _text(file: io.BufferedReader, part: _Part | None) -> str | None:
 
 def _word(value: Any) -> str | None:
     value = value[0] if isinstance(value, list) and value else value
+    if isinstance(value, float) and value.is_integer():  # 3.0: pandas writes whole numbers with gaps so
+        value = int(value)
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None

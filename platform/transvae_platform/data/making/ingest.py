@@ -106,7 +106,12 @@ def _make(
         shards=shards,
         quarantined=quarantined,
         settings=data.decides_samples(),
-        source={"location": data.path or data.source, "layout": listing.layout, "classes": list(listing.classes)},
+        source={
+            "location": data.path or data.source,
+            "layout": listing.layout,
+            "classes": list(listing.classes),
+            "passed_over": listing.passed_over,
+        },
         versions=library_versions(),
     )
 
