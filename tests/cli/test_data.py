@@ -26,6 +26,7 @@ def images(tmp_path):
     for index, (name, path) in enumerate(bundled_files()[:6]):
         (folder / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / "ab"[index % 2] / name.rpartition("/")[2])
+    (folder / "a" / "phone.heic").write_bytes(b"?")
     return folder
 
 
@@ -53,6 +54,7 @@ def test_ingest_says_what_it_made(made, tmp_path):
         "4 train, 2 validation",
         "classes:   2",
         "0 of 6 items",
+        "passed by: 1 files that are no images by their suffix (1 .heic)",
         "image (64, 64, 3)",
     ):
         assert text in made.out
@@ -124,10 +126,21 @@ def test_check_lists_every_problem_and_makes_nothing(data, images, tmp_path):
     assert "a/empty.png: the file is empty" in answer.out
     assert "b/page.jpg: " in answer.out
     assert "2 of 8 images cannot be used" in answer.out
+    assert "passed by: 1 files" in answer.out
     assert not (tmp_path / "home").exists()
     refused = data("ingest", images, "--name", "mine", "--resolution", "64")
     assert refused.code == 1
     assert "data.quarantine: 2 of 8 images cannot be used" in refused.err
+
+
+def test_escape_sequences_in_names_do_not_reach_the_terminal(data, images):
+    (images / "a" / "\x1b]0;mine\x07\x9b2J\n.png").write_bytes(b"")
+    (images / "b" / "empty.png").write_bytes(b"")
+    for option in ("--check", "--quarantine=0"):
+        answer = data("ingest", images, "--name", "mine", "--resolution", "64", "--layout", "folder", option)
+        assert answer.code == 1
+        assert r"a/\x1b]0;mine\x07\x9b2J" in answer.out + answer.err
+        assert not set("\x1b\x07\x9b") & set(answer.out + answer.err)
 
 
 @pytest.mark.parametrize(

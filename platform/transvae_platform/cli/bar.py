@@ -23,15 +23,18 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
         console=console, disable=not console.is_terminal,
     )  # fmt: skip
     task = progress.add_task(what, total=None, counts="")
-    next_line = started = time.monotonic()
+    next_line = time.monotonic()
+    begun: tuple[float, int] | None = None
 
     def listen(done: int, total: int) -> None:
-        nonlocal next_line
+        nonlocal next_line, begun
         progress.update(task, completed=done, total=total, counts=f"{done:,} / {total:,}")
         now = time.monotonic()
+        begun = begun or (now, done)  # what an earlier run did says nothing of this one's pace
         if not console.is_terminal and (now >= next_line or done == total):
             next_line = now + LINE_EVERY_SECONDS
-            left = f", about {(now - started) * (total - done) / done:.0f} s left" if 0 < done < total else ""
+            pace = (now - begun[0]) / (done - begun[1]) if done > begun[1] else None  # seconds per item
+            left = f", about {pace * (total - done):.0f} s left" if pace is not None and done < total else ""
             console.print(
                 f"[{time.strftime('%H:%M:%S')}] {what}: {done:,} of {total:,}{left}", markup=False, highlight=False
             )

@@ -53,7 +53,7 @@ def ingest(
     if check:
         with bar("checking") as listen:
             problems = list(find_problems(listing.table, data, listen))
-        print_problems(problems, listing.table.num_rows)
+        print_problems(problems, listing.table.num_rows, listing.passed_over)
         raise typer.Exit(1 if problems else 0)
     with ray_session(None), bar("ingesting") as listen:
         manifest = make(listing, data, home.resolve(), run_on_ray, listen)

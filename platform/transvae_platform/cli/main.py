@@ -7,6 +7,7 @@ import sys
 import typer
 
 from transvae_platform.cli import data, doctor, exchange, registry, study  # noqa: F401 - exchange adds verbs to data
+from transvae_platform.cli.text import harmless
 from transvae_platform.errors import DetachedError, UserError
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ def main() -> None:
         print(left, file=sys.stderr)
         sys.exit(left.exit_code)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(harmless(f"error: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C

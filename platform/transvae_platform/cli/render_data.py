@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transvae_platform.cli.render import console, format_bytes, table
+from transvae_platform.cli.text import harmless, one_line
 from transvae_platform.data.sets.catalogue import DataSet
 
 SHOWN = 20
@@ -20,15 +21,16 @@ def print_data_set(data_set: DataSet) -> None:
         "arrays": ", ".join(f"{field.name} {field.shape} {field.dtype}" for field in manifest.fields),
         "samples": f"{manifest.samples('train'):,} train, {manifest.samples('validation'):,} validation",
         "size": f"{format_bytes(manifest.bytes)} in {len(manifest.shards)} shards",
-        "source": ", ".join(f"{value}" for key, value in manifest.source.items() if key != "classes"),
+        "source": ", ".join(f"{value}" for key, value in manifest.source.items() if key in ("location", "layout")),
         "classes": f"{len(manifest.source.get('classes', ())):,}",
         "settings": ", ".join(f"{key} {value}" for key, value in manifest.settings.items()),
         "left out": f"{len(manifest.quarantined)} of {manifest.items:,} items",
+        "passed by": _passed_over(manifest.source.get("passed_over", {})),
     }
     for key, value in rows.items():
-        out.print(f"{key + ':':10s} {value}", markup=False, highlight=False, soft_wrap=True)
+        out.print(harmless(f"{key + ':':10s} {value}"), markup=False, highlight=False, soft_wrap=True)
     for item in manifest.quarantined[:SHOWN]:
-        out.print(f"  {item.name}: {item.reason}", markup=False, highlight=False, soft_wrap=True)
+        out.print(one_line(f"  {item.name}: {item.reason}"), markup=False, highlight=False, soft_wrap=True)
     if len(manifest.quarantined) > SHOWN:
         out.print(f"  and {len(manifest.quarantined) - SHOWN} more, in manifest.json")
 
@@ -44,14 +46,23 @@ def print_data_sets(found: Sequence[DataSet]) -> None:
         rows.add_row(
             ", ".join(data_set.names), manifest.fingerprint, manifest.kind, str(manifest.resolution),
             f"{manifest.samples('train'):,}", f"{manifest.samples('validation'):,}", format_bytes(manifest.bytes),
-            str(manifest.source.get("location", "")),
+            harmless(str(manifest.source.get("location", ""))),
         )  # fmt: skip
     console().print(rows if found else "no data sets yet: `transvae data ingest LOCATION --name NAME` makes one")
 
 
-def print_problems(problems: Sequence[tuple[str, str]], items: int) -> None:
-    """All images that an ingest would leave out."""
+def print_problems(problems: Sequence[tuple[str, str]], items: int, passed_over: Mapping[str, int]) -> None:
+    """All images that an ingest would leave out, and how many files it would not look at."""
     out = console()
     for name, reason in problems:
-        out.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        out.print(one_line(f"{name}: {reason}"), markup=False, highlight=False, soft_wrap=True)
     out.print(f"{len(problems)} of {items:,} images cannot be used")
+    out.print(f"passed by: {_passed_over(passed_over)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _passed_over(counts: Mapping[str, int]) -> str:
+    """How many files were not looked at, with the most frequent suffixes."""
+    shown = [f"{count:,} {one_line(suffix) or 'without suffix'}" for suffix, count in counts.items()]
+    more = f", and {len(shown) - SHOWN} more suffixes" if len(shown) > SHOWN else ""
+    kinds = f" ({', '.join(shown[:SHOWN])}{more})" if shown else ""
+    return f"{sum(counts.values()):,} files that are no images by their suffix{kinds}"

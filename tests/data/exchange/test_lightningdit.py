@@ -1,5 +1,7 @@
 """LightningDiT's files: as its own reader expects them, there and back without a changed bit, or refused by name."""
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -144,7 +146,7 @@ def test_killed_export_continues(latent_set, tmp_path, monkeypatch):
     heard = []
     files = export_lightningdit(folder, tmp_path / "out", run_locally, listen=lambda *done: heard.append(done))
     assert files[0].stat().st_mtime_ns == first
-    assert heard == [(20, 25), (25, 25), (25, 25)]
+    assert heard == [(10, 25), (20, 25), (25, 25), (25, 25)]
     assert not list((tmp_path / "out").glob(".*part*"))
     assert sum(len(load_file(path)["labels"]) for path in files) == 25
 
@@ -266,6 +268,19 @@ def test_half_precision_stays_what_it_is(bring_back, tmp_path, dtype, name):
     manifest, folder = bring_back({"train": tmp_path / "in"})
     assert manifest.fields[0].dtype == name
     assert (values(manifest, folder) == latents.float().numpy()).all()
+
+
+@pytest.mark.parametrize("second", ["b", "a"])
+def test_files_of_the_same_name_size_and_time_are_not_taken_for_each_other(bring_back, tmp_path, second):
+    read = []
+    for value, name in enumerate(["a", second], start=1):
+        latents = torch.full((3, *SHAPE), float(value))
+        write(tmp_path / name, latents=latents, latents_flip=latents.clone())
+        (file,) = (tmp_path / name).glob("*.safetensors")
+        os.utime(file, ns=(10**18, 10**18))
+        read.append(values(*bring_back({"train": tmp_path / name})))
+    assert (read[0] == 1).all()
+    assert (read[1] == 2).all()
 
 
 def test_killed_import_continues_with_the_same_bytes(bring_back, latent_set, tmp_path, monkeypatch):

@@ -70,3 +70,9 @@ def test_coco_that_cannot_serve(coco):
     (coco / "val2014" / "v.jpg").write_bytes(b"")
     with pytest.raises(SpecError, match=r"holds sets of several years \(2014, 2017\), which share images - give"):
         list_source(str(coco))
+
+
+def test_deep_captions_file_is_named(coco):
+    (coco / "annotations" / "captions_val2017.json").write_bytes(b'{"images": ' + b"[" * 100_000)
+    with pytest.raises(SpecError, match=r"captions_val2017.json is no COCO captions file"):
+        list_source(str(coco))

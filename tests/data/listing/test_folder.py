@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from transvae_platform.data.listing import list_source
+from transvae_platform.data.listing.reading import read_items
+from transvae_platform.data.pixels.decode import decode
 from transvae_platform.errors import SpecError
 
 
@@ -23,6 +25,22 @@ def test_images_at_any_depth_are_found_and_nothing_else(put, check, rows):
     assert rows(listing, "path", "size", "stamp")[0] == (str(root / "a.jpg"), 5, f"5:{status.st_mtime_ns}")
     for column in ("offset", "row", "column", "split", "label", "caption"):
         assert listing.table[column].null_count == 3
+
+
+def test_every_suffix_that_can_be_decoded_is_read_and_the_rest_counted(put):
+    known = ["a.jfif", "b.JPE", "c.jp2", "d.j2k", "e.avif", "f.pgm", "g.jpg"]
+    root = put([*known, "h.heic", "deep/i.HEIC", "j.txt", "README", ".hidden"])
+    (root / "k.jpg").symlink_to(root / "README")
+    (root / "l.heic").symlink_to(root / "h.heic")
+    listing = list_source(str(root))
+    assert set(listing.table["name"].to_pylist()) == {*known, "k.jpg"}
+    assert next(iter(listing.passed_over.items())) == (".heic", 3)
+    assert listing.passed_over == {".heic": 3, ".txt": 1, "": 1}
+
+
+def test_new_formats_are_decoded(noise, encode):
+    for kind, options in (("AVIF", {}), ("JPEG2000", {}), ("PPM", {})):
+        assert decode(encode(noise(), kind, **options)).shape == (30, 40, 3)
 
 
 def test_relative_paths_become_absolute(put, check, rows, monkeypatch):
@@ -82,12 +100,31 @@ def test_what_links_lead_to_is_found_once(put, check, tmp_path):
     assert check(list_source(str(root))).keys() == {"real/a.jpg", "again/s.jpg", "2.jpg"}
 
 
-def test_broken_links_and_unreadable_folders_are_named(put, monkeypatch):
+def test_links_that_lead_nowhere_cost_only_themselves(put):
     root = put(["a/b.jpg"])
     (root / "gone.jpg").symlink_to(root / "nowhere.jpg")
-    with pytest.raises(SpecError, match=r"gone\.jpg cannot be read \(No such file or directory\) - mend or remove it"):
+    for name in ("loop", "loop.jpg"):
+        (root / name).symlink_to(name)
+    listing = list_source(str(root))
+    names = listing.table["name"].to_pylist()
+    items = list(read_items(listing.table))
+    assert [(names[position], content) for position, content, _ in items] == [
+        ("a/b.jpg", b"a/b.jpg"), ("gone.jpg", None), ("loop.jpg", None),
+    ]  # fmt: skip
+    assert items[1][2] == "its file is missing"
+    assert "Too many levels of symbolic links" in items[2][2]
+
+
+def test_link_to_a_missing_tar_is_named(put):
+    root = put([])
+    root.mkdir()
+    (root / "a.tar").symlink_to(root / "nowhere.tar")
+    with pytest.raises(SpecError, match=r"a\.tar does not exist"):
         list_source(str(root))
-    (root / "gone.jpg").unlink()
+
+
+def test_unreadable_folders_are_named(put, monkeypatch):
+    root = put(["a/b.jpg"])
     scan = os.scandir
 
     def refuse(folder):

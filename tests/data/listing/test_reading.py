@@ -31,6 +31,21 @@ def write(path, count, kind="parquet", *, rows=10):
             writer.write_table(made, max_chunksize=rows)
 
 
+def test_huge_files_and_members_are_never_read(put, pack, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_BYTES", 6)
+    folder = put(["a.jpg", "b.jpg"])
+    with (folder / "huge.jpg").open("wb") as file:
+        file.truncate(60 * 10**9)  # sparse: takes no room on the disk
+    tar = put({"a.tar": pack([("1.jpg", b"1234567"), ("2.jpg", b"123456")])}, "tars")
+    for source, reasons in (
+        (folder, ["", "", "its 60000000000 bytes are above the limit of 6"]),
+        (tar, ["its 7 bytes are above the limit of 6", ""]),
+    ):
+        items = list(read_items(list_source(str(source)).table))
+        assert [reason for _, _, reason in items] == reasons
+        assert [content is None for _, content, _ in items] == [bool(reason) for reason in reasons]
+
+
 def test_missing_files_cost_their_images_only(put):
     root = put(["a.jpg", "b.jpg", "c.jpg"])
     table = list_source(str(root)).table

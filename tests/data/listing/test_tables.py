@@ -165,7 +165,7 @@ def test_saved_splits_without_their_files(put):
         ({"jpg": [b"a", b"b"], "label": pa.array(["y", None]).dictionary_encode()}, ("y",), [0, None], [None, None]),
         ({"jpg": [b"a", b"b"], "labels": [-1, -1]}, (), [None, None], [None, None]),
         ({"my.jpg": images(2), "captions": [["1st", "2nd"], ["3rd"]]}, (), [None, None], ["1st", "3rd"]),
-        ({"jpg": images(2), "caption": [[], ["3rd"]], "label": [0.5, 1]}, (), [None, None], [None, "3rd"]),
+        ({"jpg": images(2), "caption": [[], ["3rd"]]}, (), [None, None], [None, "3rd"]),
         ({"jpg": images(2), "captions": pa.array([None, ["3rd"]]), "text": [1, 2]}, (), [None, None], [None, "3rd"]),
         ({"jpg": images(2), "text": pa.array([None, "long"], pa.large_string())}, (), [None, None], [None, "long"]),
     ],
@@ -246,3 +246,16 @@ def test_row_numbers_beyond_the_padding_still_sort(tmp_path):
     table = list_source(str(tmp_path)).table
     assert table["name"][9].as_py() == "a.parquet/0000009"
     assert table["row"].to_pylist()[::100_000] == list(range(0, 1_000_001, 100_000))
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_whole_floats_are_labels_and_fractions_are_refused(tmp_path, rows, dictionary):
+    def save(*labels):
+        column = pa.array(labels, pa.float64())
+        columns = {"image": images(len(labels)), "label": column.dictionary_encode() if dictionary else column}
+        pq.write_table(pa.table(columns), tmp_path / "train.parquet")
+        return str(tmp_path)
+
+    assert rows(list_source(save(3.0, None, float("nan"), 0.0)), "label") == [(3,), (None,), (None,), (0,)]
+    with pytest.raises(SpecError, match=r"train.parquet has the label 0.5, which is no class"):
+        list_source(save(1.0, 0.5))

@@ -74,6 +74,19 @@ def test_tars_that_break_the_convention(put, pack, members, message):
         list_source(str(root))
 
 
+def test_deep_json_is_named(put, pack):
+    root = put({"a.tar": pack([("1.jpg", b"?"), ("1.json", b"[" * 100_000)])})
+    with pytest.raises(SpecError, match=r"a.tar: 1.json is no JSON - mend or remove it"):
+        list_source(str(root))
+
+
+def test_huge_texts_are_named_instead_of_read(put, pack, monkeypatch):
+    monkeypatch.setattr(webdataset, "MOST_TEXT", 4)
+    root = put({"a.tar": pack([("1.jpg", b"?"), ("1.txt", b"four!")])})
+    with pytest.raises(SpecError, match=r"a.tar: 1.txt has 5 bytes, above the limit of 4 for labels and captions"):
+        list_source(str(root))
+
+
 def test_damaged_tars_are_named(put, pack):
     whole = pack([(f"{number}.jpg", b"x" * 1000) for number in range(5)])
     root = put({"a.tar": whole})

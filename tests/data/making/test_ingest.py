@@ -286,12 +286,22 @@ def test_records_that_are_not_those_planned_are_noticed(photos, section, tmp_pat
 def test_side_without_a_readable_image_is_refused_with_reasons(photos, section, make_set):
     folder = photos(3)
     (folder / "p1.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"data: no validation image could be used:\n  p1.png: the file is empty"):
+    with pytest.raises(UserError, match=r"data: no validation image could be used.*:\n  p1.png: the file is empty"):
         make_set(section(folder, holdout=["p1"]))
 
 
+def test_copies_of_one_image_are_named_where_nothing_is_left(photos, section, make_set):
+    folder = photos(1)
+    for number in range(1, 10):
+        shutil.copy(folder / "p0.png", folder / f"p{number}.png")
+    with pytest.raises(
+        UserError, match=r"no train image could be used.*:\n  p\d.png: identical to the held-out p\d.png"
+    ):
+        make_set(section(folder))
+
+
 def test_folder_of_small_pictures_is_refused(photos, section, make_set):
-    with pytest.raises(UserError, match=r"(?s)could be used:.* is smaller than the sample size 64 x 64"):
+    with pytest.raises(UserError, match=r"(?s)could be used.* is smaller than the sample size 64 x 64"):
         make_set(section(photos(3), resolution=64))
 
 

@@ -77,7 +77,7 @@ def import_lightningdit(
     settings = {
         "resolution": resolution, "data": None, "content": "sample", "dtype": dtype, "seed": None, "model": dict(model),
     }  # fmt: skip
-    stamps = [(split, path.name, path.stat().st_size, path.stat().st_mtime_ns) for split, path in files]
+    stamps = [(split, *_stamp(path)) for split, path in files]
     decisive = {"format": FORMAT_VERSION, "settings": settings, "statistics": statistics}
     key = stable_hash({**decisive, "files": stamps})[:16]
     fields = tuple(Field(name, shape, dtype) for name in FIELDS)
@@ -128,6 +128,12 @@ def import_records(work: Work) -> None:
     sums = channel_sums(to_float32(stored[0], fields[0].dtype), "sample") if split == "train" else None
     content = hashlib.sha256(b"".join(hashes) + labels.astype("<i8").tobytes()).hexdigest()
     write_result(work, {"shard": vars(shard), "sums": sums, "content": content})
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int]:
+    """What tells a file from every other without reading it: copies that keep a file's times still change its ctime."""
+    status = path.stat()
+    return str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _plan(files: list[tuple[str, Path]], counts: list[int], fields: tuple[Field, ...], folder: Path) -> list[Work]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transvae import storage
 from transvae_platform.data.latents.channels import DTYPES, channel_statistics
@@ -50,7 +51,7 @@ def extract_latents(
         model_folder: written by `save_pretrained`; like `home` and the images visible to every worker.
         home: the latents are published in `home/data/<fingerprint>`.
         mapper: `run_locally`, or `run_on_ray` (for GPUs `partial(run_on_ray, actors=n, gpus=1)` with device `cuda`).
-        model_name: what people call the model, e.g. its address in the registry; part of the latents' identity.
+        model_name: what people call the model, e.g. its address in the registry; recorded, not part of the identity.
         content: `sample` of the posterior, as LightningDiT stores it; its `mean`; or the whole `posterior`.
         dtype: `float16`, `bfloat16` or `float32`.
         seed: of the samples' noise; of no effect, and not recorded, for the other contents.
@@ -69,7 +70,7 @@ def extract_latents(
         "resolution": manifest.resolution, "data": manifest.fingerprint, "content": content, "dtype": dtype,
         "seed": seed if content == "sample" else None, "model": model_identity(model_folder, model_name),
     }  # fmt: skip
-    fingerprint = stable_hash({"format": FORMAT_VERSION, "settings": settings})[:16]  # known before: also the key
+    fingerprint = _fingerprint(settings)  # known before: also the key
     if found := find_made(home, fingerprint):
         return found
     fields = _record_layout(model_folder, manifest.resolution, content, dtype)
@@ -101,6 +102,12 @@ def extract_latents(
         )
         publish(folder, home, fingerprint, latents)
     return latents
+
+
+def _fingerprint(settings: dict[str, Any]) -> str:
+    """Of everything that decides the latents: of the model its weights and configuration, however it is called."""
+    model = {key: value for key, value in settings["model"].items() if key != "name"}
+    return stable_hash({"format": FORMAT_VERSION, "settings": {**settings, "model": model}})[:16]
 
 
 def _record_layout(model_folder: Path, resolution: int, content: str, dtype: str) -> tuple[Field, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 from transvae_platform.data.listing.coco import list_coco
 from transvae_platform.data.listing.detect import choose_layout, is_of_interest
 from transvae_platform.data.listing.files import find_files
@@ -35,6 +38,7 @@ def list_source(location: str, layout: str = "auto") -> Listing:
         SpecError: the location is missing, holds no images, or does not have the layout.
         UnreachableError: the store of the location does not answer.
     """
-    files = find_files(location, is_of_interest)
+    passed_over = Counter[str]()
+    files = find_files(location, is_of_interest, passed_over)
     chosen = choose_layout(location, files, layout)
-    return _LISTERS[chosen](location, files)
+    return replace(_LISTERS[chosen](location, files), passed_over=dict(passed_over.most_common()))

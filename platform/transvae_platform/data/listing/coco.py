@@ -53,7 +53,7 @@ def _first_captions(path: str) -> tuple[pa.Array, pa.Array]:
         names = dict(values["images"])
         ordered = sorted(values["annotations"], reverse=True)
         first = {image: caption for _, image, caption in ordered}  # the lowest annotation id comes last and stays
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SpecError(
             f"data.path: {printable(path)} is no COCO captions file ({error!r}) - download it again"
         ) from None

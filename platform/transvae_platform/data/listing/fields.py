@@ -54,11 +54,23 @@ def find_fields(schema: pa.Schema, where: str) -> Fields:
     return Fields(image, label, _only("caption", captions, where), tuple(map(str, classes or ())))
 
 
-def plain_labels(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Labels as int64 or strings."""
+def plain_labels(values: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """Labels as int64 or strings. Whole floats are integers: pandas writes those with gaps so, as NaN.
+
+    Raises:
+        SpecError: a label is a fraction.
+    """
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    return values.cast(pa.int64() if pa.types.is_integer(values.type) else pa.string())
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+        broken = values.filter(pc.not_equal(values, pc.round(values)))
+        if len(broken):
+            raise SpecError(
+                f"data.path: {where} has the label {broken[0]}, which is no class - drop or rename the column"
+            )
+    numbers = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    return values.cast(pa.int64() if numbers else pa.string())
 
 
 def plain_captions(values: pa.ChunkedArray) -> pa.Array:
@@ -76,7 +88,7 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     """The features that `datasets` writes into a schema, {} if it did not write it."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}
     return {name: value for name, value in features.items() if isinstance(value, dict)}
 
@@ -116,7 +128,7 @@ _is_list = _any_of(pa.types.is_list, pa.types.is_large_list)
 
 def _is_label(kind: pa.DataType) -> bool:
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_integer(plain)) or _is_string(plain)
+    return bool(pa.types.is_integer(plain) or pa.types.is_floating(plain)) or _is_string(plain)
 
 
 def _is_caption(kind: pa.DataType) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -27,25 +29,38 @@ Wanted = Callable[[str], bool]
 Found = tuple[str, str, int, str]
 
 
-def find_files(location: str, wanted: Wanted) -> pa.Table:
+def find_files(location: str, wanted: Wanted, passed_over: Counter[str]) -> pa.Table:
     """The files at or below a location whose own names are wanted, in no order; see FILES_SCHEMA.
 
     Hidden files and folders are left out. Links are followed; a file that several links lead to is found once, under
-    its own name if it lies in the location, else under the first link in alphabetical order.
+    its own name if it lies in the location, else under the first link in alphabetical order. Links that lead
+    nowhere are found too, with the size 0: whoever reads them is told why they cannot be. What is not wanted is counted
+    in `passed_over` by its suffix.
 
     Raises:
-        SpecError: the location is missing, an unwanted file, or holds a folder or link that cannot be read.
+        SpecError: the location is missing, an unwanted file, or holds a folder that cannot be read.
         UnreachableError: the store does not answer.
     """
     with reaching(location):
         path = local_path(location)
-        found = _local(path, wanted) if path is not None else _remote(location, wanted)
+        counted = _counting(wanted, passed_over)
+        found = _local(path, counted, wanted) if path is not None else _remote(location, counted)
         tables = []
         while rows := list(islice(found, CHUNK)):
             names, paths, sizes, stamps = zip(*rows, strict=True)
             columns = [_text(names, printable), _text(paths, as_location), pa.array(sizes, pa.int64()), stamps]
             tables.append(pa.table(columns, schema=FILES_SCHEMA))
         return pa.concat_tables(tables).combine_chunks() if tables else FILES_SCHEMA.empty_table()
+
+
+def _counting(wanted: Wanted, passed_over: Counter[str]) -> Wanted:
+    def ask(name: str) -> bool:
+        if wanted(name):
+            return True
+        passed_over[printable(os.path.splitext(name)[1].lower())] += 1  # noqa: PTH122 - names are text here
+        return False
+
+    return ask
 
 
 def _text(values: tuple[str, ...], escape: Callable[[str], str]) -> pa.Array:
@@ -55,7 +70,7 @@ def _text(values: tuple[str, ...], escape: Callable[[str], str]) -> pa.Array:
         return pa.array([escape(value) for value in values], pa.string())
 
 
-def _local(root: str, wanted: Wanted) -> Iterator[Found]:
+def _local(root: str, wanted: Wanted, of_targets: Wanted) -> Iterator[Found]:
     if os.path.isfile(root):  # noqa: PTH113 - paths stay text: pathlib objects cost more than the rest
         _check_file(root, wanted(os.path.basename(root)))  # noqa: PTH119
         status = os.stat(root)  # noqa: PTH116
@@ -80,14 +95,14 @@ def _local(root: str, wanted: Wanted) -> Iterator[Found]:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{name}/")
                 elif entry.is_symlink():
-                    if entry.is_dir():
+                    if _leads_to_folder(entry):
                         links.append(f"{name}/")
                     elif wanted(entry.name):
                         linked_files.append(name)
                 elif wanted(entry.name) and entry.is_file():
                     status = entry.stat()
                     yield name, entry.path, status.st_size, f"{status.st_size}:{status.st_mtime_ns}"
-    yield from _linked(root, sorted(linked_files), entered, wanted)
+    yield from _linked(root, sorted(linked_files), entered, of_targets)
 
 
 def _linked(root: str, names: list[str], entered: set[str], wanted: Wanted) -> Iterator[Found]:
@@ -97,15 +112,21 @@ def _linked(root: str, names: list[str], entered: set[str], wanted: Wanted) -> I
         real = os.path.realpath(path)
         try:
             status = os.stat(path)  # noqa: PTH116
-        except OSError as error:
-            raise SpecError(
-                f"data.path: {printable(path)} cannot be read ({error.strerror}) - mend or remove it"
-            ) from None
+        except OSError as error:  # dangling, a circle, or through a folder that is closed to us
+            yield name, path, 0, f"0:{errno.errorcode.get(error.errno or 0, '')}"
+            continue
         folder, _, base = real.rpartition("/")
         is_listed = real in seen or (folder in entered and wanted(base) and not base.startswith("."))
         if S_ISREG(status.st_mode) and not is_listed:
             seen.add(real)
             yield name, path, status.st_size, f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a circle of links
+        return False
 
 
 def _remote(location: str, wanted: Wanted) -> Iterator[Found]:

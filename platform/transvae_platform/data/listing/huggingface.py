@@ -63,7 +63,7 @@ def _load(path: str, key: str) -> dict[str, Any]:
         content = file.read()
     try:
         values = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict) or not isinstance(values.get(key), list):
         raise SpecError(f"data.path: {printable(path)} is damaged - save the data set again")

@@ -32,6 +32,10 @@ BUFFER = 1 << 20
 """Bytes of a Parquet column read at a time, rather than a whole column chunk (assumption)."""
 
 
+MOST_BYTES = 1 << 30
+"""A larger file or member is not read (assumption: `decode.MAX_PIXELS` of uncompressed 16-bit RGB are 0.9 GB)."""
+
+
 class _Row(NamedTuple):
     run: int  # rows of one run lie in one file, and those of tables ascend
     position: int
@@ -85,6 +89,9 @@ def _from_file(path: str, rows: Iterator[_Row]) -> Iterator[Item]:
     """A whole file, or members of a tar."""
     with open_file(path) as file:
         for row in rows:
+            if (row.size or 0) > MOST_BYTES:
+                yield row.position, None, f"its {row.size} bytes are above the limit of {MOST_BYTES}"
+                continue
             try:
                 file.seek(row.offset or 0)
                 content = file.read() if row.offset is None else file.read(row.size)

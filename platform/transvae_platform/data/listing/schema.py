@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from PIL import features
 
 from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
+_CODECS = {
+    "jpg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "webp": (".webp",),
+    "libtiff": (".tif", ".tiff"),
+    "jpg_2000": (".jp2", ".j2k", ".j2c", ".jpx", ".jpf"),
+    "avif": (".avif",),
+}
+"""What Pillow calls the libraries that it may lack -> suffixes of files that `decode.FORMATS` reads with them."""
+
+IMAGE_SUFFIXES = (
+    *(suffix for codec, suffixes in _CODECS.items() if features.check(codec) for suffix in suffixes),
+    ".png", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
 
 LISTING_SCHEMA = pa.schema(
     {
@@ -47,11 +60,16 @@ SPLIT_WORDS = {
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds: `table` (LISTING_SCHEMA, sorted by name), names of its classes, and its layout."""
+    """What a source holds: `table` (LISTING_SCHEMA, sorted by name), names of its classes, and its layout.
+
+    `passed_over` says how many files were not looked at because of their suffix (in small letters; "" where there is
+    none), the most frequent suffix first.
+    """
 
     table: pa.Table
     classes: tuple[str, ...]
     layout: str
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 def make_listing(location: str, layout: str, rows: pa.Table, classes: Sequence[str] = ()) -> Listing:
@@ -70,8 +88,10 @@ def make_listing(location: str, layout: str, rows: pa.Table, classes: Sequence[s
         )
     table = pa.table(
         [
-            rows[field.name].cast(field.type) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
-            for field in LISTING_SCHEMA
+            rows[column.name].cast(column.type)
+            if column.name in rows.column_names
+            else pa.nulls(len(rows), column.type)
+            for column in LISTING_SCHEMA
         ],
         schema=LISTING_SCHEMA,
     )

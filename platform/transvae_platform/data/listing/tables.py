@@ -125,7 +125,11 @@ def _read_parquet(path: str) -> _Read:
         fields = find_fields(parquet.schema_arrow, printable(path))
         wanted = [name for name in (fields.label, fields.caption) if name]
         count = parquet.metadata.num_rows
-        return count, *_attributes(parquet.read(columns=wanted) if wanted else None, fields, count), fields
+        return (
+            count,
+            *_attributes(parquet.read(columns=wanted) if wanted else None, fields, count, printable(path)),
+            fields,
+        )
 
 
 def _read_arrow(path: str) -> _Read:
@@ -136,14 +140,14 @@ def _read_arrow(path: str) -> _Read:
         for batch in open_arrow(file, wanted)[1]:
             count += batch.num_rows
             pieces += [pa.table(batch)] if wanted else []
-    return count, *_attributes(pa.concat_tables(pieces) if pieces else None, fields, count), fields
+    return count, *_attributes(pa.concat_tables(pieces) if pieces else None, fields, count, printable(path)), fields
 
 
-def _attributes(table: pa.Table | None, fields: Fields, count: int) -> tuple[pa.Array, pa.Array]:
+def _attributes(table: pa.Table | None, fields: Fields, count: int, where: str) -> tuple[pa.Array, pa.Array]:
     """(labels, captions) of a file; labels of type null if it has none."""
     labels, captions = pa.nulls(count), pa.nulls(count, pa.string())
     if table is not None and fields.label:
-        labels = plain_labels(table[fields.label])
+        labels = plain_labels(table[fields.label], where)
     if table is not None and fields.caption:
         captions = plain_captions(table[fields.caption])
     return labels, captions

@@ -37,6 +37,9 @@ from transvae_platform.errors import SpecError
 BUFFER = 65_536
 """Bytes read at a time: the header, and with luck the small parts of a sample (assumption)."""
 
+MOST_TEXT = 1 << 26
+"""Bytes of a member with a label or caption (assumption: they are read whole, a longer one is something else)."""
+
 _KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 _INTEGER = re.compile(r"-?[0-9]+")
 
@@ -144,11 +147,17 @@ def _image_of(parts: dict[str, _Part], path: str) -> _Part | None:
 
 def _attributes(file: io.BufferedReader, parts: dict[str, _Part], path: str) -> tuple[str | None, str | None]:
     """(label, caption) of a sample, both as text."""
+    for kind in ("cls", "txt", "json"):
+        if kind in parts and parts[kind].size > MOST_TEXT:
+            raise SpecError(
+                f"data.path: {printable(path)}: {printable(parts[kind].name)} has {parts[kind].size} bytes, above the "
+                f"limit of {MOST_TEXT} for labels and captions - remove it"
+            )
     label, caption = _text(file, parts.get("cls")), _text(file, parts.get("txt"))
     if "json" in parts and (label is None or caption is None):
         try:
             values = json.loads(_text(file, parts["json"]) or "null")
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter: nested without end
             name = printable(parts["json"].name)
             raise SpecError(f"data.path: {printable(path)}: {name} is no JSON - mend or remove it") from None
         if isinstance(values, dict):
@@ -167,4 +176,6 @@ def _text(file: io.BufferedReader, part: _Part | None) -> str | None:
 
 def _word(value: Any) -> str | None:
     value = value[0] if isinstance(value, list) and value else value
+    if isinstance(value, float) and value.is_integer():  # 3.0: pandas writes whole numbers with gaps so
+        value = int(value)
     return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None

@@ -34,6 +34,8 @@ FORMAT_VERSION = [3, GEOMETRY_VERSION]
 """Raised when the same source and settings would give other samples (decoding, filters, numbering)."""
 SHARD_RECORDS = 4096
 """A shard is closed at this number or at SHARD_BYTES, whichever comes first (assumption)."""
+SHOWN = 20
+"""Left-out images that an error lists."""
 COPY = "identical to the held-out"
 
 
@@ -104,7 +106,12 @@ def _make(
         shards=shards,
         quarantined=quarantined,
         settings=data.decides_samples(),
-        source={"location": data.path or data.source, "layout": listing.layout, "classes": list(listing.classes)},
+        source={
+            "location": data.path or data.source,
+            "layout": listing.layout,
+            "classes": list(listing.classes),
+            "passed_over": listing.passed_over,
+        },
         versions=library_versions(),
     )
 
@@ -132,15 +139,23 @@ def _refuse_too_many(
     quarantined: Sequence[Quarantined], items: int, data: Data, shards: Sequence[Shard], folder: Path
 ) -> None:
     bad = [item for item in quarantined if not item.reason.startswith(COPY)]
-    shown = "".join(f"\n  {item.name}: {item.reason}" for item in bad[:20])
-    more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
     empty = [split for split in ("train", "validation") if not any(shard.split == split for shard in shards)]
     if not empty and len(bad) <= max(1, data.quarantine * items):
         return
     shutil.rmtree(folder)  # its results are of no use: the source must change first
     if empty:
-        raise UserError(f"data: no {empty[0]} image could be used:{shown}{more}")
+        ours = [item for item in quarantined if item.split == empty[0]]
+        raise UserError(
+            f"data: no {empty[0]} image could be used - mend or add images, or hold out others (data.holdout):"
+            + _shown(ours)
+        )
     raise UserError(
         f"data.quarantine: {len(bad)} of {items} images cannot be used, more than the allowed share of "
-        f"{data.quarantine:g} - mend or remove them, or raise the share:{shown}{more}"
+        f"{data.quarantine:g} - mend or remove them, or raise the share:{_shown(bad)}"
     )
+
+
+def _shown(items: Sequence[Quarantined]) -> str:
+    """The first items with their reasons, one per line."""
+    lines = [f"\n  {item.name}: {item.reason}" for item in items[:SHOWN]]
+    return "".join(lines) + (f"\n  and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

@@ -4,7 +4,8 @@ Protocol
 1. The work happens in `<home>/data/.making-<key>`, under a lock; the key is a hash of everything that decides the
    result and is known before. A second process that makes the same waits for the first and finds its result.
 2. Each piece of work is a pure function of its description. It writes its shard, then its result beside it, each
-   atomically. A making that was killed does only the pieces without result, and ends with the same bytes.
+   atomically and on the disk. A making that was killed does only the pieces without a readable result, and ends with
+   the same bytes.
 3. Publishing writes the manifest, gives the folder its final name, the fingerprint, and writes
    `<home>/data/made/<key>.json`, which says which fingerprint the key led to.
 """
@@ -12,7 +13,6 @@ Protocol
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from transvae_platform.data.sets.manifest import Manifest, read_manifest, write_manifest
+from transvae_platform.data.sets.notes import read_note, write_note
 from transvae_platform.errors import UnreachableError
 
 Work = dict[str, Any]
@@ -41,10 +42,17 @@ def run_locally(function: Function, work: Sequence[Work]) -> Iterable[Work]:
 def run(function: Function, work: Sequence[Work], mapper: Mapper, listen: Listener | None) -> list[dict[str, Any]]:
     """The results of all pieces in order: those that are there, and the others through the mapper.
 
-    `listen` is told how many items of how many are done.
+    `listen` is told how many items of how many are done, first of all how many were before.
     """
+    for piece in work:
+        if read_note(Path(piece["result"])) is None:  # absent, or damaged: done again either way
+            Path(piece["result"]).unlink(missing_ok=True)
     finish(function, work, "result", mapper, listen)
-    return [json.loads(Path(piece["result"]).read_text()) for piece in work]
+    results = [read_note(Path(piece["result"])) for piece in work]
+    lost = [piece["result"] for piece, result in zip(work, results, strict=True) if result is None]
+    if lost:
+        raise UnreachableError(f"{lost[0]} cannot be read right after it was written - is the disk sound?")
+    return [result for result in results if result is not None]
 
 
 def finish(function: Function, work: Sequence[Work], outcome: str, mapper: Mapper, listen: Listener | None) -> None:
@@ -52,6 +60,8 @@ def finish(function: Function, work: Sequence[Work], outcome: str, mapper: Mappe
     left = [piece for piece in work if not Path(piece[outcome]).exists()]
     total = sum(piece["items"] for piece in work)
     done = total - sum(piece["items"] for piece in left)
+    if listen:
+        listen(done, total)
     for piece in mapper(function, left) if left else ():
         done += piece["items"]
         if listen:
@@ -60,18 +70,15 @@ def finish(function: Function, work: Sequence[Work], outcome: str, mapper: Mappe
 
 def write_result(work: Work, result: dict[str, Any]) -> None:
     """The last act of a piece of work: from now on it is done."""
-    temporary = Path(work["result"]).with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(result))
-    temporary.replace(work["result"])
+    write_note(Path(work["result"]), result)
 
 
 def find_made(home: Path, key: str) -> Manifest | None:
     """The data set that a key led to, if it was made and every shard is there in its full size."""
-    try:
-        fingerprint = json.loads((home / "data" / "made" / f"{key}.json").read_text())["fingerprint"]
-    except (OSError, ValueError):
+    pointer = read_note(home / "data" / "made" / f"{key}.json")
+    if pointer is None:
         return None
-    folder = home / "data" / fingerprint
+    folder = home / "data" / str(pointer.get("fingerprint"))
     return read_manifest(folder) if _is_complete(folder) else None
 
 
@@ -109,9 +116,7 @@ def publish(folder: Path, home: Path, key: str, manifest: Manifest) -> None:
         folder.replace(final)
     pointer = home / "data" / "made" / f"{key}.json"
     pointer.parent.mkdir(exist_ok=True)
-    temporary = pointer.with_name(f".{pointer.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({"fingerprint": manifest.fingerprint, "source": manifest.source}))
-    temporary.replace(pointer)
+    write_note(pointer, {"fingerprint": manifest.fingerprint, "source": manifest.source})
 
 
 def _is_complete(folder: Path) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from transvae_platform.data.sets.manifest import Manifest, Quarantined, read_manifest
+from transvae_platform.data.sets.notes import read_note, write_note
 from transvae_platform.data.sets.remote import read_remote_manifest
 from transvae_platform.errors import SpecError
 from transvae_platform.study.grid import stable_hash
@@ -70,9 +69,7 @@ def give_name(home: Path, name: str, manifest: Manifest) -> None:
     """Let `name` stand for this data set from now on, whatever it stood for before."""
     folder = home / "data" / "names"
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}.{os.getpid()}"
-    temporary.write_text(json.dumps({"fingerprint": manifest.fingerprint}))
-    temporary.replace(folder / f"{name}.json")
+    write_note(folder / f"{name}.json", {"fingerprint": manifest.fingerprint})
 
 
 def find_data_set(home: Path, reference: str) -> DataSet:
@@ -106,7 +103,6 @@ def list_data_sets(home: Path) -> list[DataSet]:
 
 
 def _names(home: Path) -> dict[str, str]:
-    return {
-        path.stem: json.loads(path.read_text())["fingerprint"]
-        for path in sorted((home / "data" / "names").glob("*.json"))
-    }
+    """What each readable name stands for: a damaged one stands for nothing until it is given again."""
+    notes = {path.stem: read_note(path) for path in sorted((home / "data" / "names").glob("*.json"))}
+    return {name: str(note["fingerprint"]) for name, note in notes.items() if note and "fingerprint" in note}

@@ -84,9 +84,9 @@ def open_file(location: str) -> pa.NativeFile:
     start, mark, query = location.partition("?") if _scheme(location) in NATIVE else (location, "", "")
     folder, _, name = start.rpartition("/")
     if folder.endswith("/"):  # `scheme://name`
-        filesystem, inside = _open_uri(location)
+        filesystem, inside = open_store(location)
         return filesystem.open_input_file(inside)
-    filesystem, inside = _open_uri(f"{folder}{mark}{query}")
+    filesystem, inside = open_store(f"{folder}{mark}{query}")
     return filesystem.open_input_file(f"{inside.rstrip('/')}/{unquote(name) if _scheme(location) in NATIVE else name}")
 
 
@@ -129,7 +129,7 @@ def _scheme(location: str) -> str | None:
 
 
 @lru_cache(maxsize=256)  # a client per folder is kept: opening one may ask the network where a bucket is
-def _open_uri(location: str, key: str = "data.path") -> tuple[Any, str]:
+def _open_uri(location: str, key: str) -> tuple[Any, str]:
     scheme = _scheme(location)
     if scheme in NATIVE:
         try:
