@@ -15,11 +15,11 @@ from transvae_platform.errors import UserError
 def samples(tmp_path):
     """A split whose picture number i has the grey level i, in two shards of equal size."""
 
-    def make(count=100, side=SMALLEST, labels=None, captions=None, classes=(), kind="images"):
+    def make(count=100, side=SMALLEST, labels=None, captions=None, classes=(), kind="images", parts=2):
         field = image_field(side)
         shards = []
-        for start in range(0, count, max(1, count // 2)):
-            rows = np.arange(start, min(start + max(1, count // 2), count))
+        for start in range(0, count, max(1, count // parts)):
+            rows = np.arange(start, min(start + max(1, count // parts), count))
             pictures = np.broadcast_to(rows[:, None, None, None], (len(rows), side, side, 3)).astype(np.uint8)
             columns = {"item": pa.array(rows)}
             if labels:
@@ -45,6 +45,19 @@ def test_pictures_are_spread_over_the_split(samples):
     levels = [middle(sheet, place // 3, place % 3, SMALLEST)[0] for place in range(5)]
     assert levels == [0, 25, 50, 74, 99]
     assert middle(sheet, 1, 2, SMALLEST) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("distant", "opened"), [(True, 4), (False, 20)])
+def test_a_distant_split_is_shown_out_of_few_shards(samples, monkeypatch, distant, opened):
+    seen, real = set(), LocalShelf.open
+    monkeypatch.setattr(LocalShelf, "distant", distant)
+    monkeypatch.setattr(LocalShelf, "open", lambda self, shard: seen.add(shard.file) or real(self, shard))
+    sheet = contact_sheet(samples(200, labels=[0] * 200, parts=20), count=40)
+    assert len(seen) == opened
+    assert {"0.arrow", "190.arrow"} < seen  # from the first to the last
+    levels = [middle(sheet, place // 8, place % 8, SMALLEST, LINE)[0] for place in range(40)]
+    assert levels == sorted(set(levels))
+    assert (levels[0], levels[-1]) == (0, 199)
 
 
 def test_split_smaller_than_the_sheet_is_shown_once(samples):

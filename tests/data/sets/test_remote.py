@@ -253,10 +253,8 @@ def test_shard_that_leaves_before_it_is_mapped_comes_again(store, local, tmp_pat
         return real(path)
 
     monkeypatch.setattr(remote, "ShardFile", opened)
-    train = SampleSet(local[1], cache, "validation")
-    assert (
-        train.read(np.arange(2)) == SampleSet(local[1], LocalShelf(local[0]), "validation").read(np.arange(2))
-    ).all()
+    far, near = (SampleSet(local[1], where, "validation") for where in (cache, LocalShelf(local[0])))
+    assert (far.read(np.arange(2)) == near.read(np.arange(2))).all()
     assert downloads == [shard.file] * 2
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from transvae_platform.data.sets.samples import SampleSet
@@ -18,7 +17,7 @@ GAP, TEXT_SIZE, LINE = 4, 10, 14
 
 
 def contact_sheet(samples: SampleSet, count: int = 64, columns: int = 8) -> Image.Image:
-    """Up to `count` images of the split, evenly spread over its ids, row by row, as one RGB image.
+    """Up to `count` images of the split, spread over its ids (see `SampleSet.spread`), row by row, as one RGB image.
 
     Where the data set has labels or captions they stand below the pictures, cut to their width; a label is shown as
     its class name if the source had names.
@@ -28,16 +27,15 @@ def contact_sheet(samples: SampleSet, count: int = 64, columns: int = 8) -> Imag
     """
     if samples.manifest.kind != "images" or not len(samples):
         raise UserError(f"contact sheet: {samples.manifest.fingerprint} holds no images in this split")
-    count = max(1, min(count, len(samples)))
-    columns = max(1, min(columns, count))
-    ids = np.linspace(0, len(samples) - 1, count).round().astype(np.int64)
+    ids = samples.spread(max(1, count))
+    columns = max(1, min(columns, len(ids)))
     lines = [_lines(samples.manifest.source, label, caption) for label, caption in zip(
         samples.column(ids, "label"), samples.column(ids, "caption"), strict=True)]  # fmt: skip
     pictures = samples.read(ids)
     side = min(max(pictures.shape[1], SMALLEST), LARGEST)
     filter_ = Image.Resampling.NEAREST if pictures.shape[1] < side else Image.Resampling.LANCZOS
     cell = (side + GAP, side + GAP + LINE * max(map(len, lines)))
-    sheet = Image.new("RGB", (columns * cell[0] + GAP, -(-count // columns) * cell[1] + GAP), "white")
+    sheet = Image.new("RGB", (columns * cell[0] + GAP, -(-len(ids) // columns) * cell[1] + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT_SIZE)
     for place, (picture, texts) in enumerate(zip(pictures, lines, strict=True)):
         left, top = (GAP + number * size for number, size in zip(divmod(place, columns)[::-1], cell, strict=True))

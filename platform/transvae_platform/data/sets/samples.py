@@ -16,6 +16,9 @@ from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.data.stream.order import FullOrder, Order, ShardOrder
 from transvae_platform.errors import UserError
 
+FEW_SHARDS = 4
+"""Of a distant data set, for a look at it (assumption: half a gigabyte is worth the wait)."""
+
 
 class Shelf(Protocol):
     """Where shards lie: gives local files, after a download if need be."""
@@ -86,6 +89,16 @@ class SampleSet:
         for place, (array, row) in enumerate(zip(arrays, within.tolist(), strict=True)):
             out[place] = array[row]  # one copy of memory each, from wherever it lies
         return out
+
+    def spread(self, count: int) -> NDArray[np.int64]:
+        """Up to `count` ids, evenly spread over the split; of a distant data set, over a few of its shards."""
+        few = FEW_SHARDS if self._shelf.distant else len(self._shards)
+        chosen = np.unique(np.linspace(0, len(self._shards) - 1, min(few, len(self._shards))).round().astype(np.int64))
+        sizes = np.diff(self._starts)[chosen]
+        ends = np.cumsum(sizes)
+        positions = np.linspace(0, ends[-1] - 1, min(count, int(ends[-1]))).round().astype(np.int64)
+        place = np.searchsorted(ends, positions, side="right")
+        return self._starts[chosen[place]] + positions - (ends[place] - sizes[place])
 
     def expect(self, ids: NDArray[np.int64]) -> None:
         """These samples will be read soon, in this order: shards that are far away may begin to come."""
