@@ -110,7 +110,7 @@ def test_wrong_type(refusal, old, new, key, reason):
             "source: bundled",
             "source: dataset\n  path: x\n  holdout: 0.2\n  seed: 3\n  quarantine: 0.5",
             "12:1: data",
-            "`view`, `holdout`, `quarantine`, `seed` belong to the ingest: no effect with `source: dataset` - remove it",
+            "`view`, `holdout`, `quarantine`, `seed` belong to ingests: no effect with `source: dataset` - remove it",
         ),
         (
             "source: bundled",

@@ -161,7 +161,7 @@ class Data(Section):
             key for key in (INGEST_KEYS if is_made else ("cache_bytes",)) if getattr(self, key) != fields[key].default
         ]
         if idle:
-            why = "belong to the ingest" if is_made else "belongs to `dataset` and `mixture`"
+            why = "belong to ingests" if is_made else "belongs to `dataset` and `mixture`"
             names = ", ".join(f"`{key}`" for key in idle)
             raise ValueError(f"{names} {why}: no effect with `source: {self.source}` - remove it")
 
