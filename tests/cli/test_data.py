@@ -104,18 +104,31 @@ def test_study_trains_from_the_data_set_by_its_name(made, transvae, study_file, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ("path: mime, resolution: 64", "no data set 'mime' in"),
+        ("path: mime, resolution: 64", "data.path: no data set 'mime' in"),
         ("path: mime, resolution: 64", "did you mean 'mine'?"),
+        ("parts: {mine: 1, mime: 1}, resolution: 64", "data.parts.mime: no data set 'mime' in"),
         ("path: mine, resolution: 32", "data.resolution: the images of mine are 64 x 64, not 32 x 32"),
     ],
 )
 def test_study_on_a_data_set_that_does_not_fit_is_refused(made, transvae, study_file, tmp_path, changes, message):
     values = yaml.safe_load(study_file.read_text())
-    values["data"] = yaml.safe_load(f"{{source: dataset, {changes}}}")
+    source = "mixture" if "parts:" in changes else "dataset"
+    values["data"] = yaml.safe_load(f"{{source: {source}, {changes}}}")
     study_file.write_text(yaml.safe_dump(values))
     answer = transvae("study", "plan", study_file, "--home", tmp_path / "home")
     assert answer.code == 2
     assert message in answer.err
+
+
+def test_same_data_set_under_two_names_is_refused(made, data, transvae, study_file, tmp_path):
+    fingerprint = find_data_set(tmp_path / "home", "mine").manifest.fingerprint
+    values = yaml.safe_load(study_file.read_text())
+    values["data"] = {"source": "mixture", "resolution": 64, "parts": {"mine": 1, fingerprint: 2}}
+    study_file.write_text(yaml.safe_dump(values))
+    answer = transvae("study", "plan", study_file, "--home", tmp_path / "home")
+    assert answer.code == 2
+    assert "data.parts: " in answer.err
+    assert "are the same data set - name it once" in answer.err
 
 
 def test_check_lists_every_problem_and_makes_nothing(data, images, tmp_path):

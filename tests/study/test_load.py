@@ -106,6 +106,18 @@ def test_wrong_type(refusal, old, new, key, reason):
             "12:1: data",
             "`path` is needed with `source: folder` and `source: dataset`, and with no other",
         ),
+        (
+            "source: bundled",
+            "source: dataset\n  path: x\n  holdout: 0.2\n  seed: 3\n  quarantine: 0.5",
+            "12:1: data",
+            "`view`, `holdout`, `quarantine`, `seed` belong to ingests: no effect with `source: dataset` - remove it",
+        ),
+        (
+            "source: bundled",
+            "source: bundled\n  cache_bytes: 5000000",
+            "12:1: data",
+            "`cache_bytes` belongs to `dataset` and `mixture`: no effect with `source: bundled` - remove it",
+        ),
         ("code: f8d8", "code: f8d8\n  seeds: [0, 0]", "6:1: grid", "seeds names a seed twice: [0, 0]"),
         (
             "resolution: 32",
@@ -132,8 +144,8 @@ def test_wrong_type(refusal, old, new, key, reason):
             "buckets: the share of 16 is below 1/1024 of the sum, it would never come",
         ),
         (
-            "source: bundled",
-            "source: mixture\n  parts: {a: 1, b: 5000}",
+            "source: bundled\n  resolution: 32\n  view: {kind: crops, per_photograph: 4}",
+            "source: mixture\n  resolution: 32\n  parts: {a: 1, b: 5000}",
             "12:1: data",
             "parts: the share of a is below 1/1024 of the sum, it would never come",
         ),
@@ -251,7 +263,8 @@ def test_image_folder_is_relative_to_the_study_file(tmp_path, text):
     assert study.data.path == str(tmp_path / "sub" / "photos")
     far = load(tmp_path, text.replace("source: bundled", "source: folder\n  path: s3://bucket//photos"))
     assert far.data.path == "s3://bucket//photos"
-    named = load(tmp_path, text.replace("source: bundled", "source: dataset\n  path: imagenet-256"))
+    made = text.replace("source: bundled", "source: dataset\n  path: imagenet-256")
+    named = load(tmp_path, made.replace("  view: {kind: crops, per_photograph: 4}\n", ""))
     assert named.data.path == "imagenet-256"
 
 

@@ -28,11 +28,12 @@ from transvae_platform.data.making.ingest import ingest, ingest_key
 from transvae_platform.data.making.on_ray import run_on_ray
 from transvae_platform.data.making.split import split_listing
 from transvae_platform.data.making.work import find_made
-from transvae_platform.data.sets.catalogue import TrainingData, at_home
+from transvae_platform.data.sets.catalogue import NoDataSetError, TrainingData, at_home
 from transvae_platform.data.sets.fit import images_for
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
 from transvae_platform.redaction import without_password
+from transvae_platform.study.data_spec import Data
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.identity import refuse_changed_study
@@ -76,8 +77,7 @@ def prepare(spec: StudySpec, home: Path) -> Prepared:
     """
     listing, made = None, None
     if spec.data.source in ("dataset", "mixture"):
-        parts = spec.data.parts or {str(spec.data.path): 1.0}
-        made = TrainingData(tuple((images_for(spec.data, home, part), share) for part, share in parts.items()))
+        made = _find_parts(spec.data, home)
         samples = made.samples("train")
     else:
         listing = list_bundled() if spec.data.path is None else list_source(spec.data.path, spec.data.layout)
@@ -88,6 +88,22 @@ def prepare(spec: StudySpec, home: Path) -> Prepared:
         samples = found.samples("train") if found else images * samples_per_item(spec.data)
     _refuse_too_few(samples, spec)
     return Prepared(spec, listing, made, build_grid(spec, made.fingerprint if made else NOT_MADE))
+
+
+def _find_parts(data: Data, home: Path) -> TrainingData:
+    """The data sets that a study names.
+
+    Raises:
+        SpecError: one cannot serve, or two are the same; names its key.
+    """
+    parts = []
+    for part, share in (data.parts or {str(data.path): 1.0}).items():
+        try:
+            parts.append((images_for(data, home, part), share))
+        except NoDataSetError as error:
+            key = f"data.parts.{part}" if data.parts else "data.path"
+            raise SpecError(f"{key}: {error}") from None
+    return TrainingData(tuple(parts))
 
 
 def _refuse_too_few(samples: int, spec: StudySpec) -> None:

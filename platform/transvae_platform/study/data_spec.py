@@ -18,6 +18,9 @@ Holdout = Annotated[
 Layout = Literal["auto", "folder", "classes", "imagenet", "coco", "webdataset", "parquet", "huggingface"]
 Geometry = Literal["shorter_side", "adm", "shorter_side_bilinear"]
 
+INGEST_KEYS = ("view", "holdout", "quarantine", "seed")
+"""What was decided when a data set was made: a study that trains on it cannot change it."""
+
 SMALLEST_SHARE = 1024
 """Choices between data sets or sizes repeat after so many samples or steps, in which each has its exact share."""
 
@@ -141,6 +144,7 @@ class Data(Section):
             raise ValueError("`parts` is needed with `source: mixture`, and with no other")
         if self.layout != "auto" and self.source != "folder":
             raise ValueError("`layout` belongs to `source: folder`")
+        self._refuse_idle_keys()
         if self.model_resolution > self.resolution:
             raise ValueError(f"sampling.crop.size is above the samples' resolution of {self.resolution}")
         for size, _ in self.training_sizes:
@@ -148,6 +152,18 @@ class Data(Section):
                 raise ValueError(f"sampling.buckets: {size} is above the samples' resolution of {self.resolution}")
         _refuse_rare(self.parts or {}, "parts")
         return self
+
+    def _refuse_idle_keys(self) -> None:
+        """A key that changes nothing misleads; one at its default says nothing wrong."""
+        is_made = self.source in ("dataset", "mixture")
+        fields = type(self).model_fields
+        idle = [
+            key for key in (INGEST_KEYS if is_made else ("cache_bytes",)) if getattr(self, key) != fields[key].default
+        ]
+        if idle:
+            why = "belong to ingests" if is_made else "belongs to `dataset` and `mixture`"
+            names = ", ".join(f"`{key}`" for key in idle)
+            raise ValueError(f"{names} {why}: no effect with `source: {self.source}` - remove it")
 
     @property
     def model_resolution(self) -> int:

@@ -34,6 +34,16 @@ class TrainingData:
 
     parts: tuple[tuple[DataSet, float], ...]
 
+    def __post_init__(self) -> None:
+        seen: dict[str, DataSet] = {}
+        for part, _ in self.parts:
+            other = seen.setdefault(part.manifest.fingerprint, part)
+            if other is not part:
+                places = " and ".join(", ".join((*each.names, each.location)) for each in (other, part))
+                raise SpecError(
+                    f"data.parts: {places} are the same data set - name it once, with the sum of the shares"
+                )
+
     @property
     def fingerprint(self) -> str:
         """That of the only data set; of a mixture, a hash of theirs and the shares."""
@@ -72,11 +82,15 @@ def give_name(home: Path, name: str, manifest: Manifest) -> None:
     write_note(folder / f"{name}.json", {"fingerprint": manifest.fingerprint})
 
 
+class NoDataSetError(SpecError):
+    """Nothing is behind a reference; who knows the key that it stands in says so."""
+
+
 def find_data_set(home: Path, reference: str) -> DataSet:
     """The data set behind a name, a fingerprint, a folder or a URI.
 
     Raises:
-        SpecError: there is none; names what there is.
+        NoDataSetError: there is none; names what there is.
         UserError, UnreachableError: its manifest cannot be read.
     """
     if "://" in reference:
@@ -88,7 +102,7 @@ def find_data_set(home: Path, reference: str) -> DataSet:
     known = [name for data_set in list_data_sets(home) for name in (*data_set.names, data_set.manifest.fingerprint)]
     close = difflib.get_close_matches(reference, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'} (`transvae data list`)"
-    raise SpecError(f"no data set {reference!r} in {home / 'data'} - {hint}")
+    raise NoDataSetError(f"no data set {reference!r} in {home / 'data'} - {hint}")
 
 
 def list_data_sets(home: Path) -> list[DataSet]:
