@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,12 +21,24 @@ from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.runs import Tracker
 from transvae_platform.tracking.server import Server, connect
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.ranks import Ranks
+from transvae_platform.training.saver import save_checkpoint
+
+
+@dataclass
+class Weights:
+    """A checkpoint of one small file."""
+
+    step: int
+
+    def write(self, folder, ranks):
+        (folder / "state.json").write_bytes(b"weights" * 100)
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(machine, "code_version", lambda: "a")
+    monkeypatch.setattr(machine, "code", lambda: SimpleNamespace(name="a"))
 
 
 @pytest.fixture
@@ -52,7 +66,7 @@ def healthy(submitted):
         journal.append("queued")
         journal.append("started", step=0, resumed_from=0, world=1, device="cpu", attention="", lineage={"code": "a"})
         for step in (20, 40):
-            store.save(step, lambda folder: (folder / "state.pt").write_bytes(b"weights" * 100), best_step=20)
+            save_checkpoint(store, Weights(step), Ranks())
             journal.append("validated", step=step, images=80, flops=1.0, metrics={"val/psnr": 17.5})
             journal.append("checkpoint", step=step, sha256="", best_step=20)
         journal.append("finished", step=40, metrics={})
@@ -125,7 +139,7 @@ def test_disk_too_small_for_what_is_left_to_run(diagnose, study_file, healthy, m
 
 def test_damaged_checkpoint_quarantine_and_leftovers(diagnose, healthy, trials):
     folder = trials[0].folder / "checkpoints"
-    (folder / "step_000000040" / "state.pt").write_bytes(b"weightz" * 100)
+    (folder / "step_000000040" / "state.json").write_bytes(b"weightz" * 100)
     (trials[1].folder / "checkpoints" / "bad_step_000000010").mkdir()
     (trials[1].folder / "checkpoints" / ".writing_000000060").mkdir()
     (healthy / "studies" / "tiny" / "ray").mkdir()
@@ -133,7 +147,7 @@ def test_damaged_checkpoint_quarantine_and_leftovers(diagnose, healthy, trials):
     assert code == 1
     damaged, *others = sorted(found["checkpoints"], reverse=True)
     assert damaged.startswith("wrong: ")
-    assert "state.pt differs from its SHA-256" in damaged
+    assert "state.json differs from its SHA-256" in damaged
     assert "bad_step_000000010" in " ".join(others)
     assert "1 unfinished" in " ".join(others)
     assert "Ray's own files" in found["leftovers"][0]

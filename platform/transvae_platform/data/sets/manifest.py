@@ -8,22 +8,28 @@ Protocol
    quarantine list. Where the source lies and when it was read are not part of it.
 3. The records of a split are numbered from 0 in the order of the manifest's shards; a sample's id is that number.
 4. Nothing in the folder changes after the manifest is written; `verify` compares every shard with its SHA-256.
+5. A manifest may come from anywhere: its names become paths only after `parse_manifest` found them plain.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transvae_platform.data.sets.shards import Field, Shard
+from transvae_platform.data.sets.shards import STORED_AS, Field, Shard
 from transvae_platform.errors import UserError
 
 SPLITS = ("train", "validation")
 MANIFEST_VERSION = 2
 """Raised when older readers could not use what this code writes."""
+
+FINGERPRINT = re.compile(r"[0-9a-f]{1,64}")
+SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.arrow")
+"""What becomes part of a path: neither can leave its folder, be hidden there, or take the manifest's place."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,25 @@ def parse_manifest(text: str, where: str) -> Manifest:
         values["fields"] = tuple(Field(f["name"], tuple(f["shape"]), f["dtype"]) for f in values["fields"])
         values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
         values["quarantined"] = tuple(Quarantined(**item) for item in values["quarantined"])
-        return Manifest(**values)
+        manifest = Manifest(**values)
+        _check(manifest)
+        return manifest
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where} is damaged ({error}) - delete its folder and ingest the source again") from None
+
+
+def _check(manifest: Manifest) -> None:
+    """Raises ValueError for values that no data set of ours has, and that readers could be led astray by."""
+    names = [shard.file for shard in manifest.shards]
+    shapes = [field.shape for field in manifest.fields]
+    counts = [number for shard in manifest.shards for number in (shard.records, shard.bytes)]
+    refused = {
+        "fingerprint": not FINGERPRINT.fullmatch(manifest.fingerprint),
+        "shards[].file": not all(map(SHARD_NAME.fullmatch, names)) or len(set(names)) < max(1, len(names)),
+        "shards[].split": any(shard.split not in SPLITS for shard in manifest.shards),
+        "fields[].dtype": any(field.dtype not in STORED_AS for field in manifest.fields),
+        "fields[].shape": not all(type(side) is int and side > 0 for shape in shapes for side in shape),
+        "shards[].records or .bytes": not all(type(number) is int and number > 0 for number in counts),
+    }
+    if wrong := [key for key, is_wrong in refused.items() if is_wrong]:
+        raise ValueError(f"{', '.join(wrong)}: not what an ingest writes")
