@@ -13,7 +13,7 @@ import pytest
 from transvae_platform.data.sets.stores import open_store
 from transvae_platform.errors import UnreachableError, UserError
 from transvae_platform.study.lease import Fence, SupersededError
-from transvae_platform.training import manifest, places
+from transvae_platform.training import folder, manifest
 from transvae_platform.training.checkpoint import CheckpointStore, open_checkpoints
 from transvae_platform.training.places import check_place
 from transvae_platform.training.ranks import Ranks, SaveError
@@ -272,8 +272,8 @@ def test_superseded_writer_changes_nothing(store, location, files, tmp_path):
 def test_folders_and_files_reach_the_disk_before_the_name_does(tmp_path, monkeypatch):
     order = []
     monkeypatch.setattr(manifest.os, "fsync", lambda descriptor: order.append("flushed"))
-    rename = places.Path.rename
-    monkeypatch.setattr(places.Path, "rename", lambda self, to: (order.append("named"), rename(self, to))[1])
+    rename = folder.Path.rename
+    monkeypatch.setattr(folder.Path, "rename", lambda self, to: (order.append("named"), rename(self, to))[1])
     save(CheckpointStore(tmp_path, keep=1), 1)
     # two files and the manifest, `state/` and the draft; then the folder's entry
     assert order == ["flushed"] * 5 + ["named", "flushed"]

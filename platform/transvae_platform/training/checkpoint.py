@@ -29,7 +29,8 @@ from transvae_platform.errors import UnreachableError, UserError
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.lease import Fence
 from transvae_platform.training.manifest import Hashes, fault, hash_files
-from transvae_platform.training.places import Draft, open_place
+from transvae_platform.training.place import Draft
+from transvae_platform.training.places import open_place
 from transvae_platform.training.ranks import TROUBLE, reason
 
 OnBad = Callable[[int, str], None]

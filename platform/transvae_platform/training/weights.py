@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from transvae import create_model, storage
@@ -22,22 +22,13 @@ from transvae_platform.study.grid import Trial
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.guard import Guard
 from transvae_platform.training.manifest import MANIFEST, sha256_of
+from transvae_platform.training.parts import Moments, Stateful, split_parts
 from transvae_platform.training.ranks import Ranks
 from transvae_platform.training.schedule import ema_decay
 from transvae_platform.training.tensors import Copies, own_share, read_tensors, write_tensors
 from transvae_platform.world import World
 
 TensorList = tuple[Tensor, ...] | list[Tensor]
-
-
-class Stateful(Protocol):
-    """A part of the training whose state belongs into checkpoints: a flat dict of tensors and JSON values."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state now: the same keys at every step, the same on every rank."""
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
-        """Take a state that `state_dict` gave, its tensors on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ class TrialWeights:
         self._copies = Copies()
         self.parts: dict[str, Stateful] = {
             "model": self.model,
-            "optimizer": _Moments(self.model, self.optimizer),
+            "optimizer": Moments(self.model, self.optimizer),
             "guard": self.guard,
         }
 
@@ -132,7 +123,7 @@ class TrialWeights:
 
     def snapshot(self, lineage: Mapping[str, Any], rank: int = 0, size: int = 1) -> Snapshot:
         """Copy everything that a checkpoint of this step holds; the next snapshot uses the same memory."""
-        tensors, values = _split({name: part.state_dict() for name, part in self.parts.items()})
+        tensors, values = split_parts({name: part.state_dict() for name, part in self.parts.items()})
         averaged = {f"averaged/{key}": tensor for key, tensor in self.averaged.state_dict().items() if rank == 0}
         copies = self._copies.take({**own_share(tensors, rank, size), **averaged})
         state = {
@@ -209,49 +200,3 @@ class TrialWeights:
         # initial weights
         assert isinstance(self._ema.n_averaged, Tensor)
         self._ema.n_averaged.fill_(updates)
-
-
-class _Moments:
-    """An optimiser's state by the names of its parameters; learning rate and the like are the recipe's."""
-
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self._parameters = dict(model.named_parameters())
-        self._optimizer = optimizer
-
-    def state_dict(self) -> dict[str, Any]:
-        states = {name: self._optimizer.state.get(parameter) for name, parameter in self._parameters.items()}
-        known = {name: state for name, state in states.items() if state}
-        tensors: dict[str, Any] = {"names": list(known)}
-        numbers: dict[str, list[Tensor]] = {}
-        for name, state in known.items():
-            for kind, value in state.items():
-                if value.dim():
-                    tensors[f"{kind}/{name}"] = value
-                else:
-                    numbers.setdefault(kind, []).append(value)
-        # as one vector: hundreds of single numbers would cost more than all the rest
-        return tensors | {kind: torch.stack(values) for kind, values in numbers.items()}
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        order = list(self._parameters)
-        states: dict[int, dict[str, Tensor]] = {order.index(name): {} for name in state_dict["names"]}
-        for key, value in state_dict.items():
-            kind, _, name = key.partition("/")
-            if name:
-                # in the parameter's memory order: the fused kernel on CPUs walks through all of them side by side
-                states[order.index(name)][kind] = torch.empty_like(self._parameters[name]).copy_(value)
-            elif kind != "names":
-                for known, number in zip(state_dict["names"], value, strict=True):
-                    states[order.index(known)][kind] = number.clone()
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": states, "param_groups": groups})
-
-
-def _split(parts: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
-    """(tensors by `part/key`, the other values by part) of the parts' states."""
-    tensors: dict[str, Tensor] = {}
-    values: dict[str, dict[str, Any]] = {}
-    for name, state in parts.items():
-        values[name] = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
-        tensors |= {f"{name}/{key}": value for key, value in state.items() if isinstance(value, Tensor)}
-    return tensors, values
