@@ -24,6 +24,7 @@ def save(folder: Path, config: AutoencoderConfig, state: Mapping[str, Tensor]) -
     (folder / CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n")
     # safetensors refuses strided views, and channels_last weights are such.
     save_file({key: tensor.detach().contiguous().cpu() for key, tensor in state.items()}, folder / WEIGHTS)
+    as_readable_as_folder(folder / WEIGHTS)
     parameters = sum(tensor.numel() for tensor in state.values())
     (folder / CARD).write_text(_card(config, parameters))
 
@@ -58,6 +59,11 @@ def load_config(folder: Path) -> AutoencoderConfig:
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a {type(values).__name__}, not a mapping")
     return AutoencoderConfig.from_dict(values)
+
+
+def as_readable_as_folder(path: Path) -> None:
+    """Lets others read a file that safetensors made for its owner alone, if they may read the folder."""
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def load_weights(folder: Path, model: nn.Module, device: torch.device | str) -> None:

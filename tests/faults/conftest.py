@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -107,7 +108,7 @@ def no_ray(address: str | None) -> Iterator[None]:
 
 @pytest.fixture
 def _played(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "reach", lambda *_: None)
+    monkeypatch.setattr(submit, "reach", lambda *_: SimpleNamespace(silent=None))
     monkeypatch.setattr(submit, "answering", lambda _: nullcontext())
     monkeypatch.setattr(submit, "Tracker", Tracker)
     monkeypatch.setattr(runs, "log_page", lambda *_: None)

@@ -5,6 +5,7 @@ import signal
 import time
 
 from transvae_platform.cluster import submit
+from transvae_platform.tracking import server
 
 from .conftest import expected, wait_until
 
@@ -24,7 +25,8 @@ def test_a_new_mlflow_store_is_made_by_one_process_at_a_time(study, monkeypatch)
         time.sleep(0.5)
         (home / "tables").rmdir()
 
-    monkeypatch.setattr(submit, "connect", connect)
+    monkeypatch.setattr(server, "connect", connect)
+    monkeypatch.setattr(submit, "reach", server.reach)
     pair = [study.submit(), study.submit()]
     assert [submission.end() for submission in pair] == [0, 0], pair[0].err + pair[1].err
 

@@ -1,6 +1,7 @@
 """Saving, loading, and the snippets of the TransVAE README."""
 
 import json
+import stat
 
 import numpy as np
 import pytest
@@ -217,3 +218,13 @@ def test_photograph_of_a_phone_stands_upright(tmp_path):
     exif[0x0112] = 6  # to be turned by 90 degrees
     Image.new("RGB", (40, 20)).save(tmp_path / "p.jpg", exif=exif)
     assert preprocess_image(tmp_path / "p.jpg").shape == (1, 3, 40, 20)
+
+
+def test_weights_are_as_readable_as_the_folder(tmp_path):
+    model = create_model("vit-micro-T/f8d8")
+    for mode in (0o755, 0o700):
+        folder = tmp_path / str(mode)
+        folder.mkdir()
+        folder.chmod(mode)
+        model.save_pretrained(folder)
+        assert stat.S_IMODE((folder / "model.safetensors").stat().st_mode) == mode & 0o666

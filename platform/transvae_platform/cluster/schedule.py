@@ -26,6 +26,7 @@ from transvae_platform.study.grid import Trial
 from transvae_platform.study.lease import Fence
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
+STARTS = 2  # attempts to start Ray inside this machine (assumption)
 ADDRESS_SECONDS = 10.0  # for a cluster to take a connection (assumption)
 DRIVER_HEAD_SHARE = 0.001  # the head declares 1: a thousand drivers, more than any grid
 
@@ -63,8 +64,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         # inherited by every process; as a `runtime_env` it would start each of them twice
         os.environ.update(LOCAL_ENVIRONMENT)
         resources = {"head": 1, SLOTS["cpu"]: cpus, **({SLOTS["gpu"]: gpus} if gpus else {})}
-        # "local": never attach to some other Ray of this machine
-        ray.init("local", num_cpus=cpus, num_gpus=gpus, resources=resources, include_dashboard=False, **quiet)
+        _start_here(num_cpus=cpus, num_gpus=gpus, resources=resources, include_dashboard=False, **quiet)
     else:
         _refuse_silent_address(address)
         try:
@@ -75,6 +75,22 @@ def ray_session(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_here(**options: Any) -> None:
+    """Ray inside this machine; once more if it was too slow, for its own limit of 30 s is short on a busy one."""
+    for attempt in range(STARTS):
+        try:
+            ray.init("local", **options)  # "local": never attach to some other Ray of this machine
+            return
+        except Exception as error:  # noqa: BLE001 - that is what Ray raises
+            ray.shutdown()
+            if attempt == STARTS - 1:
+                reason = str(error).strip().splitlines()[0]
+                raise UnreachableError(
+                    f"Ray does not start on this machine ({reason}) - is it busy, or out of memory? The same command "
+                    "tries again"
+                ) from None
 
 
 def _refuse_silent_address(address: str) -> None:

@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
 
+from transvae import storage
 from transvae_platform.training.ranks import Ranks
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # DCP on one rank, at every save
@@ -103,6 +104,7 @@ class _Writer(HuggingFaceStorageWriter):
         if tensors:
             name = _gen_file_name(1, 1, plan.storage_data["shard_index"])
             save_file(tensors, Path(self.path, name), {CUSTOM_METADATA_KEY: json.dumps(offsets), "format": "pt"})
+            storage.as_readable_as_folder(Path(self.path, name))
         done: Future[list[WriteResult]] = Future()
         done.set_result([])  # its readers find everything in the files themselves
         return done

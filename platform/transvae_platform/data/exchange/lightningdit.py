@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from transvae import storage
 from transvae_platform.data.exchange.export import export, open_split, read_data_set, whole_file
 from transvae_platform.data.latents.channels import to_float32
 from transvae_platform.data.making.work import Listener, Mapper, Work
@@ -97,6 +98,7 @@ def write_file(work: Work) -> None:
         }
         # the three strings that LightningDiT writes
         save_file(tensors, path, {"total_size": str(len(ids)), "dtype": "torch.float32", "device": "cpu"})
+        storage.as_readable_as_folder(path)
 
 
 def list_files(folder: Path) -> list[Path]:
