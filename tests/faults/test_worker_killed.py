@@ -5,6 +5,7 @@ import torch
 from tests.faults import nodes
 
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.tensors import read_tensors
 
 pytestmark = pytest.mark.fault
 
@@ -16,8 +17,8 @@ def bench(tmp_path_factory):
 
 
 def weights(folder):
-    path = CheckpointStore(folder / "checkpoints", keep=9).verified(nodes.STEPS)
-    return torch.load(path / "state.pt", weights_only=True)["model_state_dict"]
+    with CheckpointStore(folder / "checkpoints", keep=9).verified(nodes.STEPS) as path:
+        return read_tensors(path / "state")
 
 
 def test_killed_worker_is_retried_and_ends_with_the_same_weights(bench):
