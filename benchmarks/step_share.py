@@ -29,7 +29,7 @@ from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.catalogue import at_home
 from transvae_platform.data.sets.samples import open_data
 from transvae_platform.data.stream.batches import TrainStream
-from transvae_platform.data.stream.hashing import keys
+from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
@@ -99,7 +99,10 @@ def measure(model: str, home: Path, rounds: int, steps: int) -> dict[str, float]
         "step": (lambda step: loop._train_step(weights, given, objective, World()), steps),
         "stream": (stream.batch, BLOCK),
         "ids": (TrainStream(train, trial.sampling, batch_size=recipe.batch_size, seed=1)._ids, BLOCK),
-        "noise": (lambda step: normal_noise(torch.from_numpy(keys(0, ids, np.full_like(ids, step))), latent), BLOCK),
+        "noise": (
+            lambda step: normal_noise(torch.from_numpy(keys(Purpose.NOISE, 0, ids, np.full_like(ids, step))), latent),
+            BLOCK,
+        ),
         # as often as the loop writes it
         "journal": (
             lambda step: step % trial.evaluation.log_every or journal.append("step", step=step, metrics=metrics),

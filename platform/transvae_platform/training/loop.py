@@ -21,7 +21,7 @@ from transvae.losses.objective import Objective, ObjectiveConfig
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.sets.stores import first_line
 from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream, to_model_input
-from transvae_platform.data.stream.hashing import keys
+from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
@@ -161,7 +161,7 @@ def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, wor
     x_BCHW = to_model_input(batch.images, world.device, batch.mirrored)
     config = weights.config
     latent = (config.latent_dim, *(side // config.compression for side in x_BCHW.shape[-2:]))
-    owners = torch.from_numpy(keys(weights.trial.seed, batch.ids, np.full_like(batch.ids, place)))
+    owners = torch.from_numpy(keys(Purpose.NOISE, weights.trial.seed, batch.ids, np.full_like(batch.ids, place)))
     noise = normal_noise(owners.to(world.device), latent)
     with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         reconstruction_BCHW, mu, logvar = weights.wrapped(x_BCHW, noise=noise)

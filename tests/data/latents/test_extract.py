@@ -22,7 +22,7 @@ from transvae_platform.data.sets.manifest import Manifest, Quarantined, write_ma
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet
 from transvae_platform.data.sets.shards import ShardFile, image_field, write_shard
 from transvae_platform.data.sets.transfer import copy_set, find_damage
-from transvae_platform.data.stream.hashing import keys
+from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import SpecError, UserError
 
@@ -103,7 +103,7 @@ def test_samples_are_mean_plus_noise_of_the_posterior(extract, images):
     manifest, folder = extract(seed=3)
     train = [ShardFile(folder / shard.file) for shard in manifest.shards if shard.split == "train"]
     items, views = (np.concatenate([file.column(name).to_numpy() for file in train]) for name in ("item", "view"))
-    owners = [keys(3, items, views.astype(np.int64), np.full_like(items, side)) for side in (0, 1)]
+    owners = [keys(Purpose.LATENT, 3, items, views.astype(np.int64), np.full_like(items, side)) for side in (0, 1)]
     noise = [normal_noise(torch.from_numpy(owner), mean.shape[1:]).numpy() for owner in owners]
     found = read(manifest, folder, "latent"), read(manifest, folder, "latent_flip")
     np.testing.assert_allclose(found[0], mean + np.exp(logvar / 2) * noise[0], atol=TOLERANCE)

@@ -7,7 +7,7 @@ from scipy import stats
 
 from transvae.torchvision_cpu import ensure_torchvision
 from transvae_platform.data.pixels.augment import TRIES, crop_boxes, random_resized_crop
-from transvae_platform.data.stream.hashing import coin_flips, uniforms
+from transvae_platform.data.stream.hashing import Purpose, coin_flips, keys, uniforms
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
@@ -22,17 +22,19 @@ def constant(count, value=0):
 
 def boxes(count, height, width, seed=0, scale=SCALE, ratio=RATIO):
     return crop_boxes(
-        uniforms(seed, numbers(count), constant(count), 2 * TRIES + 2, first=1), height, width, scale, ratio
+        uniforms(Purpose.CROP, seed, numbers(count), constant(count), 2 * TRIES + 2), height, width, scale, ratio
     )
 
 
 @pytest.mark.parametrize(
     "draws",
     [
-        uniforms(0, numbers(20_000), constant(20_000), 5),  # over ids
-        uniforms(3, constant(20_000, 7), numbers(20_000), 5),  # over epochs
-        np.concatenate([uniforms(seed, numbers(4), constant(4), 5) for seed in range(5000)]),  # over seeds
-        uniforms(0, constant(1), constant(1), 100_000).reshape(-1, 5),  # over draws
+        uniforms(Purpose.CROP, 0, numbers(20_000), constant(20_000), 5),  # over ids
+        uniforms(Purpose.CROP, 3, constant(20_000, 7), numbers(20_000), 5),  # over epochs
+        np.concatenate(
+            [uniforms(Purpose.CROP, seed, numbers(4), constant(4), 5) for seed in range(5000)]
+        ),  # over seeds
+        uniforms(Purpose.CROP, 0, constant(1), constant(1), 100_000).reshape(-1, 5),  # over draws
     ],
 )
 def test_draws_are_uniform_and_independent_of_each_other(draws):
@@ -47,13 +49,14 @@ def test_draws_are_uniform_and_independent_of_each_other(draws):
 
 def test_neighbouring_seeds_epochs_and_ids_share_nothing():
     count = 20_000
-    base = uniforms(0, numbers(count), constant(count), 3)
+    base = uniforms(Purpose.CROP, 0, numbers(count), constant(count), 3)
     others = [
-        uniforms(1, numbers(count), constant(count), 3),
-        uniforms(-1, numbers(count), constant(count), 3),
-        uniforms(0, numbers(count), constant(count, 1), 3),
-        uniforms(0, numbers(count, 1), constant(count), 3),
-        uniforms(0, numbers(count) + 2**32, constant(count), 3),
+        uniforms(Purpose.CROP, 1, numbers(count), constant(count), 3),
+        uniforms(Purpose.CROP, -1, numbers(count), constant(count), 3),
+        uniforms(Purpose.CROP, 0, numbers(count), constant(count, 1), 3),
+        uniforms(Purpose.CROP, 0, numbers(count, 1), constant(count), 3),
+        uniforms(Purpose.CROP, 0, numbers(count) + 2**32, constant(count), 3),
+        uniforms(Purpose.FLIP, 0, numbers(count), constant(count), 3),
     ]
     for other in others:
         assert np.abs(np.corrcoef(base.T, other.T)[:3, 3:]).max() < 5 / np.sqrt(count)
@@ -63,8 +66,13 @@ def test_neighbouring_seeds_epochs_and_ids_share_nothing():
 
 def test_crops_do_not_follow_the_flips():
     flips = coin_flips(0, numbers(20_000), constant(20_000)).astype(float)
-    draws = uniforms(0, numbers(20_000), constant(20_000), 4, first=1)
+    draws = uniforms(Purpose.CROP, 0, numbers(20_000), constant(20_000), 4)
     assert np.abs(np.corrcoef(flips, draws.T)[0, 1:]).max() < 5 / np.sqrt(20_000)
+
+
+def test_no_two_purposes_share_a_key():
+    drawn = [keys(purpose, seed, numbers(1000), constant(1000)) for purpose in Purpose for seed in (0, 1)]
+    assert len(np.unique(drawn)) == 2 * len(Purpose) * 1000
 
 
 def test_draws_stay_what_they_were():
@@ -77,9 +85,9 @@ def test_draws_stay_what_they_were():
         x = ((x ^ x >> 27) * 0x94D049BB133111EB) & word
         return x ^ x >> 31
 
-    state = mix(mix(mix(5) + 11 * gamma & word) + 2 * gamma & word)
+    state = mix(mix(mix(mix(5) + 7 * gamma & word) + 11 * gamma & word) + 2 * gamma & word)
     expected = [(mix(state + draw * gamma & word) >> 11) / 2**53 for draw in (1, 2, 3)]
-    assert uniforms(5, np.array([11]), np.array([2]), 3).tolist() == [expected]
+    assert uniforms(Purpose.CROP, 5, np.array([11]), np.array([2]), 3).tolist() == [expected]
 
 
 def test_a_crop_depends_on_its_own_sample_only():
@@ -95,7 +103,7 @@ def test_a_crop_depends_on_its_own_sample_only():
 
 
 def test_a_crop_is_the_resized_box():
-    images = np.random.default_rng(0).integers(0, 256, (5, 60, 80, 3), np.uint8)
+    images = np.random.default_rng(0).integers(64, 192, (5, 60, 80, 3), np.uint8)  # too grey to saturate
     images.flags.writeable = False  # as records of a memory-mapped shard
     crops = random_resized_crop(images, numbers(5), constant(5), 0, 32)
     for crop, image, (top, left, height, width) in zip(crops, images, boxes(5, 60, 80), strict=True):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from transvae_platform.data.stream.hashing import keys
+from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 
 SHAPE = (8, 4, 6)
@@ -13,7 +13,9 @@ SHAPE = (8, 4, 6)
 
 def latent_noise(samples, shape, seed, step):
     """As the training draws it."""
-    return normal_noise(torch.from_numpy(keys(seed, samples.numpy(), np.full(len(samples), step))), shape)
+    return normal_noise(
+        torch.from_numpy(keys(Purpose.NOISE, seed, samples.numpy(), np.full(len(samples), step))), shape
+    )
 
 
 def ids(*numbers):

@@ -5,11 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transvae_platform.data.stream.hashing import coin_flips
+from transvae_platform.data.stream.hashing import Purpose, coin_flips, keys
 from transvae_platform.data.stream.order import FullOrder, ShardOrder, permute
 from transvae_platform.data.stream.pattern import MixedOrder, Pattern
 
 SEEDS = st.integers(0, 2**31 - 1)
+
+
+def order_keys(count, seed, epoch):
+    return keys(Purpose.ORDER, seed, np.full(count, epoch))
 
 
 def epochs_of(order, seed, positions):
@@ -64,7 +68,7 @@ def test_any_step_is_reached_without_those_before_it(samples, batch, seed, start
 
 
 def test_seeds_and_epochs_have_orders_of_their_own():
-    orders = {tuple(permute(np.arange(40), 40, seed, np.full(40, e))) for seed in range(6) for e in range(6)}
+    orders = {tuple(permute(np.arange(40), 40, order_keys(40, seed, e))) for seed in range(6) for e in range(6)}
     assert len(orders) == 36
     windows = {tuple(ShardOrder([20, 20], 1).ids_at(np.arange(40) + 40 * e, s)[0]) for s in range(6) for e in range(6)}
     assert len(windows) == 36
@@ -73,10 +77,10 @@ def test_seeds_and_epochs_have_orders_of_their_own():
 def test_orders_look_random():
     # mean displacement and the correlation of neighbours of random permutations of n: n/3, 0
     n = 20_000
-    order = permute(np.arange(n), n, 7, np.zeros(n, np.int64))
+    order = permute(np.arange(n), n, order_keys(n, 7, 0))
     assert abs(np.abs(order - np.arange(n)).mean() / n - 1 / 3) < 0.01
     assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.03
-    other = permute(np.arange(n), n, 7, np.ones(n, np.int64))
+    other = permute(np.arange(n), n, order_keys(n, 7, 1))
     assert abs(np.corrcoef(order, other)[0, 1]) < 0.03
 
 
@@ -103,7 +107,7 @@ def test_mixture_has_exact_shares_and_each_part_its_own_order():
 @settings(max_examples=40, deadline=None)
 @given(weights=st.lists(st.floats(0.05, 10), min_size=1, max_size=6), seed=SEEDS)
 def test_pattern_counts_each_stream_from_zero_without_gaps(weights, seed):
-    which, within = Pattern(weights, seed).at(np.arange(3000))
+    which, within = Pattern(weights, Purpose.MIXTURE, seed).at(np.arange(3000))
     for index, weight in enumerate(weights):
         mine = within[which == index]
         assert mine.tolist() == list(range(len(mine)))

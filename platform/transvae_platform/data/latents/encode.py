@@ -22,7 +22,7 @@ from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.sets.samples import Shelf, manifest_at, open_shelf
 from transvae_platform.data.sets.shards import STORED_AS, Field, Shard, ShardFile, write_shard
 from transvae_platform.data.stream.batches import to_model_input
-from transvae_platform.data.stream.hashing import keys
+from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import UserError
 from transvae_platform.study.grid import stable_hash
@@ -74,8 +74,8 @@ def _encode(
         return torch.cat([straight.mean, straight.logvar], 1), torch.cat([mirrored.mean, mirrored.logvar], 1)
     drawn = []
     for side, posterior in enumerate((straight, mirrored)):
-        owners = torch.from_numpy(keys(seed, items_B, views_B, np.full_like(items_B, side))).to(model.device)
-        drawn.append(posterior.sample(normal_noise(owners, tuple(posterior.mean.shape[1:]))))
+        owners = torch.from_numpy(keys(Purpose.LATENT, seed, items_B, views_B, np.full_like(items_B, side)))
+        drawn.append(posterior.sample(normal_noise(owners.to(model.device), tuple(posterior.mean.shape[1:]))))
     return drawn[0], drawn[1]
 
 

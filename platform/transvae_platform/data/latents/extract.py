@@ -24,7 +24,7 @@ from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import library_versions
 from transvae_platform.study.grid import stable_hash
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Raised when the same images, model and settings would give other latents (noise, order, mirroring)."""
 CONTENTS = ("sample", "mean", "posterior")
 

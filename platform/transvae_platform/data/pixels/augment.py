@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transvae_platform.data.pixels.geometry import resize
-from transvae_platform.data.stream.hashing import uniforms
+from transvae_platform.data.stream.hashing import Purpose, uniforms
 
 TRIES = 10
 """Boxes drawn before the central one is taken, as in torchvision's RandomResizedCrop."""
@@ -34,7 +34,7 @@ def random_resized_crop(
     count, height, width, channels = images_BHWC.shape
     if not len(ids) == len(epochs) == count:
         raise ValueError(f"{count} images need as many ids and epochs, not {len(ids)} and {len(epochs)}")
-    boxes = crop_boxes(uniforms(seed, ids, epochs, 2 * TRIES + 2, first=1), height, width, scale, ratio)
+    boxes = crop_boxes(uniforms(Purpose.CROP, seed, ids, epochs, 2 * TRIES + 2), height, width, scale, ratio)
     crops = np.empty((count, size, size, channels), np.uint8)
     for crop, image, (top, left, rows, columns) in zip(crops, images_BHWC, boxes.tolist(), strict=True):
         crop[:] = resize(image[top : top + rows, left : left + columns], size, size)

@@ -24,7 +24,10 @@ Pixels = NDArray[np.uint8]
 
 
 def resize(image: Pixels, height: int, width: int, mode: str = "bicubic") -> Pixels:
-    """(H, W, 3) -> (height, width, 3), antialiased, within two levels of PIL's; for the same size the image itself."""
+    """(H, W, 3) -> (height, width, 3), antialiased; for the same size the image itself.
+
+    Within two levels of PIL's where nothing saturates between the two passes, whose order depends on the sizes.
+    """
     if image.shape[:2] == (height, width):
         return image
     return _interpolate(_as_tensor(image), height, width, mode)

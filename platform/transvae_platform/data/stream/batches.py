@@ -17,7 +17,7 @@ from torch import Tensor
 
 from transvae_platform.data.pixels.augment import random_resized_crop, resize_all
 from transvae_platform.data.sets.mixture import Samples
-from transvae_platform.data.stream.hashing import coin_flips
+from transvae_platform.data.stream.hashing import Purpose, coin_flips
 from transvae_platform.data.stream.order import Ids
 from transvae_platform.data.stream.pattern import Pattern
 from transvae_platform.errors import UserError
@@ -68,7 +68,7 @@ class TrainStream:
         self._samples, self._sampling, self._batch_size, self._seed = samples, sampling, batch_size, seed
         self._order = samples.order(sampling.shuffle_window)
         self._buckets = sampling.buckets or ()
-        self._pattern = Pattern([bucket.share for bucket in self._buckets] or [1.0], seed)
+        self._pattern = Pattern([bucket.share for bucket in self._buckets] or [1.0], Purpose.BUCKET, seed)
         share = batch_size // world
         self._mine = slice(rank * share, (rank + 1) * share)
         self._steps_ahead = max(1, POSITIONS_AHEAD // batch_size)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -32,23 +33,45 @@ def logical_shift(x: Integers, bits: int) -> Integers:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def keys(seed: int, first: Integers, *more: Integers) -> Integers:
-    """One key per (seed, number, number, ...), mixed one after the other, so that none can stand in for another."""
-    state = mix(first * GAMMA + int(mix(np.array([seed]))[0]))
+class Purpose(IntEnum):
+    """What random numbers are drawn for; two purposes share none, whatever numbers they count by."""
+
+    ORDER = 1
+    """Of all samples in an epoch."""
+    SHARDS = 2
+    """The order of shards in an epoch."""
+    WINDOW = 3
+    """The order of samples within a few shards."""
+    MIXTURE = 4
+    """Which data set a sample comes from."""
+    BUCKET = 5
+    """Which size a step has."""
+    FLIP = 6
+    CROP = 7
+    NOISE = 8
+    """Of the posterior, in training."""
+    LATENT = 9
+    """Of the posterior, in latents that are stored."""
+
+
+def keys(purpose: Purpose, seed: int, first: Integers, *more: Integers) -> Integers:
+    """One key per (purpose, seed, number, number, ...), mixed one after the other: none can stand in for another."""
+    owner = mix(mix(np.array([seed])) + np.array([purpose]) * GAMMA)
+    state = mix(first * GAMMA + int(owner[0]))
     for numbers in more:
         state = mix(state + numbers * GAMMA)
     return state
 
 
 def uniforms(
-    seed: int, ids: NDArray[np.int64], epochs: NDArray[np.int64], draws: int, first: int = 0
+    purpose: Purpose, seed: int, ids: NDArray[np.int64], epochs: NDArray[np.int64], draws: int
 ) -> NDArray[np.float64]:
-    """(B, draws) numbers in [0, 1) with 53 random bits: draws number `first` and on of each (seed, id, epoch)."""
-    numbers = np.arange(first + 1, first + draws + 1) * GAMMA
-    hashes = mix(keys(seed, ids, epochs)[:, None] + numbers)
+    """(B, draws) numbers in [0, 1) with 53 random bits, for each (seed, id, epoch)."""
+    numbers = np.arange(1, draws + 1) * GAMMA
+    hashes = mix(keys(purpose, seed, ids, epochs)[:, None] + numbers)
     return logical_shift(hashes, 11).astype(np.float64) * 2.0**-53
 
 
 def coin_flips(seed: int, ids: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """A fair coin per (seed, id, epoch): draw 0; the random crop takes those from 1 on."""
-    return uniforms(seed, ids, epochs, 1)[:, 0] < 0.5
+    """A fair coin per (seed, id, epoch)."""
+    return uniforms(Purpose.FLIP, seed, ids, epochs, 1)[:, 0] < 0.5

@@ -9,21 +9,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.data.stream.hashing import keys, mix
+from transvae_platform.data.stream.hashing import Purpose, keys, mix
 
 Ids = NDArray[np.int64]
 
 ROUNDS = 6  # of the Feistel network; 4 pass for a pseudorandom permutation (Luby and Rackoff 1988), 2 in reserve
 
 
-def permute(positions: Ids, samples: int, seed: int, epochs: Ids) -> Ids:
-    """The id at each position of each epoch's order: a bijection of 0..samples-1 for every (seed, epoch).
+def permute(positions: Ids, samples: int, keyed: Ids) -> Ids:
+    """The id at each position, each in the order that its key (`hashing.keys`) gives: a bijection of 0..samples-1.
 
     A Feistel network over the next power of four, and cycle walking (Black and Rogaway 2002) back into the range.
     """
     half = max(1, ((samples - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
-    keyed = keys(seed, epochs)
     values = positions.copy()
     outside = np.arange(len(values))
     while len(outside):
@@ -52,7 +51,7 @@ class FullOrder:
     def ids_at(self, positions: Ids, seed: int) -> tuple[Ids, Ids]:
         """See `Order`."""
         epochs, within = np.divmod(positions, self.samples)
-        return permute(within, self.samples, seed, epochs), epochs
+        return permute(within, self.samples, keys(Purpose.ORDER, seed, epochs)), epochs
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class ShardOrder:
         for epoch in np.unique(epochs):
             mine = epochs == epoch
             count = len(sizes)
-            shards = permute(np.arange(count), count, seed, np.full(count, epoch))
+            shards = permute(np.arange(count), count, keys(Purpose.SHARDS, seed, np.full(count, epoch)))
             ends = np.cumsum(sizes[shards])
             window = np.searchsorted(ends, within[mine], side="right") // self.window
             ids[mine] = self._within_windows(within[mine], window, shards, ends, sizes, starts, seed, int(epoch))
@@ -91,8 +90,9 @@ class ShardOrder:
             members = slice(window * self.window, min((window + 1) * self.window, len(shards)))
             first = ends[members.start] - sizes[shards[members.start]]
             total = int(ends[members.stop - 1] - first)
-            key = np.full(int(mine.sum()), epoch * len(shards) + window)
-            drawn = first + permute(positions[mine] - first, total, seed ^ 0x5DEECE66D, key)
+            within = positions[mine] - first
+            keyed = keys(Purpose.WINDOW, seed, np.full_like(within, epoch), np.full_like(within, window))
+            drawn = first + permute(within, total, keyed)
             place = np.searchsorted(ends, drawn, side="right")
             shard = shards[place]
             ids[mine] = starts[shard] + drawn - (ends[place] - sizes[shard])

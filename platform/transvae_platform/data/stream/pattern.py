@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.order import Ids, Order, permute
 from transvae_platform.study.data_spec import SMALLEST_SHARE
 
@@ -17,14 +18,14 @@ class Pattern:
     order drawn from the seed; so the position within a stream is known at any step without counting from the start.
     """
 
-    def __init__(self, weights: Sequence[float], seed: int) -> None:
+    def __init__(self, weights: Sequence[float], purpose: Purpose, seed: int) -> None:
         period = SMALLEST_SHARE
         shares = np.asarray(weights, np.float64) / sum(weights) * period
         counts = np.floor(shares).astype(np.int64)
         for index in np.argsort(counts - shares, kind="stable")[: period - counts.sum()]:
             counts[index] += 1
         ordered = np.repeat(np.arange(len(counts)), counts)
-        self._choice = ordered[permute(np.arange(period), period, seed, np.zeros(period, np.int64))]
+        self._choice = ordered[permute(np.arange(period), period, keys(purpose, seed, np.zeros(period, np.int64)))]
         self._counts = counts
         taken = self._choice[:, None] == np.arange(len(counts))
         self._before = np.cumsum(taken, axis=0) - taken
@@ -40,7 +41,7 @@ class MixedOrder:
     """Several data sets in given shares of the samples, each in its own order; ids count through all of them."""
 
     def __init__(self, orders: Sequence[Order], sizes: Sequence[int], weights: Sequence[float], seed: int) -> None:
-        self._orders, self._pattern = tuple(orders), Pattern(weights, seed)
+        self._orders, self._pattern = tuple(orders), Pattern(weights, Purpose.MIXTURE, seed)
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
 
     def ids_at(self, positions: Ids, seed: int) -> tuple[Ids, Ids]:
