@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from transvae_platform.study.spec import Recipe
+from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.training import loop
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.guard import BadStretchError, Guard

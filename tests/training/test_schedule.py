@@ -2,7 +2,7 @@
 
 import pytest
 
-from transvae_platform.study.spec import Recipe
+from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.training.schedule import ema_decay, learning_rate
 
 

@@ -79,7 +79,7 @@ def submit(
     from transvae_platform.tracking.runs import log_page
     from transvae_platform.tracking.server import default_tracking_uri
 
-    prepared = prepare(spec, home.resolve())
+    prepared = prepare(spec, home.resolve(), tracking_uri)
     cluster = os.environ.get("RAY_ADDRESS")
     planned = plan_study(prepared, home.resolve(), cluster)
     uri = tracking_uri or default_tracking_uri(home)

@@ -8,12 +8,13 @@ MLflow), register the best checkpoints.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
+from transvae_platform.cluster.initial import find_initial
 from transvae_platform.cluster.schedule import (
     check_devices,
     cluster_devices,
@@ -35,7 +36,7 @@ from transvae_platform.lineage import lineage
 from transvae_platform.redaction import without_password
 from transvae_platform.study.data_spec import Data
 from transvae_platform.study.folders import study_folder
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import Initial, Trial, build_grid
 from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.lease import Fence
@@ -62,6 +63,8 @@ class Prepared:
     """What is trained on, if it is made."""
     trials: tuple[Trial, ...]
     """Their ids are final once the data set is made."""
+    initial: Mapping[str, Initial]
+    """What they start from, by `family-size`, if not from random weights."""
 
     @property
     def fingerprint(self) -> str | None:
@@ -69,11 +72,12 @@ class Prepared:
         return self.data.fingerprint if self.data else None
 
 
-def prepare(spec: StudySpec, home: Path) -> Prepared:
+def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Prepared:
     """List the images, or find the data sets, and build the grid.
 
     Raises:
         SpecError: anything in the study file that cannot work.
+        UnreachableError: the registry that it starts from does not answer.
     """
     listing, made = None, None
     if spec.data.source in ("dataset", "mixture"):
@@ -87,7 +91,8 @@ def prepare(spec: StudySpec, home: Path) -> Prepared:
         images = table.column("split").to_pylist().count("train")
         samples = found.samples("train") if found else images * samples_per_item(spec.data)
     _refuse_too_few(samples, spec)
-    return Prepared(spec, listing, made, build_grid(spec, made.fingerprint if made else NOT_MADE))
+    initial = find_initial(spec, _open_study(study_folder(home, spec.study)), home, tracking_uri)
+    return Prepared(spec, listing, made, build_grid(spec, made.fingerprint if made else NOT_MADE, initial), initial)
 
 
 def _find_parts(data: Data, home: Path) -> TrainingData:
@@ -150,7 +155,7 @@ def submit_study(
     lease, followed = take_turn(folder, prepared.spec, prepared.fingerprint, listen)
     with lease as fence:
         if followed:  # the other process may have made the data set, and with it the trials' ids
-            prepared = prepare(prepared.spec, home)
+            prepared = prepare(prepared.spec, home, tracking_uri)
         state = StudyState(folder)
         refuse_changed_study(state, prepared.spec, prepared.fingerprint)
         journal = Journal(folder / "journal.jsonl", fence)
@@ -174,7 +179,7 @@ def submit_study(
                     cluster=address or "local",
                 )
                 made = _ingest(prepared, home, journal, state, listen)
-                left = _left(build_grid(prepared.spec, made.fingerprint), state, ended)
+                left = _left(build_grid(prepared.spec, made.fingerprint, prepared.initial), state, ended)
                 _queue(left, journal, state, fence)
                 if left:  # a finished study's images may only have had to be read again
                     with Follower(state, tracker, listen):

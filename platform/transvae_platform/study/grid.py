@@ -13,18 +13,29 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import Field
+
 from transvae.config import AutoencoderConfig
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Sampling
+from transvae_platform.study.recipe_spec import Recipe, RecipeValues
 from transvae_platform.study.section import Section
-from transvae_platform.study.spec import Evaluation, Recipe, RecipeValues, StudySpec, Workers
+from transvae_platform.study.spec import Evaluation, StudySpec, Workers
 
 HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
 
 
 NO_RESULT = ("keep_best",)
 """Keys of `evaluation` that decide no result: not part of a trial's identity, free to change in a study."""
+
+
+class Initial(Section):
+    """A model that a trial starts from (`recipe.start_from`)."""
+
+    folder: str
+    """As `save_pretrained` wrote it; all nodes see it."""
+    weights_sha256: str
 
 
 class Trial(Section):
@@ -47,8 +58,11 @@ class Trial(Section):
     evaluation: Evaluation
     workers: Workers
     max_failures: int
+    initial: Initial | None = None
     checkpoints: str | None = None
     """Where the study's checkpoints lie (`resources.checkpoints`)."""
+    frozen: dict[str, str] = Field(default={})
+    """Files of the frozen networks' weights (`resources.frozen`)."""
 
     @property
     def cell(self) -> str:
@@ -61,8 +75,13 @@ class Trial(Section):
         return f"{self.family}-{self.size}" + ("" if self.variant == "base" else f"-{self.variant}")
 
 
-def build_grid(spec: StudySpec, data_fingerprint: str) -> tuple[Trial, ...]:
+def build_grid(
+    spec: StudySpec, data_fingerprint: str, initial: Mapping[str, Initial] | None = None
+) -> tuple[Trial, ...]:
     """All trials of a study, largest models first within the grid's order of families.
+
+    Args:
+        initial: what the trials of a `family-size` start from, where `recipe.start_from` names it.
 
     Raises:
         SpecError: a size, variant switch or override that does not exist, named with the way out.
@@ -71,7 +90,7 @@ def build_grid(spec: StudySpec, data_fingerprint: str) -> tuple[Trial, ...]:
     _check_patterns("recipe.overrides", spec.recipe.overrides, names)
     _check_patterns("resources.overrides", spec.resources.overrides, names)
     trials = [
-        _trial(spec, family, size, variant, seed, data_fingerprint)
+        _trial(spec, family, size, variant, seed, data_fingerprint, (initial or {}).get(f"{family}-{size}"))
         for family, sizes in spec.grid.families.items()
         for size in sizes
         for variant in spec.grid.variants
@@ -88,22 +107,22 @@ def model_name(spec: StudySpec, family: str, size: str) -> str:
     return f"{family}{ladder}-{size}/{spec.grid.code}"
 
 
-def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, data_fingerprint: str) -> Trial:
+def _trial(
+    spec: StudySpec, family: str, size: str, variant: str, seed: int, data_fingerprint: str, initial: Initial | None
+) -> Trial:
     name = model_name(spec, family, size)
     config = _model_config(spec, name, variant)
     cell = f"{family}-{size}"
     recipe = _resolve_recipe(spec.recipe, cell)
     workers = _resolve_workers(spec, cell)
-    if recipe.batch_size % workers.workers:
-        raise SpecError(
-            f"{spec.study}: recipe.batch_size: {recipe.batch_size} does not divide among the {workers.workers} "
-            f"workers of {cell} - choose a multiple"
-        )
-    if recipe.warmup_steps >= recipe.steps:
-        raise SpecError(
-            f"{spec.study}: recipe.warmup_steps: {recipe.warmup_steps} is not below the {recipe.steps} steps of "
-            f"{cell}, the whole run would be warm-up - shorten the warm-up or train longer"
-        )
+    for key, count in (("workers", workers.workers), ("workers x accumulate", workers.workers * workers.accumulate)):
+        if recipe.batch_size % count:
+            raise SpecError(
+                f"{spec.study}: recipe.batch_size: {recipe.batch_size} does not divide among the {count} {key} of "
+                f"{cell} - choose a multiple"
+            )
+    if contradictions := recipe.contradictions():
+        raise SpecError("\n".join(f"{spec.study}: {cell}: recipe.{message}" for message in contradictions))
     identity = {
         "model": config.to_dict(),
         "seed": seed,
@@ -113,6 +132,8 @@ def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, dat
         "recipe": recipe.model_dump(mode="json"),
         "evaluation": spec.evaluation.model_dump(mode="json", exclude=set(NO_RESULT)),
     }
+    if initial:
+        identity["initial"] = initial.weights_sha256
     variant_part = "" if variant == "base" else f"-{variant}"
     return Trial(
         id=f"{family}-{size}{variant_part}-s{seed}-{stable_hash(identity)[:HASH_LENGTH]}",
@@ -130,7 +151,9 @@ def _trial(spec: StudySpec, family: str, size: str, variant: str, seed: int, dat
         evaluation=spec.evaluation,
         workers=workers,
         max_failures=spec.resources.max_failures,
+        initial=initial,
         checkpoints=spec.resources.checkpoints,
+        frozen=spec.resources.frozen,
     )
 
 

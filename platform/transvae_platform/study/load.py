@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import re
 import types
 import typing
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from transvae_platform.study.section import Section
 from transvae_platform.study.spec import StudySpec
 
 KeyPath = tuple[str | int, ...]
+Change = tuple[str, Any]
+"""A dotted key and its new value."""
 Marks = dict[KeyPath, tuple[int, int]]
 
 
@@ -71,8 +74,9 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
     root, values = _read_yaml(text, str(path), f"{path}: not valid YAML")
     if not isinstance(values, dict):
         raise SpecError(f"{path}: a study file is a mapping of keys such as `study:`, `grid:`, `data:`")
-    for override in overrides:
-        _apply(values, override)
+    changes = [_change(override) for override in overrides]
+    for key, value in [*_scaled(values, path, changes), *changes]:
+        _apply(values, key, value)
     try:
         document = json.dumps(values, default=str)
     except (TypeError, ValueError) as error:  # a date as a key, an alias inside of what it stands for
@@ -93,11 +97,20 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
     def start(key: str) -> Path:
         return Path.cwd() if any(text.startswith(f"{key}=") for text in overrides) else path.parent
 
-    resources, place = spec.resources, spec.resources.checkpoints
-    if place is not None and "://" not in place:
-        place = str((start("resources.checkpoints") / Path(place).expanduser()).resolve())
-        resources = resources.model_copy(update={"checkpoints": place})
-    return spec.model_copy(update={"data": _located(spec.data, start("data.path")), "resources": resources})
+    def full(key: str, text: str | None) -> str | None:
+        if text is None or "://" in text or text.startswith("models:/"):
+            return text
+        return str((start(key) / Path(text).expanduser()).resolve())
+
+    resources = spec.resources.model_copy(
+        update={
+            "checkpoints": full("resources.checkpoints", spec.resources.checkpoints),
+            "frozen": {name: full(f"resources.frozen.{name}", file) for name, file in spec.resources.frozen.items()},
+        }
+    )
+    recipe = spec.recipe.model_copy(update={"start_from": full("recipe.start_from", spec.recipe.start_from)})
+    located = _located(spec.data, start("data.path"))
+    return spec.model_copy(update={"data": located, "resources": resources, "recipe": recipe, "scales": {}})
 
 
 def _located(data: Data, start: Path) -> Data:
@@ -155,16 +168,45 @@ def _nearest_file(path: Path) -> str:
     return f" - this folder has {', '.join(siblings)}" if siblings else ""
 
 
-def _apply(values: dict[Any, Any], override: str) -> None:
+def _change(override: str) -> Change:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise SpecError(f"{override!r} is not of the form key=value, e.g. recipe.steps=100")
+    return key, _read_yaml(text, override, f"{override!r}: the value is not valid YAML")[1]
+
+
+def _apply(values: dict[Any, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
+        if values.get(parent) is None:
+            values[parent] = {}
+        values = values[parent]
         if not isinstance(values, dict):
-            raise SpecError(f"{override!r}: {parent} is not a section of the study file")
-    _, values[last] = _read_yaml(text, override, f"{override!r}: the value is not valid YAML")
+            raise SpecError(f"{key}={value!r}: {parent} is not a section of the study file")
+    values[last] = copy.deepcopy(value)
+
+
+def _scaled(values: dict[Any, Any], path: Path, changes: Sequence[Change]) -> Iterator[Change]:
+    """What `scale` changes: first what `scales/<scale>.yaml` beside the file says for all studies, then its own."""
+    scale = dict(changes).get("scale", values.get("scale"))
+    own = values.get("scales") or {}
+    if scale is None:
+        return
+    common = path.parent / "scales" / f"{scale}.yaml"
+    if not isinstance(own, dict) or scale not in own:
+        known = ", ".join(own) if isinstance(own, dict) and own else "none"
+        raise SpecError(f"{path}: scale: {scale!r} is none of this study's `scales` - it has {known}")
+    yield "study", f"{values.get('study')}-{scale}"
+    for source, given in ((common, _read_changes(common)), (path, own[scale] or {})):
+        if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+            raise SpecError(f"{source}: scales.{scale}: not a mapping of keys such as `recipe.steps: 400`")
+        yield from given.items()
+
+
+def _read_changes(path: Path) -> Any:
+    if not path.is_file():
+        return {}
+    return _read_yaml(path.read_text(encoding="utf-8"), str(path), f"{path}: not valid YAML")[1] or {}
 
 
 def _walk(node: yaml.Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, tuple[int, int]]]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from transvae_platform.study.data_spec import Data
+from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.study.section import MOST, Name, Section, Seed
 
 Family = Literal["transvae", "cnn", "vit", "swin"]
@@ -49,74 +50,6 @@ class Grid(Section):
         return self
 
 
-class RecipeValues(Section):
-    """What an override may change for some models; unset fields keep the recipe's value."""
-
-    steps: Annotated[int, Field(ge=1, le=MOST)] | None = None
-    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = None
-
-
-class Losses(Section):
-    """Weights of the training objective; the reduction makes them mean something (see `transvae.losses`)."""
-
-    l1: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of mean |x - reconstruction| over C, H, W and the batch (paper, section 3.1: 1.0)."""
-    kl: Annotated[float, Field(ge=0)] = 1e-8
-    """Weight of KL(posterior || N(0, I)) (paper, section 3.1: 1e-8 under `sum_per_sample`)."""
-    reduction: Literal["sum_per_sample", "mean"] = "sum_per_sample"
-    """The convention in which the weights are written: VA-VAE's sums per sample, or means per element."""
-
-
-class GuardLimits(Section):
-    """What counts as a bad step, and what follows; see `training/guard.py`. A loss that is not finite always is one."""
-
-    sigma: Annotated[float, Field(gt=0)] = 6.0
-    """A loss above mean + sigma x deviation of the last good steps is an outlier (OLMo-core's SkipStepOptimizer: 6)"""
-    factor: Annotated[float, Field(ge=1)] = 2.0
-    """if it is also above factor x their mean (llm-foundry's KillLossSpike: 2)."""
-    window: Annotated[int, Field(ge=2, le=MOST)] = 128
-    """How many good steps a loss is compared with (OLMo-core: 128)."""
-    after: Annotated[int, Field(ge=2, le=MOST)] = 64
-    """No loss is an outlier before this many good steps (OLMo-core: half a window)."""
-    patience: Annotated[int, Field(ge=0, le=MOST)] = 4
-    """Bad steps in a row that are skipped; one more and the trial is taken back (llm-foundry: 4)."""
-    rewinds: Annotated[int, Field(ge=0, le=100)] = 2
-    """How often a trial goes back to a checkpoint, each time to other data, before it fails (assumption)."""
-
-
-class Recipe(Section):
-    """How every model is trained; `overrides` changes values for models whose name matches a pattern."""
-
-    steps: Annotated[int, Field(ge=1, le=MOST)]
-    """Optimiser steps per trial."""
-    batch_size: Annotated[int, Field(ge=1, le=MOST)]
-    """Global batch size in images, shared by all workers of a trial."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
-    """Peak learning rate of AdamW (paper, appendix D: 1e-4 at batch 256)."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 1000
-    """Linear warm-up from 0 (paper, appendix D: 1000)."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """After the warm-up: constant (paper, appendix D), or cosine to zero at the last step."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.9)
-    """AdamW betas (VA-VAE's published code: 0.5, 0.9; the paper does not state them)."""
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """AdamW weight decay (paper, appendix D: none)."""
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
-    """Clip the global gradient norm to this value; none by default (training recipes of VA-VAE)."""
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the weight average that is evaluated and registered (assumption; warms up over the first steps)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 = autocast to bfloat16 with fp32 weights; losses and posterior stay in fp32."""
-    gradient_checkpointing: bool = False
-    """Recompute activations block by block in the backward pass: less memory, about a third more compute."""
-    losses: Losses = Losses()
-    guard: GuardLimits = GuardLimits()
-    overrides: dict[str, RecipeValues] = Field(default_factory=dict)
-    """Values for some models: a pattern over `family-size` such as `cnn-*` or `transvae-G`, later ones win."""
-
-
 class Workers(Section):
     """Where a trial runs: it changes how fast a trial is, never what it is."""
 
@@ -124,6 +57,9 @@ class Workers(Section):
     """Ray Train workers (processes) per trial; the global batch is divided among them."""
     device: Literal["cpu", "gpu"] = "cpu"
     """One CPU core, or one GPU, per worker."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Pieces that a worker takes its share of a batch in, one after the other: less memory for activations, the same
+    global batch. Adaptive weights are those of each piece."""
 
 
 class Resources(Workers):
@@ -136,6 +72,10 @@ class Resources(Workers):
     checkpoints: str | None = None
     """Folder or URI (`s3://bucket/folder`) for the trials' checkpoints; default: each trial's own folder in the home.
     One home per place. A trial that moves begins again from its first step."""
+
+    frozen: dict[Literal["vgg16", "features"], str] = Field(default_factory=dict)
+    """Local files of the frozen networks' weights, in their published formats: `vgg16` for `losses.lpips`, `features`
+    for `losses.vf`; without one they come from the hub, or from its cache."""
 
 
 class Evaluation(Section):
@@ -169,6 +109,12 @@ class StudySpec(Section):
 
     study: Name
     """The study's name: its folder, its MLflow experiment, its registered models."""
+    scale: Name | None = None
+    """One of `scales`: which size of the study this is; the study's name ends in it. Usually given on the command line,
+    `scale=micro`."""
+    scales: dict[Name, dict[str, Any] | None] = Field(default_factory=dict)
+    """Other sizes of the same study, by name: what they change, as dotted keys such as `recipe.steps: 400`, on top of
+    `scales/<name>.yaml` beside the file. The same question, smaller models and images."""
     question: str
     """What the study wants to know."""
     expected: Expected

@@ -81,15 +81,24 @@ def load_model(uri: str, *, home: str | Path = "runs", tracking_uri: str | None 
     """
     from transvae.autoencoder import Autoencoder
 
+    return Autoencoder.from_pretrained(local_model(uri, home, tracking_uri)[0]).eval()
+
+
+def local_model(uri: str, home: str | Path, tracking_uri: str | None = None) -> tuple[Path, str]:
+    """A registered model's folder in the home, downloaded if need be and verified, and its weights' SHA-256.
+
+    Arguments and errors are those of `load_model`.
+    """
     home = Path(home)
     client = connect(tracking_uri or existing_tracking_uri(home), home)
     version = find_version(client, uri)
-    cache = home / "models" / version.tags["weights_sha256"]
+    weights = version.tags["weights_sha256"]
+    cache = home / "models" / weights
     if not cache.exists():
         _download(client, version, cache)
     if reasons := list(of_bytes(cache, version.tags)):
         raise UserError(f"{uri}: {reasons[0]} (in {cache}) - delete that folder")
-    return Autoencoder.from_pretrained(cache).eval()
+    return cache, weights
 
 
 def find_version(client: MlflowClient, uri: str) -> ModelVersion:

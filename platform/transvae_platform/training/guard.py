@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from transvae_platform.study.spec import Recipe
+from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.world import World
 
 

@@ -13,26 +13,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from transvae.losses.objective import Objective, ObjectiveConfig
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.sets.stores import first_line
-from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream, to_model_input
-from transvae_platform.data.stream.hashing import Purpose, keys
-from transvae_platform.data.stream.noise import normal_noise
+from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.plan import model_cost
 from transvae_platform.training.checkpoint import open_checkpoints
+from transvae_platform.training.criterion import Criterion
 from transvae_platform.training.guard import BadStretchError
 from transvae_platform.training.preemption import Notices, hold
 from transvae_platform.training.saver import Saver
-from transvae_platform.training.schedule import learning_rate
+from transvae_platform.training.step import train_step
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import Notice, World
 
@@ -90,12 +87,12 @@ def _train(
 ) -> None:  # fmt: skip
     """From where the weights are to the last step, kept; or to a BadStretchError."""
     recipe, evaluation = weights.trial.recipe, weights.trial.evaluation
-    objective = Objective(ObjectiveConfig(l1=recipe.losses.l1, kl=recipe.losses.kl, reduction=recipe.losses.reduction))
+    criterion = Criterion(weights.trial, world.device)
     flops_per_step = recipe.batch_size * model_cost(weights.trial)["training_flops"]
     notices = Notices(world)
     clock, since = time.monotonic(), weights.step
     while weights.step < recipe.steps:
-        terms = _train_step(weights, stream, objective, world)
+        terms = train_step(weights, stream, criterion, world)
         step, last = weights.step, weights.step == recipe.steps
         progress: dict[str, float] = {"step": step, "images": step * recipe.batch_size, "flops": step * flops_per_step}
         if step % evaluation.log_every == 0 or last:
@@ -152,32 +149,6 @@ def _newest_recorded(folder: Path) -> int:
         elif record["event"] == "checkpoint":
             step = record["step"]
     return step
-
-
-def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, world: World) -> dict[str, Tensor]:
-    recipe, step = weights.trial.recipe, weights.step
-    place = step + weights.guard.offset
-    batch = stream.batch(place)
-    x_BCHW = to_model_input(batch.images, world.device, batch.mirrored)
-    config = weights.config
-    latent = (config.latent_dim, *(side // config.compression for side in x_BCHW.shape[-2:]))
-    owners = torch.from_numpy(keys(Purpose.NOISE, weights.trial.seed, batch.ids, np.full_like(batch.ids, place)))
-    noise = normal_noise(owners.to(world.device), latent)
-    with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-        reconstruction_BCHW, mu, logvar = weights.wrapped(x_BCHW, noise=noise)
-    loss, parts = objective(x_BCHW, reconstruction_BCHW, mu, logvar)
-    terms = {"loss" if name == "total" else name: value for name, value in parts.items()}
-    rate = learning_rate(recipe, step)
-    for group in weights.optimizer.param_groups:
-        group["lr"] = rate
-    weights.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    # with an infinite bound the norm is measured and the gradients stay as they are
-    norm = nn.utils.clip_grad_norm_(weights.model.parameters(), recipe.clip_norm or math.inf)
-    weights.guard.judge(loss, norm, world)
-    weights.optimizer.step()  # moves nothing after a bad verdict, nor does the average
-    weights.advance()
-    return {**terms, "gradient_norm": norm, "learning_rate": torch.tensor(rate)}
 
 
 def _mean_over_workers(terms: dict[str, Tensor], world: World) -> dict[str, float]:

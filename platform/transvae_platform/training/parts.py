@@ -22,9 +22,8 @@ class Stateful(Protocol):
 class Moments:
     """An optimiser's state by the names of its parameters; learning rate and the like are the recipe's."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self._parameters = dict(model.named_parameters())
-        self._optimizer = optimizer
+    def __init__(self, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+        self._parameters, self._optimizer = dict(parameters), optimizer
 
     def state_dict(self) -> dict[str, Any]:
         states = {name: self._optimizer.state.get(parameter) for name, parameter in self._parameters.items()}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 
-from transvae_platform.study.spec import Recipe
+from transvae_platform.study.recipe_spec import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """The rate of the update from `step` to `step + 1`: linear warm-up, then constant or cosine to zero."""
-    if step < recipe.warmup_steps:
-        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    """The rate of the update from `step` to `step + 1`: linear warm-up, then constant or cosine to 0, in each stage."""
+    start, end, peak, warmup = 0, recipe.stage_edge, recipe.learning_rate, recipe.warmup_steps
+    if recipe.decoder_stage and step >= recipe.stage_edge:
+        start, end = recipe.stage_edge, recipe.steps
+        peak, warmup = recipe.decoder_stage.learning_rate or peak, recipe.decoder_stage.warmup_steps
+    done = step - start
+    if done < warmup:
+        return peak * (done + 1) / warmup
     if recipe.schedule == "constant":
-        return recipe.learning_rate
-    done = (step - recipe.warmup_steps) / (recipe.steps - recipe.warmup_steps)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        return peak
+    return peak * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (end - start - warmup)))
 
 
 def ema_decay(recipe: Recipe, updates: int) -> float:

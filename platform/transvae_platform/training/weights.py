@@ -1,4 +1,4 @@
-"""Everything that determines a trial's future: weights, their average, the optimiser, the best steps so far."""
+"""Everything that determines a trial's future: weights, their average, the optimisers, the best steps so far."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from transvae.autoencoder import Autoencoder
 from transvae.config import AutoencoderConfig
 from transvae_platform.errors import UserError
 from transvae_platform.study.grid import Trial
+from transvae_platform.training.adversary import Adversary
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.guard import Guard
 from transvae_platform.training.manifest import MANIFEST, sha256_of
+from transvae_platform.training.network import Network
 from transvae_platform.training.parts import Moments, Stateful, split_parts
 from transvae_platform.training.ranks import Ranks
 from transvae_platform.training.schedule import ema_decay
@@ -60,37 +62,46 @@ class TrialWeights:
     """
 
     def __init__(self, trial: Trial, world: World) -> None:
-        self.trial = trial
+        self.trial, self._world = trial, world
         self.config = AutoencoderConfig.from_dict(trial.model_config_values)
-        torch.manual_seed(trial.seed)  # initial weights; nothing after this line draws from the global generator
-        self.model = create_model(self.config).to(world.device)
+        torch.manual_seed(trial.seed)  # initial weights; nothing after this constructor draws from the global generator
+        self.model = self._initial_model().to(world.device)
         for parameter in self.model.parameters():
             if parameter.dim() == 4:  # up to a quarter faster for convolutions (measured on a CPU)
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        if trial.recipe.gradient_checkpointing:
+        recipe = trial.recipe
+        if recipe.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
         self.step = 0
         self._ema = AveragedModel(self.model, multi_avg_fn=self._average)
         self._count_from(1)
-        self.wrapped = world.wrap(self.model.train())
+        self.network = Network(self.model, make_projection(recipe.losses, self.config.latent_dim)).to(world.device)
+        self.wrapped, self._stage = self.network, -1  # see `enter_stage`
+        self._projection = {key: value.clone() for key, value in self._projection_state().items()}
+        named = {key.removeprefix("model."): value for key, value in self.network.named_parameters()}
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=trial.recipe.learning_rate,
-            betas=trial.recipe.betas,
-            weight_decay=trial.recipe.weight_decay,
+            named.values(),
+            lr=recipe.learning_rate,
+            betas=recipe.betas,
+            weight_decay=recipe.weight_decay,
             fused=True,
         )
-        self.guard = Guard(trial.recipe, world.device)
+        self.guard = Guard(recipe, world.device)
         # as torch's GradScaler does: where this tensor is 1 the fused kernel leaves weights, moments and counters alone
         self.optimizer.found_inf = self.guard.bad  # type: ignore[attr-defined]
+        self.adversary = Adversary(recipe, world, self.guard.bad) if recipe.losses.gan else None
         self.metrics: dict[str, float] = {}
         self._ranking: list[tuple[float, int]] = []
         self._copies = Copies()
         self.parts: dict[str, Stateful] = {
             "model": self.model,
-            "optimizer": Moments(self.model, self.optimizer),
+            "optimizer": Moments(named, self.optimizer),
             "guard": self.guard,
         }
+        if self.network.projection is not None:
+            self.parts["projection"] = self.network.projection
+        if self.adversary is not None:
+            self.parts |= {"discriminator": self.adversary.network, "discriminator_optimizer": self.adversary.moments}
 
     @property
     def averaged(self) -> Autoencoder:
@@ -108,6 +119,28 @@ class TrialWeights:
     def best_step(self) -> int | None:
         """The step with the highest PSNR so far."""
         return self.best_steps[0] if self._ranking else None
+
+    @property
+    def decoder_only(self) -> bool:
+        """Whether the step to come belongs to the decoder's stage."""
+        return self.step >= self.trial.recipe.stage_edge
+
+    def enter_stage(self) -> None:
+        """Before every step: if it belongs to another stage than the one before, freeze and wrap what that needs.
+
+        The decoder's stage begins from the averaged weights with fresh moments. They follow from what a checkpoint of
+        its first step holds, so it makes no difference whether that was saved before or is restored now.
+        """
+        stage = 2 if self.decoder_only else 1
+        if stage == self._stage:
+            return
+        self._stage = stage
+        if self.step == self.trial.recipe.stage_edge:
+            self.model.load_state_dict(self.averaged.state_dict())
+            self.optimizer.state.clear()
+        self.network.freeze_encoder(self.decoder_only)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.wrapped = self._world.wrap(self.network.train())
 
     def advance(self) -> None:
         """Count an optimiser step and, unless it was skipped, move the averaged weights towards the current ones."""
@@ -173,22 +206,38 @@ class TrialWeights:
             own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
             part.load_state_dict({**own, **state["parts"][name]})
         self.averaged.load_state_dict(Autoencoder.from_pretrained(folder / "ema").state_dict())
-        self.step, self.metrics = state["step"], state["metrics"]
+        self.step, self.metrics, self._stage = state["step"], state["metrics"], -1
         self._ranking = [(psnr, step) for psnr, step in state["best"]]
 
     def begin_again(self) -> None:
         """Everything as the trial's seed made it, in place."""
         torch.manual_seed(self.trial.seed)
-        initial = create_model(self.config).state_dict()
+        initial = self._initial_model().state_dict()
         self.model.load_state_dict(initial)
         self.averaged.load_state_dict(initial)
+        if self.network.projection is not None:
+            self.network.projection.load_state_dict(self._projection)
         self.optimizer.state.clear()
+        if self.adversary is not None:
+            self.adversary.begin_again()
         self.guard.begin_again()
-        self.step, self.metrics, self._ranking = 0, {}, []
+        self.step, self.metrics, self._ranking, self._stage = 0, {}, [], -1
+
+    def _initial_model(self) -> Autoencoder:
+        """Drawn from the global generator, or the registered model that the trial starts from."""
+        if self.trial.initial is None:
+            return create_model(self.config)
+        return Autoencoder.from_pretrained(self.trial.initial.folder)
+
+    def _projection_state(self) -> dict[str, Tensor]:
+        return self.network.projection.state_dict() if self.network.projection is not None else {}
 
     def finite(self) -> bool:
-        """Whether the current and the averaged weights are finite numbers (waits for the device)."""
-        largest = torch._foreach_norm([*self.model.parameters(), *self.averaged.parameters()], math.inf)
+        """Whether all current and averaged weights are finite numbers (waits for the device)."""
+        every = [*self.network.parameters(), *self.averaged.parameters()]
+        if self.adversary is not None:
+            every += self.adversary.network.parameters()
+        largest = torch._foreach_norm(every, math.inf)
         return bool(torch.stack(largest).isfinite().all())
 
     def _average(self, averaged: TensorList, current: TensorList, _: Tensor | int) -> None:

@@ -1,0 +1,194 @@
+"""The recipe section of a study file: the objective, the stages, the optimiser.
+
+Where the paper, its README and the code that it follows (VA-VAE) differ, every contested value is a key, its default is
+the paper's, and its docstring names the source.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from transvae_platform.study.section import MOST, Section
+
+Weight = Annotated[float, Field(ge=0)]
+Steps = Annotated[int, Field(ge=0, le=MOST)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Origin = Literal["pretrained", "random"]
+"""Of a frozen network's weights; with `random` its metrics carry another name, because they mean nothing elsewhere."""
+
+
+class Lpips(Section):
+    """Perceptual distance: features of VGG16 (Zhang et al. 2018; paper, section 3.1)."""
+
+    weight: Weight = 1.0
+    """Beside an L1 of 1.0 (paper, section 3.1), inside the sum over pixels as in VA-VAE."""
+    network: Origin = "pretrained"
+    """VGG16's weights: torchvision's, or `random` for a test of the line."""
+
+
+class Vf(Section):
+    """Alignment of the latent with a vision foundation model (VA-VAE; paper, appendix D)."""
+
+    weight: Weight = 0.1
+    """Paper, appendix D, and VA-VAE's ablations."""
+    adaptive: bool = True
+    """Scale by the ratio of gradients at the encoder's last layer (VA-VAE; the paper: dynamic loss re-weighting)."""
+    distance_margin: Weight = 0.25
+    """Of the marginal distance-matrix term (VA-VAE; the paper takes the same)."""
+    cosine_margin: Weight = 0.5
+    """Of the marginal cosine term (VA-VAE; the paper takes the same)."""
+    features: str = "vit_large_patch14_dinov2.lvd142m"
+    """The frozen network, by its name in timm (VA-VAE: DINOv2 ViT-L/14)."""
+    match: Literal["latents", "features", "image"] = "latents"
+    """Where latent and feature maps differ in size, f8 (paper, appendix F): pool the latents (what it uses), upsample
+    the features, or show the network a larger image."""
+    network: Origin = "pretrained"
+    """The feature network's weights, or `random` for a test of the line."""
+
+
+class Gan(Section):
+    """A PatchGAN discriminator with hinge loss (VA-VAE)."""
+
+    weight: Weight = 0.1
+    """Paper, appendix D (its README: 0.05; VA-VAE: 0.5)."""
+    adaptive: bool = True
+    """Scale by the ratio of gradients at the decoder's last layer (VA-VAE)."""
+    start: Steps | None = None
+    """Step at which the discriminator begins to learn: by default that of `decoder_stage`, 0 without one. VA-VAE's 5001
+    counts the updates of both optimisers, which is 2501 of these."""
+    alone: Steps = 0
+    """Steps that it learns for before the decoder is told (VA-VAE: none)."""
+    layers: Annotated[int, Field(ge=1, le=6)] = 3
+    """Of the PatchGAN (VA-VAE: 3, which sees 70 x 70 pixels; small images need fewer)."""
+    learning_rate: Rate | None = None
+    """Of the discriminator's Adam; by default the recipe's, without warm-up (VA-VAE)."""
+
+
+class Losses(Section):
+    """Weights of the training objective; the reduction makes them mean something (see `transvae.losses`)."""
+
+    l1: Weight = 1.0
+    """Weight of mean |x - reconstruction| over C, H, W and the batch (paper, section 3.1: 1.0)."""
+    kl: Weight = 1e-8
+    """Weight of KL(posterior || N(0, I)) (paper, section 3.1: 1e-8 under `sum_per_sample`)."""
+    reduction: Literal["sum_per_sample", "mean"] = "sum_per_sample"
+    """The convention in which the weights are written: VA-VAE's sums per sample, or means per element."""
+    lpips: Lpips | None = None
+    vf: Vf | None = None
+    gan: Gan | None = None
+
+
+class DecoderStage(Section):
+    """Stage 2: the encoder is frozen, the decoder learns on (paper, appendix D: the last 10 of 110 epochs, with a GAN).
+
+    It begins from the averaged weights, which are what is validated and registered, with fresh moments.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=MOST)]
+    """The last this many of the recipe's steps; all of them for a trial that starts from a registered model."""
+    learning_rate: Rate | None = None
+    """Of the decoder in this stage; by default the recipe's."""
+    warmup_steps: Steps = 0
+    """Linear warm-up of this stage (assumption: the sources name none)."""
+
+
+class GuardLimits(Section):
+    """What counts as a bad step, and what follows; see `training/guard.py`. A loss that is not finite always is one."""
+
+    sigma: Annotated[float, Field(gt=0)] = 6.0
+    """A loss above mean + sigma x deviation of the last good steps is an outlier (OLMo-core's SkipStepOptimizer: 6)"""
+    factor: Annotated[float, Field(ge=1)] = 2.0
+    """if it is also above factor x their mean (llm-foundry's KillLossSpike: 2)."""
+    window: Annotated[int, Field(ge=2, le=MOST)] = 128
+    """How many good steps a loss is compared with (OLMo-core: 128)."""
+    after: Annotated[int, Field(ge=2, le=MOST)] = 64
+    """No loss is an outlier before this many good steps (OLMo-core: half a window)."""
+    patience: Steps = 4
+    """Bad steps in a row that are skipped; one more and the trial is taken back (llm-foundry: 4)."""
+    rewinds: Annotated[int, Field(ge=0, le=100)] = 2
+    """How often a trial goes back to a checkpoint, each time to other data, before it fails (assumption)."""
+
+
+class RecipeValues(Section):
+    """What an override may change for some models; unset fields keep the recipe's value."""
+
+    steps: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    learning_rate: Rate | None = None
+    warmup_steps: Steps | None = None
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class Recipe(Section):
+    """How every model is trained; `overrides` changes values for models whose name matches a pattern."""
+
+    steps: Annotated[int, Field(ge=1, le=MOST)]
+    """Optimiser steps per trial, both stages together."""
+    batch_size: Annotated[int, Field(ge=1, le=MOST)]
+    """Global batch size in images, shared by all workers of a trial."""
+    learning_rate: Rate
+    """Peak learning rate of AdamW (paper, appendix D: 1e-4 at batch 256)."""
+    warmup_steps: Steps = 1000
+    """Linear warm-up from 0 (paper, appendix D: 1000; section 3.4's 10 000 would be most of its 15 013 steps)."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """After the warm-up: constant (paper, appendix D), or cosine to zero at the last step of the stage."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.9)
+    """AdamW betas (VA-VAE's published code: 0.5, 0.9; the paper does not state them)."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """AdamW weight decay (paper, appendix D: none)."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Clip the global gradient norm to this value; none by default (VA-VAE; the paper's README: 1.0 above 1B)."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the weight average that is evaluated and registered (assumption; warms up over the first steps)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 = autocast to bfloat16 with fp32 weights; losses and posterior stay in fp32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations block by block in the backward pass: less memory, about a third more compute."""
+    losses: Losses = Losses()
+    decoder_stage: DecoderStage | None = None
+    start_from: str | None = None
+    """A registered model that every trial starts from, e.g. `models:/figure5-{model}@best`; `{model}` stands for the
+    trial's family and size."""
+    guard: GuardLimits = GuardLimits()
+    overrides: dict[str, RecipeValues] = Field(default_factory=dict)
+    """Values for some models: a pattern over `family-size` such as `cnn-*` or `transvae-G`, later ones win."""
+
+    @property
+    def stage_edge(self) -> int:
+        """The step at which the decoder's stage begins; the recipe's steps where there is none."""
+        return self.steps - (self.decoder_stage.steps if self.decoder_stage else 0)
+
+    @property
+    def gan_start(self) -> int:
+        """The step at which the discriminator begins to learn (with `losses.gan`)."""
+        assert self.losses.gan is not None
+        if self.losses.gan.start is not None:
+            return self.losses.gan.start
+        return self.stage_edge if self.decoder_stage else 0
+
+    def contradictions(self) -> list[str]:
+        """What cannot work together in a recipe whose overrides were applied: key, reason and way out of each."""
+        found, losses = [], self.losses
+        if not (losses.l1 or (losses.lpips and losses.lpips.weight)):
+            found.append("losses: neither l1 nor lpips has a weight, nothing would teach the decoder - give one")
+        stages = [("warmup_steps", self.warmup_steps, self.stage_edge)]
+        if self.decoder_stage:
+            stages.append(("decoder_stage.warmup_steps", self.decoder_stage.warmup_steps, self.decoder_stage.steps))
+        found += [
+            f"{key}: {warmup} is not below the {steps} steps, all would be warm-up - shorten it or train longer"
+            for key, warmup, steps in stages
+            if warmup >= steps > 0
+        ]
+        if self.stage_edge < 0:
+            found.append(f"decoder_stage.steps: more than the {self.steps} steps of the recipe - they are its last")
+        if self.stage_edge == 0 and self.start_from is None:
+            found.append("decoder_stage.steps: all steps with an encoder that nothing trained - name start_from")
+        if self.stage_edge <= 0 and losses.vf:
+            found.append("losses.vf: acts on the encoder, which is frozen in all steps - remove it")
+        if losses.gan and self.gan_start + losses.gan.alone >= self.steps:
+            found.append(
+                f"losses.gan: the decoder would hear of it at step {self.gan_start + losses.gan.alone} of {self.steps} "
+                "- lower start or alone, or train longer"
+            )
+        return found
