@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 
-from transvae.losses.objective import Objective, ObjectiveConfig
 from transvae_platform.data.listing.bundled import list_bundled
 from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
@@ -31,9 +30,10 @@ from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.load import load_study
 from transvae_platform.study.spec import Evaluation
-from transvae_platform.training import loop
 from transvae_platform.training.checkpoint import open_checkpoints
+from transvae_platform.training.criterion import Criterion
 from transvae_platform.training.saver import Saver
+from transvae_platform.training.step import train_step
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
 
@@ -83,7 +83,7 @@ def measure(model: str, home: Path, rounds: int, steps: int) -> dict[str, float]
     train, _ = open_data(made.location, home, spec.data.cache_bytes)
     weights, recipe = TrialWeights(trial, World()), trial.recipe
     stream = TrainStream(train, trial.sampling, batch_size=recipe.batch_size, seed=0)
-    objective = Objective(ObjectiveConfig(l1=recipe.losses.l1, kl=recipe.losses.kl, reduction=recipe.losses.reduction))
+    criterion = Criterion(trial, weights.config.compression, World())
     store = open_checkpoints(trial, home / model)
     saver = Saver(store, World(), None, {})
     times: dict[str, list[float]] = {
@@ -92,7 +92,7 @@ def measure(model: str, home: Path, rounds: int, steps: int) -> dict[str, float]
     for number in range(rounds + 1):  # the first one warms up
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(steps):
-            loop._train_step(weights, stream, objective, World())
+            train_step(weights, stream, criterion, World())
         row = [(time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps]
         wall, cpu = time.perf_counter(), time.process_time()
         saver.save(weights)

@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from transvae.losses.objective import Objective, ObjectiveConfig
 from transvae_platform.data.listing.bundled import list_bundled
 from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
@@ -34,7 +33,8 @@ from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.load import load_study
-from transvae_platform.training import loop
+from transvae_platform.training.criterion import Criterion
+from transvae_platform.training.step import train_step
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
 
@@ -89,14 +89,14 @@ def measure(model: str, home: Path, rounds: int, steps: int) -> dict[str, float]
     train, _ = open_data(made.location, home, spec.data.cache_bytes)
     weights, recipe = TrialWeights(trial, World()), trial.recipe
     stream = TrainStream(train, trial.sampling, batch_size=recipe.batch_size, seed=0)
-    objective = Objective(ObjectiveConfig(l1=recipe.losses.l1, kl=recipe.losses.kl, reduction=recipe.losses.reduction))
+    criterion = Criterion(trial, weights.config.compression, World())
     given, ids = Given(stream.batch(0)), stream.batch(0).ids
     config = weights.config
     latent = (config.latent_dim, *(trial.resolution // config.compression,) * 2)
     journal = Journal(home / f"{model}.jsonl")
     metrics = {f"train/{name}": 0.123456789 for name in ("loss", "l1", "kl", "gradient_norm", "learning_rate")}
     parts: dict[str, tuple[Callable[[int], object], int]] = {
-        "step": (lambda step: loop._train_step(weights, given, objective, World()), steps),
+        "step": (lambda step: train_step(weights, given, criterion, World()), steps),
         "stream": (stream.batch, BLOCK),
         "ids": (TrainStream(train, trial.sampling, batch_size=recipe.batch_size, seed=1)._ids, BLOCK),
         "noise": (

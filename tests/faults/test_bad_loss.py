@@ -32,17 +32,18 @@ class Finder:
         return spec
 
 def poison(loop):
-    step, forward, state = loop._train_step, loop.Objective.forward, {{}}
+    step, forward, state = loop.train_step, loop.Criterion.generator, {{}}
 
     def train_step(weights, *rest):
         state["bad"] = weights.trial.family == "vit" and weights.step + 1 >= {BROKEN_FROM}
         return step(weights, *rest)
 
     def poisoned(self, *arguments):
-        loss, terms = forward(self, *arguments)
-        return loss * (float("nan") if state["bad"] else 1.0), terms
+        total, judged, terms = forward(self, *arguments)
+        factor = float("nan") if state["bad"] else 1.0
+        return total * factor, judged * factor, terms
 
-    loop._train_step, loop.Objective.forward = train_step, poisoned
+    loop.train_step, loop.Criterion.generator = train_step, poisoned
 
 sys.meta_path.insert(0, Finder())
 """

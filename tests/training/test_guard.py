@@ -149,7 +149,7 @@ class Poison:
 
     def __init__(self, monkeypatch):
         self.spoil, self.kill, self.at, self.steps = {}, set(), (0, 0), []
-        step, objective = loop._train_step, loop.Objective.forward
+        step, objective = loop.train_step, loop.Criterion.generator
 
         def train_step(weights, *rest):
             self.at = (weights.step + 1, weights.guard.rewinds)
@@ -160,12 +160,12 @@ class Poison:
             return step(weights, *rest)
 
         def forward(module, *arguments):
-            loss, terms = objective(module, *arguments)
+            total, judged, terms = objective(module, *arguments)
             factor = self.spoil(*self.at) if callable(self.spoil) else self.spoil.get(self.at, 1.0)
-            return loss * factor, {**terms, "total": terms["total"] * factor}
+            return total * factor, judged * factor, {**terms, "loss": terms["loss"] * factor}
 
-        monkeypatch.setattr(loop, "_train_step", train_step)
-        monkeypatch.setattr(loop.Objective, "forward", forward)
+        monkeypatch.setattr(loop, "train_step", train_step)
+        monkeypatch.setattr(loop.Criterion, "generator", forward)
 
 
 class KilledError(Exception):
@@ -235,7 +235,7 @@ def test_one_bad_step_is_skipped_and_training_goes_on(
 @pytest.mark.parametrize("factor", [NAN, 1e4])
 def test_a_skipped_step_moves_nothing(guarded, train, poison, monkeypatch, factor):
     seen = []
-    step = loop._train_step
+    step = loop.train_step
 
     def watch(weights, *rest):
         terms = step(weights, *rest)
@@ -243,7 +243,7 @@ def test_a_skipped_step_moves_nothing(guarded, train, poison, monkeypatch, facto
         seen.append({name: value.clone() for part in enumerate(moved) for name, value in _flat(dict([part]))})
         return terms
 
-    monkeypatch.setattr(loop, "_train_step", watch)
+    monkeypatch.setattr(loop, "train_step", watch)
     poison.spoil = {(6, 0): factor}
     train(guarded(recipe__clip_norm=1.0))
     assert len(seen[0]) > 100

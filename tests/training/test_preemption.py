@@ -98,14 +98,15 @@ def test_a_trial_at_its_last_step_finishes(trial, train, records, held):
 
 
 def test_a_diverged_loss_is_not_saved_at_a_notice(trial, train, records, monkeypatch, held):
-    objective = loop.Objective.forward
+    objective = loop.Criterion.generator
     calls = iter(range(1, 100))
 
     def poisoned(self, *arguments):
-        loss, terms = objective(self, *arguments)
-        return (loss * float("nan") if next(calls) == 6 else loss), terms
+        total, judged, terms = objective(self, *arguments)
+        factor = float("nan") if next(calls) == 6 else 1.0
+        return total * factor, judged * factor, terms
 
-    monkeypatch.setattr(loop.Objective, "forward", poisoned)
+    monkeypatch.setattr(loop.Criterion, "generator", poisoned)
     train(trial(**STEPS, evaluation__log_every=50), world=noticed_at(6))
     assert [record["step"] for record in records(event="preempted")] == [6]
     assert [record["step"] for record in records(event="checkpoint")] == [4, 8, 12, 14], "none of the bad step"

@@ -29,7 +29,7 @@ def find_initial(spec: StudySpec, known: StudyState | None, home: Path, tracking
     if spec.recipe.start_from is None:
         return {}
     begun = {f"{t.trial.family}-{t.trial.size}": t.trial.initial for t in (known.trials.values() if known else ())}
-    found = {}
+    found: dict[str, Initial] = {}
     for trial in build_grid(spec, ""):
         cell = f"{trial.family}-{trial.size}"
         name = spec.recipe.start_from.replace("{model}", cell)

@@ -153,7 +153,7 @@ def _trial(
         max_failures=spec.resources.max_failures,
         initial=initial,
         checkpoints=spec.resources.checkpoints,
-        frozen=spec.resources.frozen,
+        frozen={str(name): file for name, file in spec.resources.frozen.items()},
     )
 
 

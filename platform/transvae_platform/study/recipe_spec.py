@@ -13,6 +13,8 @@ from pydantic import Field
 from transvae_platform.study.section import MOST, Section
 
 Weight = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Margin = Annotated[float, Field(ge=0, le=2)]  # cosines differ by at most 2
 Steps = Annotated[int, Field(ge=0, le=MOST)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Origin = Literal["pretrained", "random"]
@@ -22,7 +24,7 @@ Origin = Literal["pretrained", "random"]
 class Lpips(Section):
     """Perceptual distance: features of VGG16 (Zhang et al. 2018; paper, section 3.1)."""
 
-    weight: Weight = 1.0
+    weight: Positive = 1.0
     """Beside an L1 of 1.0 (paper, section 3.1), inside the sum over pixels as in VA-VAE."""
     network: Origin = "pretrained"
     """VGG16's weights: torchvision's, or `random` for a test of the line."""
@@ -31,13 +33,15 @@ class Lpips(Section):
 class Vf(Section):
     """Alignment of the latent with a vision foundation model (VA-VAE; paper, appendix D)."""
 
-    weight: Weight = 0.1
+    weight: Positive = 0.1
     """Paper, appendix D, and VA-VAE's ablations."""
     adaptive: bool = True
     """Scale by the ratio of gradients at the encoder's last layer (VA-VAE; the paper: dynamic loss re-weighting)."""
-    distance_margin: Weight = 0.25
+    largest: Positive = 1e8
+    """Bound of that ratio (VA-VAE)."""
+    distance_margin: Margin = 0.25
     """Of the marginal distance-matrix term (VA-VAE; the paper takes the same)."""
-    cosine_margin: Weight = 0.5
+    cosine_margin: Margin = 0.5
     """Of the marginal cosine term (VA-VAE; the paper takes the same)."""
     features: str = "vit_large_patch14_dinov2.lvd142m"
     """The frozen network, by its name in timm (VA-VAE: DINOv2 ViT-L/14)."""
@@ -51,10 +55,12 @@ class Vf(Section):
 class Gan(Section):
     """A PatchGAN discriminator with hinge loss (VA-VAE)."""
 
-    weight: Weight = 0.1
+    weight: Positive = 0.1
     """Paper, appendix D (its README: 0.05; VA-VAE: 0.5)."""
     adaptive: bool = True
     """Scale by the ratio of gradients at the decoder's last layer (VA-VAE)."""
+    largest: Positive = 1e4
+    """Bound of that ratio, in the units of the reduction (VA-VAE)."""
     start: Steps | None = None
     """Step at which the discriminator begins to learn: by default that of `decoder_stage`, 0 without one. VA-VAE's 5001
     counts the updates of both optimisers, which is 2501 of these."""

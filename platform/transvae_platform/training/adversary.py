@@ -7,13 +7,10 @@ worker's own batch, as in VA-VAE.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
-from transvae.losses.adversarial import PatchDiscriminator
 
+from transvae.losses.adversarial import PatchDiscriminator
 from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.training.parts import Moments
 from transvae_platform.world import World
@@ -41,15 +38,6 @@ class Adversary:
     def forget(self) -> None:
         """The gradients of the step before."""
         self._optimizer.zero_grad(set_to_none=True)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """While the autoencoder learns from it, it does not."""
-        self.network.requires_grad_(False)
-        try:
-            yield
-        finally:
-            self.network.requires_grad_(True)
 
     def reduce(self) -> Tensor:
         """Make its gradients the mean over all workers; returns their norm."""

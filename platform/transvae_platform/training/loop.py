@@ -87,7 +87,7 @@ def _train(
 ) -> None:  # fmt: skip
     """From where the weights are to the last step, kept; or to a BadStretchError."""
     recipe, evaluation = weights.trial.recipe, weights.trial.evaluation
-    criterion = Criterion(weights.trial, world.device)
+    criterion = Criterion(weights.trial, weights.config.compression, world)
     flops_per_step = recipe.batch_size * model_cost(weights.trial)["training_flops"]
     notices = Notices(world)
     clock, since = time.monotonic(), weights.step

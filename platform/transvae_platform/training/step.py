@@ -81,16 +81,15 @@ def _backward(
         looked_at = not weights.decoder_only or (step + 1) % weights.trial.evaluation.log_every == 0
         features = criterion.features(x_B3HW) if looked_at else None
     told = adversary is not None and step >= recipe.gan_start + recipe.losses.gan.alone  # type: ignore[union-attr]
-    with adversary.held() if adversary else nullcontext():
-        total, judged, terms = criterion.generator(
-            x_B3HW, passed, features, adversary.network if adversary and told else None, weights, world
-        )
-        (total / pieces).backward()
+    total, judged, terms = criterion.generator(
+        weights.model, x_B3HW, passed, features, adversary.network if adversary and told else None, weights.decoder_only
+    )
+    (total / pieces).backward()
     if adversary:
-        loss, more = criterion.objective.discriminator(adversary.network, x_B3HW, passed.reconstruction.detach())
+        loss, more = criterion.discriminator(adversary.network, x_B3HW, passed.reconstruction.detach())
         (loss / pieces).backward()
         terms |= more
-    return judged.detach(), terms
+    return judged, terms
 
 
 def _no_reduction(wrapped: nn.Module) -> AbstractContextManager[Any]:

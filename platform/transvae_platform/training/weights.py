@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from transvae import create_model, storage
@@ -21,6 +21,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.study.grid import Trial
 from transvae_platform.training.adversary import Adversary
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.criterion import make_projection
 from transvae_platform.training.guard import Guard
 from transvae_platform.training.manifest import MANIFEST, sha256_of
 from transvae_platform.training.network import Network
@@ -72,11 +73,13 @@ class TrialWeights:
         recipe = trial.recipe
         if recipe.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
+        projection = make_projection(recipe.losses, trial.frozen, self.config.latent_dim, world.device)
         self.step = 0
         self._ema = AveragedModel(self.model, multi_avg_fn=self._average)
         self._count_from(1)
-        self.network = Network(self.model, make_projection(recipe.losses, self.config.latent_dim)).to(world.device)
-        self.wrapped, self._stage = self.network, -1  # see `enter_stage`
+        self.network = Network(self.model, projection).to(world.device)
+        self.wrapped: nn.Module = self.network
+        self._stage = -1  # see `enter_stage`
         self._projection = {key: value.clone() for key, value in self._projection_state().items()}
         named = {key.removeprefix("model."): value for key, value in self.network.named_parameters()}
         self.optimizer = torch.optim.AdamW(
@@ -234,7 +237,7 @@ class TrialWeights:
 
     def finite(self) -> bool:
         """Whether all current and averaged weights are finite numbers (waits for the device)."""
-        every = [*self.network.parameters(), *self.averaged.parameters()]
+        every: list[Tensor] = [*self.network.parameters(), *self.averaged.parameters()]
         if self.adversary is not None:
             every += self.adversary.network.parameters()
         largest = torch._foreach_norm(every, math.inf)

@@ -1,0 +1,122 @@
+"""All losses in two stages: what learns when, and that a resumed run equals an uninterrupted one in either stage."""
+
+import json
+
+import pytest
+import torch
+
+from transvae.autoencoder import Autoencoder
+from transvae_platform.study.grid import Initial
+from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.tensors import read_tensors
+
+VISION = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+LOSSES = {
+    "kl": 1e-6,
+    "lpips": {"network": "random"},
+    "vf": {"network": "random", "features": VISION},
+    "gan": {"layers": 1, "alone": 1},
+}
+STAGES = {"recipe__losses": LOSSES, "recipe__steps": 12, "recipe__decoder_stage": {"steps": 4}}
+
+
+def state(folder, step=None):
+    """Every tensor of a checkpoint, by name, and its average."""
+    store = CheckpointStore(folder / "checkpoints", keep=9)
+    with store.verified(step or store.steps()[-1]) as path:
+        averaged = Autoencoder.from_pretrained(path / "ema").state_dict()
+        tensors = read_tensors(path / "state")
+        json.loads((path / "state.json").read_text())
+        return {**tensors, **{f"average/{key}": value for key, value in averaged.items()}}
+
+
+def changed(one, other, prefix):
+    return {key for key in one if key.startswith(prefix) and not torch.equal(one[key], other[key])}
+
+
+@pytest.fixture
+def whole(trial, train, tmp_path):
+    train(trial(**STAGES, evaluation__keep_checkpoints=9), "whole")
+    return tmp_path / "whole"
+
+
+def test_the_encoder_learns_in_stage_1_only(whole):
+    first, edge, last = (state(whole, step) for step in (4, 8, 12))
+    assert changed(first, edge, "model/encoder")
+    assert changed(first, edge, "projection/")
+    assert changed(edge, last, "model/decoder")
+    assert not changed(edge, last, "projection/")
+    # stage 2 begins from the average, whose encoder then stays bit by bit what it was
+    assert not changed(edge, last, "average/encoder")
+    assert changed(edge, last, "average/decoder")
+    encoder = {key: value for key, value in last.items() if key.startswith("model/encoder")}
+    assert all(torch.equal(value, last[key.replace("model/", "average/")]) for key, value in encoder.items())
+
+
+def test_the_discriminator_begins_with_stage_2_and_is_heard_one_step_later(whole, records):
+    first, edge, last = (state(whole, step) for step in (4, 8, 12))
+    assert not changed(first, edge, "discriminator/")
+    assert changed(edge, last, "discriminator/")
+    steps = {record["step"]: record["metrics"] for record in records("whole", "step")}
+    assert [step for step, metrics in steps.items() if "train/gan_discriminator" in metrics] == [9, 10, 11, 12]
+    assert [step for step, metrics in steps.items() if "train/gan_weight" in metrics] == [10, 11, 12]
+
+
+def test_terms_carry_the_names_of_what_they_are(whole, records):
+    steps = {record["step"]: record["metrics"] for record in records("whole", "step")}
+    for metrics in steps.values():
+        assert "train/lpips_random" in metrics
+        assert "train/vf_random" in metrics
+        assert not {"train/lpips", "train/vf"} & metrics.keys()
+    assert "train/vf_random_weight" in steps[1]
+    assert "train/vf_random_weight" not in steps[10], "alignment has no way to the decoder"
+    (networks,) = records("whole", "frozen")
+    assert [(network["network"], network["weights"]) for network in networks["networks"]] == [
+        ("VGG16 of LPIPS", "random"),
+        (VISION, "random"),
+    ]
+
+
+@pytest.mark.parametrize("killed_at", [3, 7, 8, 10])
+def test_killed_in_either_stage_and_resumed_equals_uninterrupted(
+    trial, train, records, tmp_path, monkeypatch, whole, killed_at
+):
+    from tests.training.test_loop import KilledError, kill_at
+
+    kill_at(monkeypatch, [killed_at])
+    work = trial(**STAGES, evaluation__keep_checkpoints=9)
+    with pytest.raises(KilledError):
+        train(work)
+    train(work)
+    assert not changed(state(whole), state(tmp_path / "run"), "")
+    resumed = {record["step"]: record["metrics"] for record in records(event="step")}
+    assert resumed == {record["step"]: record["metrics"] for record in records("whole", "step")}
+
+
+def test_stage_2_alone_from_a_saved_model_equals_stage_2_of_the_whole(trial, train, tmp_path, whole):
+    with CheckpointStore(whole / "checkpoints", keep=9).verified(8) as path:
+        model = Autoencoder.from_pretrained(path / "ema")
+    model.save_pretrained(tmp_path / "model")
+    start = Initial(folder=str(tmp_path / "model"), weights_sha256="0" * 64)
+    work = trial(
+        recipe__losses={**LOSSES, "vf": None, "gan": {"layers": 1}},
+        recipe__steps=4,
+        recipe__decoder_stage={"steps": 4},
+        recipe__start_from="models:/x@best",
+        recipe__warmup_steps=0,
+    ).model_copy(update={"initial": start})
+    train(work, "alone")
+    alone, initial = state(tmp_path / "alone"), model.state_dict()
+    assert all(torch.equal(alone[f"model/{key}"], value) for key, value in initial.items() if "encoder" in key)
+    assert any(not torch.equal(alone[f"model/{key}"], value) for key, value in initial.items() if "decoder" in key)
+
+
+def test_pieces_of_a_batch_give_the_gradients_of_the_whole(trial, train, tmp_path):
+    # float32 sums in another order, no more: L1, LPIPS and KL are means over samples
+    losses = {"kl": 1e-6, "lpips": {"network": "random"}}
+    for name, pieces in (("one", 1), ("four", 4)):
+        train(trial(recipe__losses=losses, recipe__steps=3, resources__accumulate=pieces), name)
+    one, four = state(tmp_path / "one"), state(tmp_path / "four")
+    for key in one:
+        if key.startswith("optimizer/exp_avg/"):
+            torch.testing.assert_close(four[key], one[key], rtol=1e-3, atol=1e-6)
