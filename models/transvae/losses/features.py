@@ -94,7 +94,8 @@ def _published(name: str) -> HuggingFace:
         raise ValueError(
             f"timm {timm.__version__} publishes no {name!r}; it has {', '.join(published) or 'none of it'}"
         )
-    return HuggingFace(timm.models.get_pretrained_cfg(name).hf_hub_id)
+    known_as = timm.models.get_pretrained_cfg(name)
+    return HuggingFace((known_as and known_as.hf_hub_id) or f"timm/{name}")
 
 
 def _in_timm_format(vit: torch.nn.Module, state: dict[str, Any], origin: Origin) -> dict[str, Tensor]:
@@ -105,4 +106,5 @@ def _in_timm_format(vit: torch.nn.Module, state: dict[str, Any], origin: Origin)
         filtered = checkpoint_filter_fn(state, vit)
     except (AttributeError, KeyError, RuntimeError) as error:
         raise FrozenWeightsError(f"{origin.file} holds no weights of {origin.network}: {error}") from error
-    return {key: weight for key, weight in filtered.items() if not key.startswith(HEADS)}
+    wanted = vit.state_dict()
+    return {key: weight for key, weight in filtered.items() if key in wanted or not key.startswith(HEADS)}

@@ -126,11 +126,15 @@ def read(network: str, path: Path | None, config: FrozenConfig) -> tuple[dict[st
 
 
 def put(module: nn.Module, state: dict[str, Tensor], origin: Origin) -> None:
-    """Gives `module` (on meta before) exactly the weights of `state`. Raises FrozenWeightsError where they differ."""
+    """Gives `module` (on meta before) exactly the weights of `state`, in fp32.
+
+    Raises FrozenWeightsError where a name is missing or too many, or a shape differs.
+    """
     try:
         module.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise FrozenWeightsError(f"{origin.file} holds no weights of {origin.network}: {error}") from error
+    module.float()
 
 
 @contextmanager
