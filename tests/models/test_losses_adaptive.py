@@ -98,8 +98,13 @@ def test_weights_in_the_units_of_the_reconstruction():
 def test_layers_without_gradients_are_refused():
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
     other = nn.Parameter(torch.ones(2))
-    with pytest.raises(ValueError, match="for a frozen layer"):
-        gradient_ratios(other.sum(), [Pull(other.sum(), frozen, 1.0)])
+    for nll, loss, layer in (
+        (other.sum(), other.sum(), frozen),
+        (other.sum(), frozen.sum(), other),
+        (other.sum(), nn.Parameter(torch.ones(1)).sum(), other),
+    ):
+        with pytest.raises(ValueError, match="has no part in the loss, or is frozen"):
+            gradient_ratios(nll, [Pull(loss, layer, 1.0)])
     with pytest.raises(ValueError, match="needs the model's last layers"):
         weigh(other.sum(), [Balanced("gan", other.sum(), BalancedConfig(weight=1.0, largest=1.0), None)], 1.0)
 

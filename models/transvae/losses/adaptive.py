@@ -99,11 +99,13 @@ def _layer(term: Balanced) -> nn.Parameter:
     return term.layer
 
 
-def _gradients(loss: Tensor, layers: list[nn.Parameter]) -> tuple[Tensor, ...]:
-    try:
-        return torch.autograd.grad(loss, layers, retain_graph=True)
-    except RuntimeError as error:
+def _gradients(loss: Tensor, layers: list[nn.Parameter]) -> list[Tensor]:
+    known = loss.requires_grad and all(layer.requires_grad for layer in layers)
+    found = torch.autograd.grad(loss, layers, retain_graph=True, allow_unused=True) if known else ()
+    gradients = [gradient for gradient in found if gradient is not None]
+    if len(gradients) < len(layers):
         raise ValueError(
-            f"an adaptive weight needs gradients at its layer, and there are none ({error}); "
-            f"for a frozen layer leave the term out or set adaptive=False"
-        ) from error
+            "an adaptive weight compares gradients at a layer that has no part in the loss, or is frozen; "
+            "leave the term out or set adaptive=False"
+        )
+    return gradients
