@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from transvae import storage
 from transvae.config import AutoencoderConfig
-from transvae.families import build_decoder, build_encoder
+from transvae.families import build_decoder, build_encoder, last_decoder_layer, last_encoder_layer
 from transvae.layers.initialise import initialise, initialise_posterior
 from transvae.layers.stage import Stage
 from transvae.posterior import DiagonalGaussian
@@ -62,6 +62,16 @@ class Autoencoder(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
+
+    @property
+    def last_encoder_layer(self) -> nn.Parameter:
+        """The weight of the encoder's last layer, at which the alignment loss is balanced (VA-VAE: conv_out)."""
+        return last_encoder_layer(self.encoder)
+
+    @property
+    def last_decoder_layer(self) -> nn.Parameter:
+        """The weight of the decoder's last layer, at which the adversarial loss is balanced (VA-VAE: conv_out)."""
+        return last_decoder_layer(self.decoder)
 
     def posterior(self, x_B3HW: Tensor) -> DiagonalGaussian:
         """The posterior over the latent, (B, d, h, w). Raises ValueError for an input that does not fit, by name."""

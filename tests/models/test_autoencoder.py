@@ -188,6 +188,23 @@ def test_channels_last_gives_the_same():
         torch.testing.assert_close(plain, last, rtol=1e-4, atol=1e-4)
 
 
+HEADS = [("vit-T/f16d32", {"head": "linear"}), ("vit-T/f16d32", {"head": "seqconv"})]
+
+
+@pytest.mark.parametrize(("name", "head"), [*((name, {}) for name in (*REAL_PAPER, *MICRO)), *HEADS])
+def test_last_layers_end_the_two_sides(name, head):
+    """VA-VAE's conv_out: the encoder's makes as many channels as the moments have, the decoder's makes the pixels."""
+    model = create_model(name, device="meta", **head)
+    parameters = {id(p): key for key, p in model.named_parameters()}
+    encoder, decoder = parameters[id(model.last_encoder_layer)], parameters[id(model.last_decoder_layer)]
+    assert encoder == ("encoder.head.2.weight" if name.startswith("cnn") else "encoder.moments.weight")
+    assert decoder.startswith("decoder.head.")
+    assert model.last_encoder_layer.shape[0] == 2 * model.config.latent_dim
+    assert model.last_decoder_layer.shape[0] % 3 == 0
+    weights = [key for key, p in model.decoder.named_parameters() if p.ndim == 4]
+    assert decoder == f"decoder.{weights[-1]}"
+
+
 def test_dtype_device_and_seed():
     model = create_model("vit-micro-T/f8d8", dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}

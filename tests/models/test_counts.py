@@ -196,3 +196,14 @@ def test_training_is_three_forward_passes(costs):
 def test_a_resolution_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="resolution=250 is not a multiple of the compression 16"):
         count_model("vit-T/f16d32", resolution=250)
+
+
+def test_the_small_cnn_is_va_vaes_network():
+    """LightningDiT's tokenizer, 28.413M + 41.418M with attention and 4,160 + 1,056 in its two quant convolutions."""
+    encoder, decoder = EXACT["cnn-T/f16d32"]
+    quant, post_quant = 64 * 64 + 64, 32 * 32 + 32
+    assert round((encoder - quant) / 1e6, 3) == 28.413
+    assert round((decoder - post_quant) / 1e6, 3) == 41.418
+    assert round((encoder + decoder) / 1e6, 3) == 69.836
+    with_mid_only = count_model(model_config("cnn-T/f16d32", stage_attention=False))
+    assert round(with_mid_only.encoder_parameters / 1e6, 2) == 26.31

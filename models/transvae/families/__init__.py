@@ -1,6 +1,6 @@
 """One file per family, each with an Encoder and a Decoder; this file maps a layout to them."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from transvae.config import AutoencoderConfig, CNNLayout, SwinLayout, TransVAELayout, ViTLayout
 from transvae.families import cnn, swin, transvae, vit
@@ -21,7 +21,7 @@ def build_encoder(config: AutoencoderConfig) -> nn.Module:
 
 
 def build_decoder(config: AutoencoderConfig) -> nn.Module:
-    """Decoder (B, d, H/f, W/f) -> (B, 3, H, W)."""
+    """Decoder (B, d, H/f, W/f) -> (B, 3, H, W). Its `head` makes the pixels."""
     layout, latent_dim, resolution = config.decoder, config.latent_dim, config.resolution
     match layout:
         case TransVAELayout():
@@ -32,3 +32,23 @@ def build_decoder(config: AutoencoderConfig) -> nn.Module:
             return vit.Decoder(layout, latent_dim, resolution)
         case SwinLayout():
             return swin.Decoder(layout, latent_dim)
+
+
+def last_encoder_layer(encoder: nn.Module) -> nn.Parameter:
+    """The weight of the last convolution before the moments' channels: VA-VAE's conv_out.
+
+    In the CNN that is the head's, because its 1x1 "quant" convolution comes after conv_out; elsewhere `moments`.
+    """
+    return _last_convolution(encoder.head if isinstance(encoder, cnn.Encoder) else encoder.moments)
+
+
+def last_decoder_layer(decoder: nn.Module) -> nn.Parameter:
+    """The weight of the convolution that makes the pixels."""
+    return _last_convolution(decoder.head)
+
+
+def _last_convolution(module: nn.Module | Tensor) -> nn.Parameter:
+    assert isinstance(module, nn.Module)
+    weight = [part for part in module.modules() if isinstance(part, nn.Conv2d)][-1].weight
+    assert isinstance(weight, nn.Parameter)
+    return weight

@@ -1,0 +1,110 @@
+"""The frozen vision network whose features the alignment (VF) loss aims at: DINOv2 ViT-L/14 in VA-VAE.
+
+As VA-VAE feeds it: the image in [-1, 1] as it is, without ImageNet's mean and deviation, resized bilinearly to as many
+pixels as the wanted grid has patches (224 for the 16x16 grid of a 256-pixel image).
+
+Legend: B batch, C channels, H, W pixels, h, w grid, T tokens.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transvae.losses.frozen import (
+    Frozen,
+    FrozenConfig,
+    FrozenWeightsError,
+    Origin,
+    drawn_from,
+    locate,
+    once,
+    put,
+    read,
+)
+from transvae.losses.hubs import HuggingFace
+from transvae.torchvision_cpu import ensure_torchvision
+
+DINOV2_LARGE = "vit_large_patch14_dinov2.lvd142m"  # VA-VAE's; vit_small_patch14_dinov2.lvd142m is the affordable one
+HEADS = ("head.", "fc_norm.")  # of classifiers that some ViTs are published with; nothing here reads them
+
+
+class FeatureNetwork(Frozen):
+    """features(x, grid) -> (B, C, h, w): the final-norm patch tokens of any ViT of timm, without gradients.
+
+    `patch` is its patch side in pixels, `channels` its C. Raises ValueError for a name that is no ViT of timm, and
+    FrozenWeightsError as `frozen.locate` does.
+    """
+
+    def __init__(self, name: str = DINOV2_LARGE, config: FrozenConfig | None = None) -> None:
+        config = config or FrozenConfig()
+        state, origin = read(name, locate(name, _published(name), config), config)
+        super().__init__(origin)
+        if origin.weights == "random":
+            with drawn_from(config.seed):
+                self.vit = _build(name)
+        else:
+            with torch.device("meta"):
+                self.vit = _build(name)
+            put(self.vit, _in_timm_format(self.vit, state, origin), origin)
+        self.patch: int = self.vit.patch_embed.patch_size[0]
+        self.channels: int = self.vit.embed_dim
+        self.freeze()
+
+    @torch.no_grad()
+    def forward(self, x_B3HW: Tensor, grid: tuple[int, int]) -> Tensor:
+        side = (grid[0] * self.patch, grid[1] * self.patch)
+        if x_B3HW.shape[2:] != side:
+            x_B3HW = F.interpolate(x_B3HW.float(), size=side, mode="bilinear", align_corners=False)
+        tokens_BTC = self.vit.forward_features(x_B3HW)[:, self.vit.num_prefix_tokens :]
+        return tokens_BTC.transpose(1, 2).unflatten(2, grid)
+
+
+def load_features(
+    name: str = DINOV2_LARGE, config: FrozenConfig | None = None, device: torch.device | str = "cpu"
+) -> FeatureNetwork:
+    """The process's feature network of this name with these weights on this device."""
+    config = config or FrozenConfig()
+    path = locate(name, _published(name), config)
+    what = (name, config, torch.device(device))
+    return once(FeatureNetwork, path, what, lambda: FeatureNetwork(name, config).to(device))
+
+
+def _build(name: str) -> Any:
+    import timm
+
+    return timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+
+
+def _published(name: str) -> HuggingFace:
+    """Where timm keeps the weights of a model. Raises ValueError for one that is no ViT."""
+    ensure_torchvision()
+    import timm
+
+    architecture = name.split(".", 1)[0]
+    known = timm.list_models(module="vision_transformer")
+    if architecture not in known:
+        raise ValueError(
+            f"{name!r} is no vision transformer of timm {timm.__version__}; take {DINOV2_LARGE} (VA-VAE), "
+            f"vit_small_patch14_dinov2.lvd142m, or another name of timm.list_models(module='vision_transformer')"
+        )
+    published = timm.list_pretrained(f"{architecture}.*")
+    if name != architecture and name not in published:
+        raise ValueError(
+            f"timm {timm.__version__} publishes no {name!r}; it has {', '.join(published) or 'none of it'}"
+        )
+    known_as = timm.models.get_pretrained_cfg(name)
+    return HuggingFace((known_as and known_as.hf_hub_id) or f"timm/{name}")
+
+
+def _in_timm_format(vit: torch.nn.Module, state: dict[str, Any], origin: Origin) -> dict[str, Tensor]:
+    """Weights under timm's names, from timm's own files as from the original release (dinov2_vitl14_pretrain.pth)."""
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    try:
+        filtered = checkpoint_filter_fn(state, vit)
+    except (AttributeError, KeyError, RuntimeError) as error:
+        raise FrozenWeightsError(f"{origin.file} holds no weights of {origin.network}: {error}") from error
+    wanted = vit.state_dict()
+    return {key: weight for key, weight in filtered.items() if key in wanted or not key.startswith(HEADS)}

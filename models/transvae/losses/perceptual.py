@@ -1,0 +1,101 @@
+"""LPIPS on VGG16, the perceptual loss of VA-VAE and TransVAE (weight 1.0; TransVAE paper, section 3.1).
+
+The linear layers come with the package `lpips` (version 0.1; the same file as in taming-transformers), VGG16 from
+torchvision's published checkpoint.
+
+Legend: B batch, C channels, H, W pixels or map.
+"""
+
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transvae.losses.frozen import Frozen, FrozenConfig, Origin, drawn_from, locate, once, put, read
+from transvae.losses.hubs import TorchHub
+from transvae.torchvision_cpu import ensure_torchvision
+
+NETWORK = "VGG16 of LPIPS"
+VGG16 = TorchHub("https://download.pytorch.org/models/vgg16-397923af.pth")  # torchvision, IMAGENET1K_V1
+EPSILON = 1e-10  # lpips.normalize_tensor
+SMALLEST = 16  # pixels: four halvings leave one value
+
+
+class LPIPS(Frozen):
+    """lpips(x, y) -> (B,) in fp32, >= 0, for images (B, 3, H, W) in [-1, 1]; the same number as the package's.
+
+    Always in eval mode: its linear layers contain dropout. Raises FrozenWeightsError as `frozen.locate` does.
+    """
+
+    def __init__(self, config: FrozenConfig | None = None) -> None:
+        config = config or FrozenConfig()
+        state, origin = read(NETWORK, locate(NETWORK, VGG16, config), config)
+        super().__init__(origin)
+        ensure_torchvision()
+        import lpips
+
+        with torch.device("meta"), warnings.catch_warnings():  # VGG16's classifier alone would be 0.5 GB
+            warnings.simplefilter("ignore")  # the package asks torchvision by a deprecated name
+            package = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
+        self.scaling = lpips.ScalingLayer()
+        self.trunk, self.linear = package.net, package.lins
+        put(self.linear, _linear_weights(Path(lpips.__file__).parent), Origin("LPIPS", "pretrained", file="vgg.pth"))
+        if origin.weights == "random":
+            _draw(self.trunk, config.seed)
+        else:
+            put(self.trunk, _trunk_weights(self.trunk, state), origin)
+        self.freeze()
+
+    def forward(self, x_B3HW: Tensor, y_B3HW: Tensor) -> Tensor:
+        if x_B3HW.shape != y_B3HW.shape or x_B3HW.ndim != 4 or min(x_B3HW.shape[2:]) < SMALLEST:
+            raise ValueError(
+                f"LPIPS compares images (B, 3, H, W) of one shape, at least {SMALLEST} pixels on each side, "
+                f"not {tuple(x_B3HW.shape)} and {tuple(y_B3HW.shape)}"
+            )
+        with torch.autocast(x_B3HW.device.type, enabled=False):
+            distances = [
+                linear((a - b).square()).mean(dim=(1, 2, 3))
+                for linear, a, b in zip(self.linear, self._features(x_B3HW), self._features(y_B3HW), strict=True)
+            ]
+            return torch.stack(distances).sum(dim=0)
+
+    def _features(self, x_B3HW: Tensor) -> list[Tensor]:
+        """Five feature maps, of unit length at each position.
+
+        The package divides by sqrt(sum of squares) + epsilon, whose gradient is not a number where all channels are
+        zero; here it is zero there.
+        """
+        return [F.normalize(map_BCHW, dim=1, eps=EPSILON) for map_BCHW in self.trunk(self.scaling(x_B3HW.float()))]
+
+
+def load_lpips(config: FrozenConfig | None = None, device: torch.device | str = "cpu") -> LPIPS:
+    """The process's LPIPS with these weights on this device."""
+    config = config or FrozenConfig()
+    path = locate(NETWORK, VGG16, config)
+    return once(LPIPS, path, (config, torch.device(device)), lambda: LPIPS(config).to(device))
+
+
+def _linear_weights(package: Path) -> dict[str, Tensor]:
+    """lin0.model.1.weight ... of the package's file, under the names that the list of layers has."""
+    state = torch.load(package / "weights" / "v0.1" / "vgg.pth", map_location="cpu", weights_only=True)
+    return {key.removeprefix("lin"): weight for key, weight in state.items()}
+
+
+def _trunk_weights(trunk: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """features.N.* of torchvision's checkpoint under the package's names sliceK.N.*; the classifier is left out."""
+    names = {key.split(".", 1)[1]: key for key in trunk.state_dict()}
+    found = {key.removeprefix("features."): key for key in state if key.startswith("features.")}
+    return {names.get(name, key): state[key] for name, key in found.items()}
+
+
+def _draw(trunk: nn.Module, seed: int) -> None:
+    """torchvision's own initialisation of VGG16."""
+    trunk.to_empty(device="cpu")
+    with drawn_from(seed):
+        for module in trunk.modules():
+            if isinstance(module, nn.Conv2d):
+                assert module.bias is not None
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(module.bias)
