@@ -21,14 +21,13 @@ from transvae.config import AutoencoderConfig
 
 STATE_BYTES = 20  # per parameter in fp32: weight, gradient, AdamW's two moments, the weights' average
 CAST_BYTES = 2  # per parameter: autocast's copy of it in bfloat16
-LATENT_BATCH = 1
 
 
 def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool, checkpointing: bool) -> int:
     """Bytes that a forward pass keeps for the backward pass, per image of resolution x resolution pixels.
 
-    Under bf16 everything is taken to be bfloat16; autocast keeps a little in fp32. With checkpointing, the inputs of all
-    blocks, without the one block that is recomputed at a time.
+    Under bf16 everything is taken to be bfloat16; autocast keeps a little in fp32. With checkpointing: the inputs of
+    all blocks, without the one block that is recomputed at a time.
     """
     dtype = torch.bfloat16 if bf16 else torch.float32
     model = Autoencoder(config, device="meta", dtype=dtype).train()

@@ -6,6 +6,7 @@ pixels as the wanted grid has patches (224 for the 16x16 grid of a 256-pixel ima
 Legend: B batch, C channels, H, W pixels, h, w grid, T tokens.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,9 +67,14 @@ def load_features(
 ) -> FeatureNetwork:
     """The process's feature network of this name with these weights on this device."""
     config = config or FrozenConfig()
-    path = locate(name, _published(name), config)
+    path = locate_features(name, config)
     what = (name, config, torch.device(device))
     return once(FeatureNetwork, path, what, lambda: FeatureNetwork(name, config).to(device))
+
+
+def locate_features(name: str, config: FrozenConfig) -> Path | None:
+    """The network's file, None for random weights. Raises ValueError and FrozenWeightsError as `FeatureNetwork`."""
+    return locate(name, _published(name), config)
 
 
 def _build(name: str) -> Any:

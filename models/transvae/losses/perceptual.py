@@ -73,8 +73,13 @@ class LPIPS(Frozen):
 def load_lpips(config: FrozenConfig | None = None, device: torch.device | str = "cpu") -> LPIPS:
     """The process's LPIPS with these weights on this device."""
     config = config or FrozenConfig()
-    path = locate(NETWORK, VGG16, config)
+    path = locate_lpips(config)
     return once(LPIPS, path, (config, torch.device(device)), lambda: LPIPS(config).to(device))
+
+
+def locate_lpips(config: FrozenConfig) -> Path | None:
+    """VGG16's file, None for random weights. Raises FrozenWeightsError where it is missing, with the ways out."""
+    return locate(NETWORK, VGG16, config)
 
 
 def _linear_weights(package: Path) -> dict[str, Tensor]:

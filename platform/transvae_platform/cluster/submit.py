@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
+from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
 from transvae_platform.cluster.initial import find_initial
 from transvae_platform.cluster.schedule import (
     check_devices,
@@ -92,7 +93,10 @@ def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Pre
         samples = found.samples("train") if found else images * samples_per_item(spec.data)
     _refuse_too_few(samples, spec)
     initial = find_initial(spec, _open_study(study_folder(home, spec.study)), home, tracking_uri)
-    return Prepared(spec, listing, made, build_grid(spec, made.fingerprint if made else NOT_MADE, initial), initial)
+    trials = build_grid(spec, made.fingerprint if made else NOT_MADE, initial)
+    refuse_missing_files(spec)
+    refuse_impossible_losses(trials)
+    return Prepared(spec, listing, made, trials, initial)
 
 
 def _find_parts(data: Data, home: Path) -> TrainingData:
@@ -143,7 +147,8 @@ def submit_study(
 
     Raises:
         SpecError: the study exists with another specification, or asks for devices that are not there.
-        UnreachableError: home, place of the checkpoints, tracking server or cluster cannot be used.
+        UnreachableError: home, place of the checkpoints, weights of a frozen network, tracking server or cluster
+            cannot be used.
         UserError: its photographs cannot be used, or a later submission has taken over.
         DetachedError: Ctrl-C while following.
     """
@@ -164,6 +169,7 @@ def submit_study(
         record = lineage(folder / "lineage")
         tracker = Tracker(server, state, home)
         if left:
+            spec = fetch_frozen(prepared.spec, home)
             listen(state, "starting Ray")
             with ray_session(address):
                 cpus, gpus = local_devices() if address is None else cluster_devices()
@@ -179,7 +185,7 @@ def submit_study(
                     cluster=address or "local",
                 )
                 made = _ingest(prepared, home, journal, state, listen)
-                left = _left(build_grid(prepared.spec, made.fingerprint, prepared.initial), state, ended)
+                left = _left(build_grid(spec, made.fingerprint, prepared.initial), state, ended)
                 _queue(left, journal, state, fence)
                 if left:  # a finished study's images may only have had to be read again
                     with Follower(state, tracker, listen):

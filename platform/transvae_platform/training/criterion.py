@@ -85,7 +85,7 @@ class Criterion:
 def make_projection(
     losses: Losses, frozen: Mapping[str, str], latent_dim: int, device: torch.device
 ) -> nn.Module | None:
-    """The projection of a latent to the vision network's channels, drawn from the global generator; None without one."""
+    """From a latent to the vision network's channels, drawn from the global generator; None without alignment."""
     vision = load_vision(losses, frozen, device)
     return None if vision is None else Projection(latent_dim, vision.channels)
 

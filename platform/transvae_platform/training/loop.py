@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,13 @@ def train_vae(
     )
     weights = TrialWeights(trial, world)
     saver = _restore(weights, folder, journal, world, lineage)
+    criterion = Criterion(trial, weights.config.compression, world)
+    if journal and criterion.origins:
+        journal.append("frozen", networks=[asdict(origin) for origin in criterion.origins])
     try:
         while weights.step < recipe.steps:
             try:
-                _train(weights, saver, stream, validation, folder, journal, world)
+                _train(weights, criterion, saver, stream, validation, folder, journal, world)
             except BadStretchError as breach:
                 _take_back(weights, saver, journal, world, str(breach))
         saver.finish()
@@ -82,12 +86,11 @@ def train_vae(
 
 
 def _train(
-    weights: TrialWeights, saver: Saver, stream: Stream, validation: Samples, folder: Path, journal: Journal | None,
-    world: World,
+    weights: TrialWeights, criterion: Criterion, saver: Saver, stream: Stream, validation: Samples, folder: Path,
+    journal: Journal | None, world: World,
 ) -> None:  # fmt: skip
     """From where the weights are to the last step, kept; or to a BadStretchError."""
     recipe, evaluation = weights.trial.recipe, weights.trial.evaluation
-    criterion = Criterion(weights.trial, weights.config.compression, world)
     flops_per_step = recipe.batch_size * model_cost(weights.trial)["training_flops"]
     notices = Notices(world)
     clock, since = time.monotonic(), weights.step

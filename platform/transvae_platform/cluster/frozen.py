@@ -1,0 +1,102 @@
+"""A study's losses and their frozen networks: the plan refuses what cannot work, the submission fetches files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from transvae.losses.adversarial import logits_side
+from transvae.losses.alignment import meeting
+from transvae.losses.features import locate_features
+from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
+from transvae.losses.perceptual import SMALLEST, locate_lpips
+from transvae_platform.errors import SpecError, UnreachableError
+from transvae_platform.study.grid import Trial
+from transvae_platform.study.recipe_spec import Losses
+from transvae_platform.study.spec import StudySpec
+
+FOLDER = "frozen"
+"""In the home: files of frozen networks, fetched once for all nodes."""
+
+
+def refuse_impossible_losses(trials: Sequence[Trial]) -> None:
+    """Losses that the images of a trial are too small for, or that do not fit its latents.
+
+    Raises:
+        SpecError: names the key.
+    """
+    for trial in trials:
+        losses, compression = trial.recipe.losses, int(trial.model_config_values["compression"])
+        for side in {trial.resolution, *(bucket.size for bucket in trial.sampling.buckets or ())}:
+            try:
+                if losses.lpips and side < SMALLEST:
+                    raise ValueError(f"VGG16 needs images of at least {SMALLEST} x {SMALLEST} pixels, not {side}")
+                if losses.vf:
+                    meeting(side, compression, losses.vf.match, patch=1)
+                if losses.gan:
+                    logits_side(side, losses.gan.layers)
+            except ValueError as error:
+                raise SpecError(f"{trial.study}: {trial.label}: recipe.losses: {error}") from None
+
+
+def refuse_missing_files(spec: StudySpec) -> None:
+    """Networks that do not exist, and files that the study names and that are not there.
+
+    Raises:
+        SpecError: names the key.
+    """
+    needed = _needed(spec.recipe.losses)
+    for name, file in spec.resources.frozen.items():
+        if name not in needed:
+            raise SpecError(f"resources.frozen.{name}: no loss of this study reads it - remove it")
+        if not Path(file).is_file():
+            raise SpecError(f"resources.frozen.{name}: there is no file {file} - give the path on the head node")
+    vf = spec.recipe.losses.vf
+    if vf:
+        try:
+            locate_features(vf.features, FrozenConfig(weights="random"))
+        except ValueError as error:
+            raise SpecError(f"recipe.losses.vf.features: {error}") from None
+
+
+def fetch_frozen(spec: StudySpec, home: Path) -> StudySpec:
+    """The study with a file in the home for every pretrained network: the one it names, or the hub's.
+
+    Raises:
+        UnreachableError: a file is neither named nor at hand, and cannot be downloaded.
+    """
+    files: dict[str, str] = {}
+    for name in _needed(spec.recipe.losses):
+        given = dict[str, str](**spec.resources.frozen).get(name)
+        config = FrozenConfig(path=given) if given else FrozenConfig(download=True)
+        try:
+            if name == "vgg16":
+                found = locate_lpips(config)
+            else:
+                assert spec.recipe.losses.vf is not None
+                found = locate_features(spec.recipe.losses.vf.features, config)
+        except FrozenWeightsError as error:
+            raise UnreachableError(
+                f"{error} - copy the file here and name it: resources.frozen.{name}=/path/to/file; or, to test the "
+                f"line only, recipe.losses.{'lpips' if name == 'vgg16' else 'vf'}.network=random"
+            ) from None
+        assert found is not None, "pretrained weights have a file"
+        files[name] = str(_in_home(found, home / FOLDER / name))
+    return spec.model_copy(update={"resources": spec.resources.model_copy(update={"frozen": files})})
+
+
+def _needed(losses: Losses) -> list[str]:
+    pretrained = {"vgg16": losses.lpips, "features": losses.vf}
+    return [name for name, section in pretrained.items() if section and section.network == "pretrained"]
+
+
+def _in_home(file: Path, folder: Path) -> Path:
+    """A copy that all nodes see; hubs keep theirs in one machine's cache."""
+    target = folder / file.name
+    if not target.exists() or target.stat().st_size != file.stat().st_size:
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{file.name}.new"
+        shutil.copyfile(file, draft)
+        draft.replace(target)
+    return target
