@@ -28,7 +28,7 @@ def load(tmp_path, text, *overrides):
         ("per_photograph", "per_photo", "tiny.yaml:15:23: data.view.per_photo: unknown key - did you mean 'per_photog"),
         ("{steps: 60}", "{stps: 60}", "tiny.yaml:22:13: recipe.overrides.cnn-*.stps: unknown key - did you mean 'step"),
         ("  workers: 1", "  wrkers: 1", "tiny.yaml:24:3: resources.wrkers: unknown key - did you mean 'workers'?"),
-        ("  every: 20", "  zzz: 20", "tiny.yaml:26:3: evaluation.zzz: unknown key - known keys: every, images, keep_b"),
+        ("  every: 20", "  zzz: 20", "tiny.yaml:26:3: evaluation.zzz: unknown key - known keys: at, every, images"),
     ],
 )
 def test_unknown_key_names_its_place_and_the_nearest_key(refusal, old, new, message):

@@ -106,8 +106,16 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         }
     )
     recipe = spec.recipe.model_copy(update={"start_from": full("recipe.start_from", spec.recipe.start_from)})
-    located = _located(spec.data, start("data.path"))
-    return spec.model_copy(update={"data": located, "resources": resources, "recipe": recipe, "scales": {}})
+    sets = {name: _located(data, start(f"evaluation.sets.{name}.path")) for name, data in spec.evaluation.sets.items()}
+    return spec.model_copy(
+        update={
+            "data": _located(spec.data, start("data.path")),
+            "evaluation": spec.evaluation.model_copy(update={"sets": sets}),
+            "resources": resources,
+            "recipe": recipe,
+            "scales": {},
+        }
+    )
 
 
 def _located(data: Data, start: Path) -> Data:
