@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from transvae_platform.errors import SpecError
-from transvae_platform.study.grid import build_grid
 from transvae_platform.study.load import load_study, study_schema
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -307,13 +306,3 @@ def test_committed_schema_is_the_current_one():
     assert (STUDIES / "study.schema.json").read_text() == study_schema(), (
         "run `transvae study schema > studies/study.schema.json`"
     )
-
-
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_study_of_the_project_loads_and_builds_its_grid(path):
-    study = load_study(path)
-    trials = build_grid(study, "d" * 16)
-    cells = sum(map(len, study.grid.families.values()))
-    assert len(trials) == cells * len(study.grid.seeds) * len(study.grid.variants)
-    assert len({trial.id for trial in trials}) == len(trials)
-    assert study.study == path.stem
