@@ -10,7 +10,8 @@ import difflib
 import fnmatch
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
@@ -19,9 +20,10 @@ from transvae.config import AutoencoderConfig
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Sampling
-from transvae_platform.study.recipe_spec import Recipe, RecipeValues
+from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.study.section import Section
 from transvae_platform.study.spec import Evaluation, StudySpec, Workers
+from transvae_platform.study.variants import Variant, read_variant
 
 HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
 
@@ -36,6 +38,16 @@ class Initial(Section):
     folder: str
     """As `save_pretrained` wrote it; all nodes see it."""
     weights_sha256: str
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a study's trials need that its file only names."""
+
+    data: str
+    """Fingerprint of the data set."""
+    initial: Mapping[str, Initial]
+    sets: Mapping[str, str]
 
 
 class Trial(Section):
@@ -76,12 +88,16 @@ class Trial(Section):
 
 
 def build_grid(
-    spec: StudySpec, data_fingerprint: str, initial: Mapping[str, Initial] | None = None
+    spec: StudySpec,
+    data_fingerprint: str,
+    initial: Mapping[str, Initial] | None = None,
+    sets: Mapping[str, str] | None = None,
 ) -> tuple[Trial, ...]:
     """All trials of a study, largest models first within the grid's order of families.
 
     Args:
         initial: what the trials of a `family-size` start from, where `recipe.start_from` names it.
+        sets: the fingerprints of those of `evaluation.sets` that are made, by name.
 
     Raises:
         SpecError: a size, variant switch or override that does not exist, named with the way out.
@@ -89,11 +105,15 @@ def build_grid(
     names = [f"{family}-{size}" for family, sizes in spec.grid.families.items() for size in sizes]
     _check_patterns("recipe.overrides", spec.recipe.overrides, names)
     _check_patterns("resources.overrides", spec.resources.overrides, names)
+    variants = [read_variant(name, values) for name, values in spec.grid.variants.items()]
+    _check_variants(variants, names)
+    made = _Made(data_fingerprint, initial or {}, sets or {})
     trials = [
-        _trial(spec, family, size, variant, seed, data_fingerprint, (initial or {}).get(f"{family}-{size}"))
+        _trial(spec, family, size, variant, seed, made)
         for family, sizes in spec.grid.families.items()
         for size in sizes
-        for variant in spec.grid.variants
+        for variant in variants
+        if variant.has(f"{family}-{size}")
         for seed in spec.grid.seeds
     ]
     # Ray Tune starts trials in this order, and the largest ones decide the makespan: longest first
@@ -107,14 +127,13 @@ def model_name(spec: StudySpec, family: str, size: str) -> str:
     return f"{family}{ladder}-{size}/{spec.grid.code}"
 
 
-def _trial(
-    spec: StudySpec, family: str, size: str, variant: str, seed: int, data_fingerprint: str, initial: Initial | None
-) -> Trial:
+def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int, made: _Made) -> Trial:
     name = model_name(spec, family, size)
     config = _model_config(spec, name, variant)
     cell = f"{family}-{size}"
-    recipe = _resolve_recipe(spec.recipe, cell)
+    recipe = variant.recipe(_resolve_recipe(spec.recipe, cell))
     workers = _resolve_workers(spec, cell)
+    initial = made.initial.get(cell)
     for key, count in (("workers", workers.workers), ("workers x accumulate", workers.workers * workers.accumulate)):
         if recipe.batch_size % count:
             raise SpecError(
@@ -123,28 +142,34 @@ def _trial(
             )
     if contradictions := recipe.contradictions():
         raise SpecError("\n".join(f"{spec.study}: {cell}: recipe.{message}" for message in contradictions))
-    identity = {
+    if late := [step for step in spec.evaluation.at if step > recipe.steps]:
+        raise SpecError(f"{spec.study}: evaluation.at: {late[0]} is beyond the {recipe.steps} steps of {cell}")
+    identity: dict[str, Any] = {
         "model": config.to_dict(),
         "seed": seed,
-        "data": data_fingerprint,
+        "data": made.data,
         "resolution": spec.data.model_resolution,
         "sampling": spec.data.sampling.model_dump(mode="json"),
         "recipe": recipe.model_dump(mode="json"),
-        "evaluation": spec.evaluation.model_dump(mode="json", exclude=set(NO_RESULT)),
+        "evaluation": spec.evaluation.model_dump(mode="json", exclude={*NO_RESULT, "sets"}),
     }
+    if spec.evaluation.sets:  # where they lie is no part of it
+        identity["sets"] = {
+            name: [other.decides_samples(), made.sets.get(name)] for name, other in spec.evaluation.sets.items()
+        }
     if initial:
         identity["initial"] = initial.weights_sha256
-    variant_part = "" if variant == "base" else f"-{variant}"
+    variant_part = "" if variant.name == "base" else f"-{variant.name}"
     return Trial(
         id=f"{family}-{size}{variant_part}-s{seed}-{stable_hash(identity)[:HASH_LENGTH]}",
         study=spec.study,
         family=family,
         size=size,
-        variant=variant,
+        variant=variant.name,
         seed=seed,
         model=name,
         model_config_values=config.to_dict(),
-        data_fingerprint=data_fingerprint,
+        data_fingerprint=made.data,
         resolution=spec.data.model_resolution,
         sampling=spec.data.sampling,
         recipe=recipe,
@@ -157,24 +182,32 @@ def _trial(
     )
 
 
-def _model_config(spec: StudySpec, name: str, variant: str) -> AutoencoderConfig:
-    data, switches = spec.data, spec.grid.variants[variant]
-    resolution = data.model_resolution
-    where = "grid" if variant == "base" else f"grid.variants.{variant}"
-    if "resolution" in switches:
-        raise SpecError(f"{spec.study}: {where}: the resolution is that of all trials - set it in data.resolution")
+def _model_config(spec: StudySpec, name: str, variant: Variant) -> AutoencoderConfig:
+    if "resolution" in variant.switches:
+        raise SpecError(
+            f"{spec.study}: {variant.where}: the resolution is that of all trials - set it in data.resolution"
+        )
     try:
-        compression = model_config(name, **switches).compression
-        for key, size in (("resolution", resolution), *(("sampling.buckets", size) for size, _ in data.training_sizes)):
+        compression = model_config(name, **variant.switches).compression
+        for key, size in _sizes(spec):
             if size % compression:
                 near = max(compression, round(size / compression) * compression)
                 raise SpecError(
-                    f"{spec.study}: data.{key}: {size} is not a multiple of the compression {compression} of "
+                    f"{spec.study}: {key}: {size} is not a multiple of the compression {compression} of "
                     f"{name} - use {near}"
                 )
-        return model_config(name, resolution=resolution, **switches)
+        return model_config(name, resolution=spec.data.model_resolution, **variant.switches)
     except (ValueError, TypeError) as error:  # TypeError: a word where the model computes with a number
-        raise SpecError(f"{spec.study}: {where}: {error}") from None
+        raise SpecError(f"{spec.study}: {variant.where}: {error}") from None
+
+
+def _sizes(spec: StudySpec) -> Iterator[tuple[str, int]]:
+    """Every size of image that the models see, in pixels, behind its key."""
+    yield "data.resolution", spec.data.model_resolution
+    for size, _ in spec.data.training_sizes:
+        yield "data.sampling.buckets", size
+    for name, other in spec.evaluation.sets.items():
+        yield f"evaluation.sets.{name}.resolution", other.resolution
 
 
 def stable_hash(values: object) -> str:
@@ -199,9 +232,17 @@ def _resolve_workers(spec: StudySpec, cell: str) -> Workers:
     return chosen
 
 
-def _check_patterns(key: str, overrides: Mapping[str, RecipeValues | Workers], names: Iterable[str]) -> None:
+def _check_variants(variants: Sequence[Variant], names: Sequence[str]) -> None:
+    for variant in variants:
+        _check_patterns(f"grid.variants.{variant.name}.models", variant.models, names)
+    for name in names:
+        if not any(variant.has(name) for variant in variants):
+            raise SpecError(f"grid.families: no variant has {name} - add it to the `models` of one, or remove it")
+
+
+def _check_patterns(key: str, patterns: Iterable[str], names: Iterable[str]) -> None:
     known = sorted(names)
-    for pattern in overrides:
+    for pattern in patterns:
         if not fnmatch.filter(known, pattern):
             close = difflib.get_close_matches(pattern, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"this study's models: {', '.join(known)}"

@@ -38,10 +38,14 @@ def refuse_changed_study(state: StudyState, spec: StudySpec, fingerprint: str | 
 
 
 def _comparable(values: dict[str, Any]) -> dict[str, Any]:
-    data = {key: value for key, value in values["data"].items() if key not in ("path", "cache_bytes")}
     evaluation = {key: value for key, value in values["evaluation"].items() if key not in NO_RESULT}
+    evaluation["sets"] = {name: _without_place(data) for name, data in evaluation.get("sets", {}).items()}
     kept = {key: value for key, value in values.items() if key != "resources"}
-    return {**kept, "data": data, "evaluation": evaluation}
+    return {**kept, "data": _without_place(values["data"]), "evaluation": evaluation}
+
+
+def _without_place(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if key not in ("path", "cache_bytes")}
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import json
 import re
-import types
-import typing
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Data
-from transvae_platform.study.section import Section
+from transvae_platform.study.faults import KeyPath, is_union_step, key_path, message
+from transvae_platform.study.section import apply_change
 from transvae_platform.study.spec import StudySpec
 
-KeyPath = tuple[str | int, ...]
 Change = tuple[str, Any]
 """A dotted key and its new value."""
 Marks = dict[KeyPath, tuple[int, int]]
@@ -76,7 +73,7 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         raise SpecError(f"{path}: a study file is a mapping of keys such as `study:`, `grid:`, `data:`")
     changes = [_change(override) for override in overrides]
     for key, value in [*_scaled(values, path, changes), *changes]:
-        _apply(values, key, value)
+        apply_change(values, key, value)
     try:
         document = json.dumps(values, default=str)
     except (TypeError, ValueError) as error:  # a date as a key, an alias inside of what it stands for
@@ -109,8 +106,16 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         }
     )
     recipe = spec.recipe.model_copy(update={"start_from": full("recipe.start_from", spec.recipe.start_from)})
-    located = _located(spec.data, start("data.path"))
-    return spec.model_copy(update={"data": located, "resources": resources, "recipe": recipe, "scales": {}})
+    sets = {name: _located(data, start(f"evaluation.sets.{name}.path")) for name, data in spec.evaluation.sets.items()}
+    return spec.model_copy(
+        update={
+            "data": _located(spec.data, start("data.path")),
+            "evaluation": spec.evaluation.model_copy(update={"sets": sets}),
+            "resources": resources,
+            "recipe": recipe,
+            "scales": {},
+        }
+    )
 
 
 def _located(data: Data, start: Path) -> Data:
@@ -137,7 +142,7 @@ def read_data(values: dict[str, Any]) -> Data:
     except ValidationError as error:
         faults = []
         for fault in error.errors(include_url=False):
-            keys = [str(part) for part in fault["loc"] if not _is_union_step(part)]
+            keys = [str(part) for part in fault["loc"] if not is_union_step(part)]
             faults.append((f"--{keys[-1]}: " if keys else "") + fault["msg"].removeprefix("Value error, "))
         raise SpecError("\n".join(faults)) from None
 
@@ -173,17 +178,6 @@ def _change(override: str) -> Change:
     if not equals or not key:
         raise SpecError(f"{override!r} is not of the form key=value, e.g. recipe.steps=100")
     return key, _read_yaml(text, override, f"{override!r}: the value is not valid YAML")[1]
-
-
-def _apply(values: dict[Any, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        if values.get(parent) is None:
-            values[parent] = {}
-        values = values[parent]
-        if not isinstance(values, dict):
-            raise SpecError(f"{key}={value!r}: {parent} is not a section of the study file")
-    values[last] = copy.deepcopy(value)
 
 
 def _scaled(values: dict[Any, Any], path: Path, changes: Sequence[Change]) -> Iterator[Change]:
@@ -222,49 +216,10 @@ def _walk(node: yaml.Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, tuple[
 
 
 def _explain(fault: Any, path: Path, marks: Marks) -> str:
-    # pydantic adds steps that are no keys of the file: the tag of a union, "[key]" of a mapping
-    location = tuple(part for part in fault["loc"] if not _is_union_step(part))
+    location = key_path(fault)
     inner = location
     while inner and inner not in marks:
         inner = inner[:-1]
     line, column = marks.get(inner, (1, 1))
     key = ".".join(str(part) for part in location) or "study file"
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        message = f"unknown key - {hint}"
-    elif fault["type"] == "missing":
-        message = "this key is needed"
-    elif not isinstance(fault["input"], dict):  # a whole section says less than its message
-        value = repr(fault["input"])
-        message += f" (got {value if len(value) < 60 else value[:57] + '...'})"
-    return f"{path}:{line}:{column}: {key}: {message}"
-
-
-def _is_union_step(part: str | int) -> bool:
-    # the tags of `data.view` and of `data.holdout`, and pydantic's name for the key of a mapping
-    return part in {"centre", "crops", "<share>", "<names>", "[key]"}
-
-
-def _known_keys(parents: KeyPath) -> list[str]:
-    sections: list[type[BaseModel]] = [StudySpec]
-    within_mapping = False  # the next part is a name that the file chose, such as the pattern of an override
-    for part in parents:
-        if within_mapping:
-            within_mapping = False
-            continue
-        annotations = [section.model_fields[str(part)].annotation for section in sections]
-        within_mapping = any(typing.get_origin(annotation) is dict for annotation in annotations)
-        sections = [inner for annotation in annotations for inner in _sections_of(annotation)]
-    return sorted({name for section in sections for name in section.model_fields})
-
-
-def _sections_of(annotation: Any) -> list[type[BaseModel]]:
-    """The sections inside an annotation, e.g. of `dict[str, Workers]` or of a union of views."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    if typing.get_origin(annotation) in (dict, typing.Annotated, typing.Union, types.UnionType):
-        return [section for inner in typing.get_args(annotation) for section in _sections_of(inner)]
-    return []
+    return f"{path}:{line}:{column}: {key}: {message(fault, location)}"

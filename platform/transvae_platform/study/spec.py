@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from transvae_platform.study.data_spec import Data
+from transvae_platform.study.data_spec import Data, Sampling
 from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.study.section import MOST, Name, Section, Seed
 
@@ -27,7 +27,7 @@ class Expected(Section):
 
 
 class Grid(Section):
-    """families x sizes x seeds x variants; every combination is one trial."""
+    """families x sizes x seeds x variants; every combination is one trial, but for variants of some models only."""
 
     families: Annotated[dict[Family, Annotated[tuple[Size, ...], Field(min_length=1)]], Field(min_length=1)]
     """The sizes to train of each family, e.g. `transvae: [T, B, L]`."""
@@ -38,7 +38,9 @@ class Grid(Section):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """One trial per seed; a seed sets initial weights, data order, augmentation and latent noise."""
     variants: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] = Field(default={"base": {}})
-    """Named changes of the model configuration (ablation switches), e.g. `no-rope: {position: none}`."""
+    """Named changes: switches of the model, e.g. `no-rope: {position: none}`, and dotted keys of the recipe, e.g.
+    `no-vf: {recipe.losses.vf: null}`. `models` (a pattern over `family-size` or a list of them) says which models have
+    the variant; by default all do."""
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Grid:
@@ -83,6 +85,11 @@ class Evaluation(Section):
 
     every: Annotated[int, Field(ge=1)] = 1000
     """Validate, checkpoint and report every this many steps (reproduction guide: 1000); always at the last step."""
+    at: tuple[Annotated[int, Field(ge=1, le=MOST)], ...] = ()
+    """Steps at which it does so, too: pictures of early training, e.g. `[512, 1500, 6000]`."""
+    sets: dict[Name, Data] = Field(default_factory=dict)
+    """Other images, possibly of another resolution, that the finished model is measured on once, at its last step: the
+    held-out samples of each, by a name that its metrics and pictures bear (`val/psnr@coco-512`)."""
     images: Annotated[int, Field(ge=1, le=MOST)] = 1024
     """Held-out samples per validation (fewer if there are fewer)."""
     pictures: Annotated[int, Field(ge=1, le=64)] = 8
@@ -93,6 +100,15 @@ class Evaluation(Section):
     """Newest checkpoints kept besides the best ones."""
     keep_best: Annotated[int, Field(ge=1)] = 1
     """Best checkpoints (highest PSNR) kept besides the newest ones."""
+
+    @model_validator(mode="after")
+    def _steps_ascend_and_sets_only_evaluate(self) -> Evaluation:
+        if list(self.at) != sorted(set(self.at)):
+            raise ValueError(f"at names steps in ascending order, each once: {list(self.at)}")
+        for name, other in self.sets.items():
+            if other.sampling != Sampling():
+                raise ValueError(f"sets.{name}.sampling belongs to training, no effect here - remove it")
+        return self
 
 
 class Fits(Section):
