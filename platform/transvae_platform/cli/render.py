@@ -32,6 +32,7 @@ def print_plan(spec: StudySpec, plan: Plan) -> None:
         ("steps", "right"),
         ("devices", "right"),
         ("time", "right"),
+        ("memory", "right"),
         ("disk", "right"),
         ("state", "left"),
     )
@@ -43,6 +44,7 @@ def print_plan(spec: StudySpec, plan: Plan) -> None:
             str(row.steps),
             row.devices,
             ("" if row.measured else "~") + format_seconds(row.seconds),
+            format_bytes(row.memory_bytes),
             format_bytes(row.disk_bytes),
             row.state,
         )
@@ -162,6 +164,7 @@ def _plan_row(row: TrialPlan) -> dict[str, Any]:
         "devices": row.devices,
         "seconds": round(row.seconds, 1),
         "measured": row.measured,
+        "memory_bytes": row.memory_bytes,
         "disk_bytes": row.disk_bytes,
         "state": row.state,
     }

@@ -13,7 +13,6 @@ from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
 from transvae.losses.perceptual import SMALLEST, locate_lpips
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.recipe_spec import Losses
 from transvae_platform.study.spec import StudySpec
 
 FOLDER = "frozen"
@@ -40,42 +39,42 @@ def refuse_impossible_losses(trials: Sequence[Trial]) -> None:
                 raise SpecError(f"{trial.study}: {trial.label}: recipe.losses: {error}") from None
 
 
-def refuse_missing_files(spec: StudySpec) -> None:
+def refuse_missing_files(spec: StudySpec, trials: Sequence[Trial]) -> None:
     """Networks that do not exist, and files that the study names and that are not there.
 
     Raises:
         SpecError: names the key.
     """
-    needed = _needed(spec.recipe.losses)
+    needed = _needed(trials)
     for name, file in spec.resources.frozen.items():
         if name not in needed:
             raise SpecError(f"resources.frozen.{name}: no loss of this study reads it - remove it")
         if not Path(file).is_file():
             raise SpecError(f"resources.frozen.{name}: there is no file {file} - give the path on the head node")
-    vf = spec.recipe.losses.vf
-    if vf:
+    for network in {trial.recipe.losses.vf.features for trial in trials if trial.recipe.losses.vf}:
         try:
-            locate_features(vf.features, FrozenConfig(weights="random"))
+            locate_features(network, FrozenConfig(weights="random"))
         except ValueError as error:
             raise SpecError(f"recipe.losses.vf.features: {error}") from None
+    if len(needed.get("features", ())) > 1:
+        raise SpecError(
+            f"recipe.losses.vf.features: one study reads one pretrained network, not {', '.join(needed['features'])} - "
+            "make it two studies"
+        )
 
 
-def fetch_frozen(spec: StudySpec, home: Path) -> StudySpec:
+def fetch_frozen(spec: StudySpec, trials: Sequence[Trial], home: Path) -> StudySpec:
     """The study with a file in the home for every pretrained network: the one it names, or the hub's.
 
     Raises:
         UnreachableError: a file is neither named nor at hand, and cannot be downloaded.
     """
     files: dict[str, str] = {}
-    for name in _needed(spec.recipe.losses):
+    for name, networks in _needed(trials).items():
         given = dict[str, str](**spec.resources.frozen).get(name)
         config = FrozenConfig(path=given) if given else FrozenConfig(download=True)
         try:
-            if name == "vgg16":
-                found = locate_lpips(config)
-            else:
-                assert spec.recipe.losses.vf is not None
-                found = locate_features(spec.recipe.losses.vf.features, config)
+            found = locate_lpips(config) if name == "vgg16" else locate_features(networks[0], config)
         except FrozenWeightsError as error:
             raise UnreachableError(
                 f"{error} - copy the file here and name it: resources.frozen.{name}=/path/to/file; or, to test the "
@@ -86,9 +85,15 @@ def fetch_frozen(spec: StudySpec, home: Path) -> StudySpec:
     return spec.model_copy(update={"resources": spec.resources.model_copy(update={"frozen": files})})
 
 
-def _needed(losses: Losses) -> list[str]:
-    pretrained = {"vgg16": losses.lpips, "features": losses.vf}
-    return [name for name, section in pretrained.items() if section and section.network == "pretrained"]
+def _needed(trials: Sequence[Trial]) -> dict[str, list[str]]:
+    """The networks behind each key of `resources.frozen` whose published weights some trial needs."""
+    needed: dict[str, list[str]] = {}
+    for losses in (trial.recipe.losses for trial in trials):
+        if losses.lpips and losses.lpips.network == "pretrained":
+            needed["vgg16"] = ["vgg16"]
+        if losses.vf and losses.vf.network == "pretrained":
+            needed["features"] = sorted({losses.vf.features, *needed.get("features", ())})
+    return needed
 
 
 def _in_home(file: Path, folder: Path) -> Path:

@@ -114,6 +114,14 @@ def local_devices() -> tuple[int, int]:
     return len(os.sched_getaffinity(0)), torch.cuda.device_count()
 
 
+def local_gpu_bytes() -> int | None:
+    """Memory of this machine's smallest GPU; None without one."""
+    import torch
+
+    sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
+    return min(sizes, default=None)
+
+
 def check_devices(trials: Sequence[Trial], cpus: int, gpus: int, where: str) -> None:
     """Refuse a grid that asks for more devices than there are, before anything starts.
 

@@ -20,6 +20,7 @@ from transvae_platform.cluster.schedule import (
     check_devices,
     cluster_devices,
     local_devices,
+    local_gpu_bytes,
     ray_session,
     run_trials,
 )
@@ -41,7 +42,7 @@ from transvae_platform.study.grid import Initial, Trial, build_grid
 from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.lease import Fence
-from transvae_platform.study.plan import Plan, build_plan, model_cost
+from transvae_platform.study.plan import Plan, build_plan, model_cost, refuse_too_big
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import register_best
@@ -94,7 +95,7 @@ def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Pre
     _refuse_too_few(samples, spec)
     initial = find_initial(spec, _open_study(study_folder(home, spec.study)), home, tracking_uri)
     trials = build_grid(spec, made.fingerprint if made else NOT_MADE, initial)
-    refuse_missing_files(spec)
+    refuse_missing_files(spec, trials)
     refuse_impossible_losses(trials)
     return Prepared(spec, listing, made, trials, initial)
 
@@ -134,7 +135,10 @@ def plan_study(prepared: Prepared, home: Path, address: str | None = None) -> Pl
         with ray_session(address):
             cpus, gpus = cluster_devices()
         check_devices(left, cpus, gpus, f"the cluster at {address}")
-    return build_plan(prepared.trials, {"cpu": cpus, "gpu": gpus}, home, current)
+    plan = build_plan(prepared.trials, {"cpu": cpus, "gpu": gpus}, home, current)
+    said = prepared.spec.resources.gpu_memory
+    refuse_too_big(plan, said * 1e9 if said else local_gpu_bytes() if address is None else None)
+    return plan
 
 
 def submit_study(
@@ -169,7 +173,7 @@ def submit_study(
         record = lineage(folder / "lineage")
         tracker = Tracker(server, state, home)
         if left:
-            spec = fetch_frozen(prepared.spec, home)
+            spec = fetch_frozen(prepared.spec, prepared.trials, home)
             listen(state, "starting Ray")
             with ray_session(address):
                 cpus, gpus = local_devices() if address is None else cluster_devices()

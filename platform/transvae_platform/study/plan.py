@@ -10,11 +10,13 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
-from transvae_platform.errors import UserError
+from transvae.memory import CAST_BYTES, STATE_BYTES, count_activations
+from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.eta import makespan
 from transvae_platform.study.grid import Trial, stable_hash
@@ -26,6 +28,11 @@ from transvae_platform.study.state import StudyState
 ASSUMED_RATE = {"cpu": 2e10, "gpu": 3e14}
 START_SECONDS = {"cpu": 20.0, "gpu": 40.0}
 """From a free slot to the first step: processes, imports, model (cpu: measured on 2 cores; gpu: assumption)."""
+RUNTIME_BYTES = {"cpu": 600 * 10**6, "gpu": 1500 * 10**6}
+"""A process with torch and Ray (cpu: measured); CUDA's context and libraries (gpu: assumption)."""
+SLACK = 1.1  # of activations: what kernels need while they run, and gaps between tensors (assumption)
+LPIPS_BYTES_PER_PIXEL = 2200  # VGG16's activations in fp32 for one image, and its normalised features (counted)
+FROZEN_BYTES = 1_217_000_000  # DINOv2 ViT-L/14 in fp32: 304 M parameters
 BYTES_PER_PARAMETER = 16  # a checkpoint: fp32 weights, their average and AdamW's two moments
 
 
@@ -44,6 +51,8 @@ class TrialPlan:
     seconds: float
     measured: bool
     """Whether the time comes from a measured rate rather than an assumed one."""
+    memory_bytes: int
+    """Of one device, estimated; see `memory_bytes`."""
     disk_bytes: int
     state: str
     """What the journal says of this trial: queued, running, finished or failed."""
@@ -96,6 +105,28 @@ def model_cost(trial: Trial) -> dict[str, float]:
     }
 
 
+def memory_bytes(trial: Trial, parameters: int) -> int:
+    """What a training needs of each device's memory, estimated: state, activations, losses, the runtime.
+
+    An estimate from counted tensors; on a GPU it has not been compared with a measurement yet.
+    """
+    recipe, bf16 = trial.recipe, trial.recipe.precision == "bf16"
+    config = AutoencoderConfig.from_dict(trial.model_config_values)
+    images = recipe.batch_size // (trial.workers.workers * trial.workers.accumulate)
+    size = max(size for size, _ in training_sizes(trial.sampling, trial.resolution))
+    kept = _activations(config, size, bf16, recipe.gradient_checkpointing)
+    if recipe.losses.lpips:
+        kept += LPIPS_BYTES_PER_PIXEL * size * size
+    state = parameters * (STATE_BYTES + (CAST_BYTES if bf16 else 0))
+    networks = FROZEN_BYTES if recipe.losses.vf else 0
+    return state + networks + int(images * kept * SLACK) + RUNTIME_BYTES[trial.workers.device]
+
+
+_activations = lru_cache(maxsize=None)(
+    lambda config, size, bf16, checkpointing: count_activations(config, size, bf16=bf16, checkpointing=checkpointing)
+)
+
+
 def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, current: StudyState | None) -> Plan:
     """The plan of a study's trials; `current` is the study's own state if it was submitted before."""
     measured = _measured_step_seconds(_studies(home))
@@ -120,11 +151,32 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
                 devices=f"{workers} x {device}",
                 seconds=busy + START_SECONDS[device],
                 measured=step_seconds is not None,
+                memory_bytes=memory_bytes(trial, int(cost["parameters"])),
                 disk_bytes=int(cost["parameters"]) * BYTES_PER_PARAMETER * kept,
                 state=known.state if known else "queued",
             )
         )
     return Plan(tuple(rows), dict(slots))
+
+
+def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
+    """Trials that are estimated to need more than a GPU has, before any GPU time is spent.
+
+    Raises:
+        SpecError: names all of them, what each needs, and what needs less.
+    """
+    if gpu_bytes is None:
+        return
+    lines = [
+        f"{row.trial.label} needs about {row.memory_bytes / 1e9:.0f} GB per GPU of {gpu_bytes / 1e9:.0f} GB"
+        for row in plan.rows
+        if row.trial.workers.device == "gpu" and row.state != "finished" and row.memory_bytes > gpu_bytes
+    ]
+    if lines:
+        raise SpecError(
+            "\n".join(lines) + "\nuse recipe.gradient_checkpointing, recipe.precision=bf16, more `workers` or a larger "
+            "`accumulate` in `resources`; if the estimate is wrong, give a larger resources.gpu_memory"
+        )
 
 
 def _studies(home: Path) -> Iterator[StudyState]:

@@ -75,6 +75,9 @@ class Resources(Workers):
     """Folder or URI (`s3://bucket/folder`) for the trials' checkpoints; default: each trial's own folder in the home.
     One home per place. A trial that moves begins again from its first step."""
 
+    gpu_memory: Annotated[float, Field(gt=0)] | None = None
+    """Of one GPU, in GB (10^9 bytes): a trial that is estimated to need more is refused before it starts. By default
+    that of this machine's GPUs, where it has any."""
     frozen: dict[Literal["vgg16", "features"], str] = Field(default_factory=dict)
     """Local files of the frozen networks' weights, in their published formats: `vgg16` for `losses.lpips`, `features`
     for `losses.vf`; without one they come from the hub, or from its cache."""
@@ -100,6 +103,10 @@ class Evaluation(Section):
     """Newest checkpoints kept besides the best ones."""
     keep_best: Annotated[int, Field(ge=1)] = 1
     """Best checkpoints (highest PSNR) kept besides the newest ones."""
+
+    def due(self, step: int) -> bool:
+        """Whether a validation belongs to this step."""
+        return step % self.every == 0 or step in self.at
 
     @model_validator(mode="after")
     def _steps_ascend_and_sets_only_evaluate(self) -> Evaluation:

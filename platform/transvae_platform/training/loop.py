@@ -105,7 +105,7 @@ def _train(
                 seconds = (time.monotonic() - clock) / (step - since)
                 journal.append("step", **progress, metrics=values, skipped=skipped, seconds_per_step=round(seconds, 5))
             clock, since = time.monotonic(), step
-        if (step % evaluation.every == 0 or last) and weights.guard.look(step, last).calm:
+        if (evaluation.due(step) or last) and weights.guard.look(step, last).calm:
             _refuse_unless_finite(weights, world)
             _validate(weights, validation, world)
             _keep(weights, validation, saver, folder, journal, world, progress)
