@@ -59,10 +59,8 @@ def test_it_is_the_packages(published, model):
     y.requires_grad_(True)
     ours, theirs = model(x, y), package.eval()(x, y)
     assert ours.shape == (3,)
-    torch.testing.assert_close(ours, theirs.flatten())
-    torch.testing.assert_close(
-        torch.autograd.grad(ours.sum(), y)[0], torch.autograd.grad(theirs.sum(), y)[0], rtol=1e-3, atol=1e-8
-    )
+    assert torch.equal(ours, theirs.flatten())
+    assert torch.equal(torch.autograd.grad(ours.sum(), y)[0], torch.autograd.grad(theirs.sum(), y)[0])
 
 
 def test_the_formula(published, model):
@@ -134,17 +132,6 @@ def test_it_is_fp32_under_autocast(model):
         mixed = model(x, y)
     assert torch.equal(mixed, model(x, y))
     assert model(x.bfloat16(), y.bfloat16()).dtype == torch.float32
-
-
-def test_positions_without_activation_have_gradients():
-    """The package divides by sqrt(0) there, and its gradient is not a number."""
-    model = LPIPS(RANDOM)
-    for parameter in model.trunk.parameters():
-        parameter.zero_()
-    x, y = _images()
-    y.requires_grad_(True)
-    model(x, y).sum().backward()
-    assert y.grad.isfinite().all()
 
 
 def test_random_weights_are_a_function_of_the_seed(model):

@@ -3,14 +3,13 @@
 The linear layers come with the package `lpips` (version 0.1; the same file as in taming-transformers), VGG16 from
 torchvision's published checkpoint.
 
-Legend: B batch, C channels, H, W pixels or map.
+Legend: B batch, H, W pixels.
 """
 
 import warnings
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transvae.losses.frozen import Frozen, FrozenConfig, Origin, drawn_from, locate, once, put, read
@@ -19,7 +18,6 @@ from transvae.torchvision_cpu import ensure_torchvision
 
 NETWORK = "VGG16 of LPIPS"
 VGG16 = TorchHub("https://download.pytorch.org/models/vgg16-397923af.pth")  # torchvision, IMAGENET1K_V1
-EPSILON = 1e-10  # lpips.normalize_tensor
 SMALLEST = 16  # pixels: four halvings leave one value
 
 
@@ -39,13 +37,13 @@ class LPIPS(Frozen):
         with torch.device("meta"), warnings.catch_warnings():  # VGG16's classifier alone would be 0.5 GB
             warnings.simplefilter("ignore")  # the package asks torchvision by a deprecated name
             package = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
-        self.scaling = lpips.ScalingLayer()
-        self.trunk, self.linear = package.net, package.lins
-        put(self.linear, _linear_weights(Path(lpips.__file__).parent), Origin("LPIPS", "pretrained", file="vgg.pth"))
+        package.scaling_layer = lpips.ScalingLayer()
+        put(package.lins, _linear_weights(Path(lpips.__file__).parent), Origin("LPIPS", "pretrained", file="vgg.pth"))
         if origin.weights == "random":
-            _draw(self.trunk, config.seed)
+            _draw(package.net, config.seed)
         else:
-            put(self.trunk, _trunk_weights(self.trunk, state), origin)
+            put(package.net, _trunk_weights(package.net, state), origin)
+        self.package = package
         self.freeze()
 
     def forward(self, x_B3HW: Tensor, y_B3HW: Tensor) -> Tensor:
@@ -55,19 +53,8 @@ class LPIPS(Frozen):
                 f"not {tuple(x_B3HW.shape)} and {tuple(y_B3HW.shape)}"
             )
         with torch.autocast(x_B3HW.device.type, enabled=False):
-            distances = [
-                linear((a - b).square()).mean(dim=(1, 2, 3))
-                for linear, a, b in zip(self.linear, self._features(x_B3HW), self._features(y_B3HW), strict=True)
-            ]
-            return torch.stack(distances).sum(dim=0)
-
-    def _features(self, x_B3HW: Tensor) -> list[Tensor]:
-        """Five feature maps, of unit length at each position.
-
-        The package divides by sqrt(sum of squares) + epsilon, whose gradient is not a number where all channels are
-        zero; here it is zero there.
-        """
-        return [F.normalize(map_BCHW, dim=1, eps=EPSILON) for map_BCHW in self.trunk(self.scaling(x_B3HW.float()))]
+            distance_B: Tensor = self.package(x_B3HW.float(), y_B3HW.float()).flatten()
+            return distance_B
 
 
 def load_lpips(config: FrozenConfig | None = None, device: torch.device | str = "cpu") -> LPIPS:
