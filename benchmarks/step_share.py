@@ -31,6 +31,7 @@ from transvae_platform.data.sets.samples import open_data
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
+from transvae_platform.data.stream.turns import Turns
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.load import load_study
@@ -98,7 +99,7 @@ def measure(model: str, home: Path, rounds: int, steps: int) -> dict[str, float]
     parts: dict[str, tuple[Callable[[int], object], int]] = {
         "step": (lambda step: loop._train_step(weights, given, objective, World()), steps),
         "stream": (stream.batch, BLOCK),
-        "ids": (TrainStream(train, trial.sampling, batch_size=recipe.batch_size, seed=1)._ids, BLOCK),
+        "ids": (Turns(train, None, recipe.batch_size, seed=1, rank=0, world=1).at, BLOCK),
         "noise": (
             lambda step: normal_noise(torch.from_numpy(keys(Purpose.NOISE, 0, ids, np.full_like(ids, step))), latent),
             BLOCK,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transvae.losses.objective import Objective, ObjectiveConfig
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.sets.stores import first_line
-from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream, to_model_input
+from transvae_platform.data.stream.batches import Ahead, Batch, Stream, TrainStream, to_model_input
 from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import UserError
@@ -85,8 +85,8 @@ def train_vae(
 
 
 def _train(
-    weights: TrialWeights, saver: Saver, stream: Stream, validation: Samples, folder: Path, journal: Journal | None,
-    world: World,
+    weights: TrialWeights, saver: Saver, stream: Stream[Batch], validation: Samples, folder: Path,
+    journal: Journal | None, world: World,
 ) -> None:  # fmt: skip
     """From where the weights are to the last step, kept; or to a BadStretchError."""
     recipe, evaluation = weights.trial.recipe, weights.trial.evaluation
@@ -154,7 +154,7 @@ def _newest_recorded(folder: Path) -> int:
     return step
 
 
-def _train_step(weights: TrialWeights, stream: Stream, objective: nn.Module, world: World) -> dict[str, Tensor]:
+def _train_step(weights: TrialWeights, stream: Stream[Batch], objective: nn.Module, world: World) -> dict[str, Tensor]:
     recipe, step = weights.trial.recipe, weights.step
     place = step + weights.guard.offset
     batch = stream.batch(place)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transvae_platform.data.sets.gather import Empty, Rows
 from transvae_platform.data.sets.manifest import Manifest, read_manifest
+from transvae_platform.data.sets.opened import OpenShards
 from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
-from transvae_platform.data.sets.shards import Shard, ShardFile
+from transvae_platform.data.sets.shards import STORED_AS, Field, Shard, ShardFile
 from transvae_platform.data.stream.order import FullOrder, Order, ShardOrder
 from transvae_platform.errors import UserError
+
+LABEL = np.dtype(np.int32)
+"""As shards hold labels."""
 
 FEW_SHARDS = 4
 """Of a distant data set, for a look at it (assumption: half a gigabyte is worth the wait)."""
@@ -71,8 +75,12 @@ class SampleSet:
         self.manifest, self._shelf, self._centre = manifest, shelf, centre
         self._shards = [shard for shard in manifest.shards if shard.split == split]
         self._starts = np.cumsum([0, *(shard.records for shard in self._shards)])
-        self._open = lru_cache(open_shards)(self._open_shard)
-        self._array = lru_cache(open_shards)(self._array_of)
+        self._opened = OpenShards(self._shards, shelf.open, open_shards)
+
+    @property
+    def parts(self) -> tuple[tuple[Manifest, float], ...]:
+        """The one data set, with its share of the samples."""
+        return ((self.manifest, 1.0),)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -81,14 +89,42 @@ class SampleSet:
         """Every epoch shuffled over all samples, or within `window` shards at a time."""
         return FullOrder(len(self)) if window is None else ShardOrder([s.records for s in self._shards], window)
 
-    def read(self, ids_B: NDArray[np.int64], field: str = "image") -> NDArray[Any]:
-        """One field of some samples, (B, *shape), copied out of the shards."""
+    def read(
+        self, ids_B: NDArray[np.int64], *fields: str, choice_B: NDArray[Any] | None = None, empty: Empty = np.empty
+    ) -> NDArray[Any]:
+        """One field of some samples, (B, *shape), copied out of the shards; `image` if none is named.
+
+        Args:
+            fields: several must be of one shape and dtype.
+            choice_B: which of them, by its number, each sample is read from; by default the first one.
+            empty: gives the array that is returned.
+        """
+        return self.rows(ids_B, fields, choice_B).copy(empty)
+
+    def rows(self, ids_B: NDArray[np.int64], fields: tuple[str, ...], choice_B: NDArray[Any] | None = None) -> Rows:
+        """Where the records lie that `read` copies.
+
+        Raises:
+            UserError: the data set has no such field, or a shard is not the manifest's.
+        """
+        chosen = [self._field(name) for name in fields or ("image",)]
         which, within = self._places(ids_B)
-        arrays = [self._array(shard, field) for shard in which.tolist()]
-        out = np.empty((len(ids_B), *arrays[0].shape[1:]), arrays[0].dtype)
-        for place, (array, row) in enumerate(zip(arrays, within.tolist(), strict=True)):
-            out[place] = array[row]  # one copy of memory each, from wherever it lies
-        return out
+        found = [self._opened.starts(which, field.name, field.nbytes) for field in chosen]
+        starts = found[0][0] if choice_B is None else np.choose(choice_B, [start for start, _ in found])
+        held = [file for _, files in found for file in files]
+        field = chosen[0]
+        centre = self._centre if field.name == "image" else None
+        return Rows(starts + within * field.nbytes, field.shape, np.dtype(STORED_AS[field.dtype]), held, centre)
+
+    def labels(self, ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B,) class numbers of some samples.
+
+        Raises:
+            UserError: a shard holds records without a label.
+        """
+        which, within = self._places(ids_B)
+        starts, held = self._opened.starts(which, "label", LABEL.itemsize)
+        return Rows(starts + within * LABEL.itemsize, (), LABEL, held).copy().astype(np.int64)
 
     def spread(self, count: int) -> NDArray[np.int64]:
         """Up to `count` ids, evenly spread over the split; of a distant data set, over a few of its shards."""
@@ -109,23 +145,22 @@ class SampleSet:
     def column(self, ids_B: NDArray[np.int64], name: str) -> list[Any]:
         """A plain column of some samples, such as `label` or `caption`: null where a shard has no such column."""
         which, within = self._places(ids_B)
-        columns = [self._open(shard).column(name) for shard in which.tolist()]
+        columns = [self._opened.file(shard).column(name) for shard in which.tolist()]
         cells = zip(columns, within.tolist(), strict=True)
         return [None if column is None else column[row].as_py() for column, row in cells]
 
-    def _array_of(self, shard: int, field: str) -> NDArray[Any]:
-        values = self._open(shard).array(field)
-        if self._centre is None or field != "image":
-            return values
-        top, left = ((side - self._centre) // 2 for side in values.shape[1:3])
-        return values[:, top : top + self._centre, left : left + self._centre]
+    def _field(self, name: str) -> Field:
+        for field in self.manifest.fields:
+            if field.name == name:
+                return field
+        there = ", ".join(field.name for field in self.manifest.fields)
+        raise UserError(f"data: {self.manifest.fingerprint} has no field {name!r} - it has: {there}")
 
     def _places(self, ids_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if len(ids_B) and not 0 <= ids_B.min() <= ids_B.max() < len(self):
+            raise IndexError(f"ids from {ids_B.min()} to {ids_B.max()} are not all below {len(self)}")
         which = np.searchsorted(self._starts, ids_B, side="right") - 1
         return which, ids_B - self._starts[which]
-
-    def _open_shard(self, index: int) -> ShardFile:
-        return self._shelf.open(self._shards[index])
 
 
 def manifest_at(location: str) -> Manifest:

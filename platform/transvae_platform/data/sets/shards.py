@@ -120,6 +120,27 @@ class ShardFile:
         column = self.batch.column(name)
         return np.frombuffer(column.buffers()[1], STORED_AS[field.dtype]).reshape(len(self), *field.shape)
 
+    def where(self, name: str, records: int, nbytes: int) -> int:
+        """The address of the first record of a column: `records` of `nbytes` bytes each, one after the other.
+
+        It is valid as long as this object lives.
+
+        Raises:
+            KeyError: the shard has no such column.
+            ValueError: the column has nulls, or not as many records, or of another size.
+        """
+        column = self.column(name)
+        if column is None:
+            raise KeyError(f"no {name} - there are: {', '.join(self.batch.schema.names)}")
+        if column.null_count:
+            raise ValueError(f"{column.null_count} of {len(column)} records have no {name}")
+        values = column.buffers()[1]
+        if (len(column), column.type.bit_width, column.offset) != (records, 8 * nbytes, 0) or (
+            values.size < records * nbytes
+        ):
+            raise ValueError(f"{name} is not {records} records of {nbytes} bytes - is it the manifest's shard?")
+        return int(values.address)
+
     def column(self, name: str) -> pa.Array | None:
         """A plain column (`label`, `caption`, `item`, ...), or None if this data set has none."""
         return self.batch.column(name) if name in self.batch.schema.names else None
