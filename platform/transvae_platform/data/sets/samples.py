@@ -25,13 +25,10 @@ FEW_SHARDS = 4
 
 
 class Shelf(Protocol):
-    """Where shards lie: gives local files, after a download if need be."""
+    """Where shards lie: maps them, after a download if need be."""
 
     distant: bool
     """Whether a shard that is read has to come from elsewhere."""
-
-    def path(self, shard: Shard) -> Path:
-        """A local file with the shard's bytes."""
 
     def open(self, shard: Shard) -> ShardFile:
         """The shard, mapped."""
@@ -48,13 +45,9 @@ class LocalShelf:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def path(self, shard: Shard) -> Path:
-        """The file itself."""
-        return self._folder / shard.file
-
     def open(self, shard: Shard) -> ShardFile:
         """The file itself, mapped."""
-        return ShardFile(self.path(shard))
+        return ShardFile(self._folder / shard.file)
 
     def expect(self, shards: Iterable[Shard]) -> None:
         """Nothing to do: they are there."""

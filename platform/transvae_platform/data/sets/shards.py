@@ -97,10 +97,15 @@ class ShardFile:
 
     def __init__(self, path: Path) -> None:
         with pa.memory_map(str(path)) as file:
-            self.batch = pa.ipc.open_file(file).get_batch(0)
+            self._bytes = file.read_buffer()  # a view
+        self.batch = pa.ipc.open_file(self._bytes).get_batch(0)
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
+
+    def sha256(self) -> str:
+        """Of all bytes of the file."""
+        return hashlib.sha256(self._bytes).hexdigest()
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
