@@ -2,8 +2,9 @@
 
     python benchmarks/records.py OUTPUT.json [items=20000] [samples=1281167] [rounds=5]
 
-Latents: both arrays of [32, 16, 16] float16 of an item and its label, in our shards against safetensors shards
-of 5,000, batches of 256 in random order, CPU microseconds per item, page cache hot, rounds interleaved, medians. Resume: a process of its
+Latents: both arrays of [32, 16, 16] float16 of an item and its label, in our shards against safetensors shards of
+5,000, batches of 256 in random order, CPU microseconds per item, page cache hot, rounds interleaved, medians.
+Resume: a process of its
 own opens a data set of 1.28 M samples (records of 192 bytes, so that it fits here; the order does not depend on their
 size) and reads the first batch in the middle of an epoch; wall seconds after the imports, and the growth of its own
 memory after 100 batches against that with a data set of a hundredth. Wanted: at most 10 us per item and 5 x less than

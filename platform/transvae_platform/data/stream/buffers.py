@@ -1,7 +1,7 @@
 """Memory for batches that is used again, because fresh memory costs more than what is copied into it.
 
 glibc maps an array above 32 MB anew every time, and each of its pages is cleared at the first touch: a batch of 256
-images of 256 x 256 then costs 2 to 5 times its copying (`benchmarks/streams.py`).
+images of 256 x 256 then cost 2 to 5 times its copying (one loaded machine, 2 cores, not yet in `benchmarks/`).
 """
 
 from __future__ import annotations
