@@ -144,7 +144,7 @@ def test_what_is_no_latent_cannot_be_drawn(make, tmp_path):
 def test_missing_labels_and_statistics_are_named(make, tmp_path):
     folder, manifest, *_ = make(labels=False)
     train = SampleSet(manifest, LocalShelf(folder), "train")
-    with pytest.raises(UserError, match=r"train-\d.arrow: 1 of \d records have no label"):
+    with pytest.raises(UserError, match=r"train-\d.arrow of aa: 1 of \d records have no label"):
         LatentStream(train, Sampling(), batch_size=4, seed=0).batch(0)
     for statistics, message in (({}, "no statistics"), ({"mean": [0.0], "std": [0.0]}, "a channel that never changes")):
         other = dataclasses.replace(manifest, statistics=statistics)
@@ -155,7 +155,9 @@ def test_missing_labels_and_statistics_are_named(make, tmp_path):
 def test_shard_that_is_not_the_manifests_is_refused_before_it_is_read(make, tmp_path):
     folder, manifest, *_ = make()
     (folder / "train-0.arrow").write_bytes((folder / "train-1.arrow").read_bytes())
-    with pytest.raises(UserError, match=r"latent is not 7 records of 24 bytes - is it the manifest's shard"):
+    with pytest.raises(UserError, match=r"train-0.arrow holds 5 records, its manifest says 7 - see `"):
         SampleSet(manifest, LocalShelf(folder), "train").read(np.array([6]), "latent")
+    with pytest.raises(UserError, match=r"no array 'image' - there are: latent, latent_flip"):
+        SampleSet(manifest, LocalShelf(folder), "train").read(np.array([8]))
     with pytest.raises(IndexError, match="not all below 21"):
         SampleSet(manifest, LocalShelf(folder), "train").read(np.array([21]), "latent")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.data.sets.gather import Empty
+from transvae_platform.data.sets.gather import Empty, stack
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.samples import SampleSet, open_data
 from transvae_platform.data.stream.order import Order
@@ -68,16 +67,12 @@ class JoinedSamples:
         self, ids_B: NDArray[np.int64], *fields: str, choice_B: NDArray[Any] | None = None, empty: Empty = np.empty
     ) -> NDArray[Any]:
         """One field of some samples, (B, *shape), copied out of the shards; see `SampleSet.read`."""
-        owners = self._owners(ids_B)
-        choices = [None if choice_B is None else choice_B[mine] for _, _, mine in owners]
-        found = [
-            part.rows(ids_B[mine] - start, fields, choice)
-            for (part, start, mine), choice in zip(owners, choices, strict=True)
-        ]
-        addresses = np.empty(len(ids_B), np.int64)
-        for (_, _, mine), rows in zip(owners, found, strict=True):
-            addresses[mine] = rows.addresses
-        return replace(found[0], addresses=addresses, held=[file for rows in found for file in rows.held]).copy(empty)
+        rows: list[NDArray[Any]] = [ids_B] * len(ids_B)  # each is replaced by its record
+        for part, start, mine in self._owners(ids_B):
+            found = part.rows(ids_B[mine] - start, fields, None if choice_B is None else choice_B[mine])
+            for place, row in zip(np.flatnonzero(mine).tolist(), found, strict=True):
+                rows[place] = row
+        return stack(rows, empty)
 
     def labels(self, ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """(B,) class numbers of some samples.

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.data.sets.gather import Empty, Rows
+from transvae_platform.data.sets.gather import Empty, stack
 from transvae_platform.data.sets.manifest import Manifest, read_manifest
-from transvae_platform.data.sets.opened import OpenShards
 from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
-from transvae_platform.data.sets.shards import STORED_AS, Field, Shard, ShardFile
+from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.data.stream.order import FullOrder, Order, ShardOrder
 from transvae_platform.errors import UserError
 
-LABEL = np.dtype(np.int32)
-"""As shards hold labels."""
-
+LABEL = "label"
 FEW_SHARDS = 4
 """Of a distant data set, for a look at it (assumption: half a gigabyte is worth the wait)."""
 
@@ -68,7 +66,8 @@ class SampleSet:
         self.manifest, self._shelf, self._centre = manifest, shelf, centre
         self._shards = [shard for shard in manifest.shards if shard.split == split]
         self._starts = np.cumsum([0, *(shard.records for shard in self._shards)])
-        self._opened = OpenShards(self._shards, shelf.open, open_shards)
+        self._open = lru_cache(open_shards)(self._open_shard)
+        self._array = lru_cache(None if open_shards is None else 4 * open_shards)(self._array_of)
 
     @property
     def parts(self) -> tuple[tuple[Manifest, float], ...]:
@@ -92,22 +91,22 @@ class SampleSet:
             choice_B: which of them, by its number, each sample is read from; by default the first one.
             empty: gives the array that is returned.
         """
-        return self.rows(ids_B, fields, choice_B).copy(empty)
+        return stack(self.rows(ids_B, fields, choice_B), empty)
 
-    def rows(self, ids_B: NDArray[np.int64], fields: tuple[str, ...], choice_B: NDArray[Any] | None = None) -> Rows:
-        """Where the records lie that `read` copies.
+    def rows(
+        self, ids_B: NDArray[np.int64], fields: tuple[str, ...], choice_B: NDArray[Any] | None = None
+    ) -> list[NDArray[Any]]:
+        """What `read` copies, as views into the shards.
 
         Raises:
             UserError: the data set has no such field, or a shard is not the manifest's.
         """
-        chosen = [self._field(name) for name in fields or ("image",)]
-        which, within = self._places(ids_B)
-        found = [self._opened.starts(which, field.name, field.nbytes) for field in chosen]
-        starts = found[0][0] if choice_B is None else np.choose(choice_B, [start for start, _ in found])
-        held = [file for _, files in found for file in files]
-        field = chosen[0]
-        centre = self._centre if field.name == "image" else None
-        return Rows(starts + within * field.nbytes, field.shape, np.dtype(STORED_AS[field.dtype]), held, centre)
+        names = fields or ("image",)
+        which_B, within_B = self._places(ids_B)
+        chosen_B = which_B * len(names) + (0 if choice_B is None else choice_B)
+        needed, inverse_B = np.unique(chosen_B, return_inverse=True)
+        arrays = [self._array(key // len(names), names[key % len(names)]) for key in needed.tolist()]
+        return [arrays[index][row] for index, row in zip(inverse_B.tolist(), within_B.tolist(), strict=True)]
 
     def labels(self, ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """(B,) class numbers of some samples.
@@ -115,9 +114,12 @@ class SampleSet:
         Raises:
             UserError: a shard holds records without a label.
         """
-        which, within = self._places(ids_B)
-        starts, held = self._opened.starts(which, "label", LABEL.itemsize)
-        return Rows(starts + within * LABEL.itemsize, (), LABEL, held).copy().astype(np.int64)
+        which_B, within_B = self._places(ids_B)
+        labels_B = np.empty(len(ids_B), np.int64)
+        for shard in np.unique(which_B).tolist():
+            mine = which_B == shard
+            labels_B[mine] = self._array(shard, LABEL)[within_B[mine]]
+        return labels_B
 
     def spread(self, count: int) -> NDArray[np.int64]:
         """Up to `count` ids, evenly spread over the split; of a distant data set, over a few of its shards."""
@@ -138,16 +140,28 @@ class SampleSet:
     def column(self, ids_B: NDArray[np.int64], name: str) -> list[Any]:
         """A plain column of some samples, such as `label` or `caption`: null where a shard has no such column."""
         which, within = self._places(ids_B)
-        columns = [self._opened.file(shard).column(name) for shard in which.tolist()]
+        columns = [self._open(shard).column(name) for shard in which.tolist()]
         cells = zip(columns, within.tolist(), strict=True)
         return [None if column is None else column[row].as_py() for column, row in cells]
 
-    def _field(self, name: str) -> Field:
-        for field in self.manifest.fields:
-            if field.name == name:
-                return field
-        there = ", ".join(field.name for field in self.manifest.fields)
-        raise UserError(f"data: {self.manifest.fingerprint} has no field {name!r} - it has: {there}")
+    def _array_of(self, index: int, name: str) -> NDArray[Any]:
+        file, shard = self._open(index), self._shards[index]
+        try:
+            values = file.labels() if name == LABEL else file.array(name)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"data: {shard.file} of {self.manifest.fingerprint}: {error.args[0]}") from None
+        if len(values) != shard.records:
+            raise UserError(
+                f"data: {shard.file} holds {len(values)} records, its manifest says {shard.records} - see "
+                f"`transvae data verify {self.manifest.fingerprint}`"
+            )
+        if self._centre is None or name != "image":
+            return values
+        top, left = ((side - self._centre) // 2 for side in values.shape[1:3])
+        return values[:, top : top + self._centre, left : left + self._centre]
+
+    def _open_shard(self, index: int) -> ShardFile:
+        return self._shelf.open(self._shards[index])
 
     def _places(self, ids_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if len(ids_B) and not 0 <= ids_B.min() <= ids_B.max() < len(self):

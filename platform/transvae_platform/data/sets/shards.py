@@ -125,26 +125,17 @@ class ShardFile:
         column = self.batch.column(name)
         return np.frombuffer(column.buffers()[1], STORED_AS[field.dtype]).reshape(len(self), *field.shape)
 
-    def where(self, name: str, records: int, nbytes: int) -> int:
-        """The address of the first record of a column: `records` of `nbytes` bytes each, one after the other.
-
-        It is valid as long as this object lives.
+    def labels(self) -> NDArray[np.generic]:
+        """(n,) class numbers.
 
         Raises:
-            KeyError: the shard has no such column.
-            ValueError: the column has nulls, or not as many records, or of another size.
+            ValueError: not every record has one.
         """
-        column = self.column(name)
-        if column is None:
-            raise KeyError(f"no {name} - there are: {', '.join(self.batch.schema.names)}")
-        if column.null_count:
-            raise ValueError(f"{column.null_count} of {len(column)} records have no {name}")
-        values = column.buffers()[1]
-        if (len(column), column.type.bit_width, column.offset) != (records, 8 * nbytes, 0) or (
-            values.size < records * nbytes
-        ):
-            raise ValueError(f"{name} is not {records} records of {nbytes} bytes - is it the manifest's shard?")
-        return int(values.address)
+        column = self.column("label")
+        missing = len(self) if column is None else column.null_count
+        if column is None or missing:
+            raise ValueError(f"{missing} of {len(self)} records have no label")
+        return np.asarray(column.to_numpy())
 
     def column(self, name: str) -> pa.Array | None:
         """A plain column (`label`, `caption`, `item`, ...), or None if this data set has none."""
