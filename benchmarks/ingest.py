@@ -109,9 +109,11 @@ def of_tree(part: Callable[[], None]) -> float:
     watcher = threading.Thread(target=watch)
     watcher.start()
     start = time.process_time()
-    part()
-    ended.set()
-    watcher.join()
+    try:
+        part()
+    finally:
+        ended.set()
+        watcher.join()
     own = time.process_time() - start - watching[0]
     seen.update(descendants())
     return own + sum(seen.values()) - sum(before.values())
