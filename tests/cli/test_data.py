@@ -1,8 +1,6 @@
 """`transvae data ...` as a user types it, with the work done in this process instead of by Ray."""
 
-import contextlib
 import json
-import shutil
 import uuid
 from pathlib import Path
 
@@ -10,41 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from transvae_platform.cluster import schedule
-from transvae_platform.data.listing.bundled import bundled_files
-from transvae_platform.data.making import on_ray
-from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.catalogue import find_data_set
 from transvae_platform.data.sets.manifest import read_manifest
 from transvae_platform.study.load import load_study
-
-
-@pytest.fixture
-def images(tmp_path):
-    """Class folders with real photographs."""
-    folder = tmp_path / "images"
-    for index, (name, path) in enumerate(bundled_files()[:6]):
-        (folder / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder / "ab"[index % 2] / name.rpartition("/")[2])
-    (folder / "a" / "phone.heic").write_bytes(b"?")
-    return folder
-
-
-@pytest.fixture
-def data(transvae, tmp_path, monkeypatch):
-    """Run `transvae data ...` in a home of its own."""
-    monkeypatch.setattr(schedule, "ray_session", lambda address: contextlib.nullcontext())
-    monkeypatch.setattr(on_ray, "run_on_ray", run_locally)
-    monkeypatch.setenv("TRANSVAE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("TRANSVAE_CACHE", str(tmp_path / "cache"))
-    return lambda *arguments: transvae("data", *arguments)
-
-
-@pytest.fixture
-def made(data, images):
-    answer = data("ingest", images, "--name", "mine", "--resolution", "64", "--holdout", "0.3")
-    assert answer.code == 0, answer.err
-    return answer
 
 
 def test_ingest_says_what_it_made(made, tmp_path):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from transvae_platform.cli.jobs import Address, Follow, same_command
 
 app = typer.Typer(help="Ingest images, look at data sets, extract latents.", no_args_is_help=True)
 
@@ -17,6 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead 
 
 @app.command()
 def ingest(
+    context: typer.Context,
     location: Annotated[str, typer.Argument(help="A folder, a file or a URI (s3://, gs://, ...).", show_default=False)],
     name: Annotated[str, typer.Option(help="What to call the data set.", show_default=False)],
     resolution: Annotated[int, typer.Option(help="Height and width of a sample in pixels.")] = 256,
@@ -29,14 +33,19 @@ def ingest(
     seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="List every unusable image; make nothing.")] = False,
     home: Home = Path("runs"),
+    address: Address = None,
+    follow: Follow = True,
 ) -> None:
-    """Make a data set of a source: decoded, cropped, checked, in shards. The same command again continues it."""
+    """Make a data set of a source: decoded, cropped, checked, in shards. The same command again continues it.
+
+    Without --address it runs here, or on the cluster that RAY_ADDRESS names when this machine is its head. With
+    --address it becomes a job of that cluster.
+    """
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render_data import print_data_set, print_problems
-    from transvae_platform.cluster.schedule import ray_session
     from transvae_platform.data.listing import list_source
     from transvae_platform.data.making.ingest import ingest as make
-    from transvae_platform.data.making.on_ray import run_on_ray
+    from transvae_platform.data.making.ingest import refuse_taken_name
     from transvae_platform.data.making.problems import find_problems
     from transvae_platform.data.sets.catalogue import check_name, find_data_set, give_name
     from transvae_platform.study.load import read_data
@@ -49,16 +58,26 @@ def ingest(
         }
     )  # fmt: skip
     assert data.path is not None, "the source has a path"
+    if address is not None:
+        from transvae_platform.cluster.jobs import Job, check_shared, submit_job
+
+        check_shared("LOCATION", location)
+        submit_job(Job(same_command(context, "data"), {"data_set": name}), address, home, follow=follow)
+        return
     listing = list_source(data.path, data.layout)
     if check:
         with bar("checking") as listen:
             problems = list(find_problems(listing.table, data, listen))
         print_problems(problems, listing.table.num_rows, listing.passed_over)
         raise typer.Exit(1 if problems else 0)
-    with ray_session(None), bar("ingesting") as listen:
-        manifest = make(listing, data, home.resolve(), run_on_ray, listen)
-    give_name(home.resolve(), name, manifest)
-    print_data_set(find_data_set(home.resolve(), name))
+    from transvae_platform.cluster.mapping import ray_mapper
+
+    home = home.resolve()
+    refuse_taken_name(listing, data, home, name)
+    with ray_mapper(os.environ.get("RAY_ADDRESS")) as mapper, bar("ingesting") as listen:
+        manifest = make(listing, data, home, mapper, listen)
+    give_name(home, name, manifest)
+    print_data_set(find_data_set(home, name))
 
 
 @app.command("list")

@@ -13,14 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transvae_platform.cluster.devices import check_devices, local_devices
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
-from transvae_platform.cluster.schedule import (
-    check_devices,
-    cluster_devices,
-    local_devices,
-    ray_session,
-    run_trials,
-)
+from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
 from transvae_platform.data.listing import Listing, list_source
 from transvae_platform.data.listing.bundled import list_bundled
 from transvae_platform.data.making.images import samples_per_item

@@ -23,6 +23,7 @@ from transvae_platform.data.making.integrity import check_records, copies_of_hel
 from transvae_platform.data.making.split import split_listing
 from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, work_folder
 from transvae_platform.data.pixels.geometry import GEOMETRY_VERSION
+from transvae_platform.data.sets.catalogue import named, refuse_other
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
 from transvae_platform.data.sets.shards import SHARD_BYTES, Shard
 from transvae_platform.errors import UserError
@@ -75,6 +76,23 @@ def ingest_key(table: pa.Table, data: Data) -> str:
         sha256.update(plain.serialize())
     listing = sha256.hexdigest()
     return stable_hash({"format": FORMAT_VERSION, "listing": listing, "settings": data.decides_samples()})[:16]
+
+
+def refuse_taken_name(listing: Listing, data: Data, home: Path, name: str) -> None:
+    """Refuse what is known before the work: that this ingest makes another data set than the one of that name.
+
+    What is decided by the bytes of the images, `give_name` refuses in the end.
+
+    Raises:
+        SpecError: the name stands for another data set.
+    """
+    table = split_listing(listing, data)
+    if made := find_made(home, ingest_key(table, data)):
+        refuse_other(home, name, made.fingerprint)
+    elif taken := named(home, name):
+        known = taken.manifest
+        if (known.kind, known.settings, known.items) != ("images", data.decides_samples(), table.num_rows):
+            refuse_other(home, name, None)
 
 
 def _make(
