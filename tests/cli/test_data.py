@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import tarfile
 import uuid
 from pathlib import Path
 
@@ -144,6 +145,27 @@ def test_check_lists_every_problem_and_makes_nothing(data, images, tmp_path):
     refused = data("ingest", images, "--name", "mine", "--resolution", "64")
     assert refused.code == 1
     assert "data.quarantine: 2 of 8 images cannot be used" in refused.err
+
+
+def test_check_lists_broken_files_copies_and_bad_images_of_tars_together(data, images, tmp_path):
+    with tarfile.open(tmp_path / "whole.tar", "w") as tar:
+        for number, path in enumerate(sorted({*images.rglob("*")} - {*images.glob("*"), *images.rglob("*.heic")})[:4]):
+            tar.add(path, f"{number}.{path.suffix[1:]}")
+    content, source = (tmp_path / "whole.tar").read_bytes(), tmp_path / "tars"
+    source.mkdir()
+    for name, part in {"train-0": content, "val-0": content, "train-1": content[:999], "train-2": b"?" * 999}.items():
+        (source / f"{name}.tar").write_bytes(part)
+    answer = data("ingest", source, "--name", "mine", "--resolution", "64", "--check")
+    assert answer.code == 1
+    for name in ("train-1", "train-2"):
+        assert f"{source}/{name}.tar is " in answer.out
+    assert answer.out.count("identical to the held-out val-0.tar/") == 4
+    assert "2 files cannot be read: what they hold was not checked" in answer.out
+    assert "0 of 8 images cannot be used" in answer.out
+    assert "4 of 8 images are left out of the training as copies of held-out ones" in answer.out
+    refused = data("ingest", source, "--name", "mine", "--resolution", "64")
+    assert refused.code == 2
+    assert f"2 files of {source} cannot be used - mend each, or move it away:" in refused.err
 
 
 def test_escape_sequences_in_names_do_not_reach_the_terminal(data, images):

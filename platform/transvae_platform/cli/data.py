@@ -27,7 +27,7 @@ def ingest(
     ] = None,
     quarantine: Annotated[float, typer.Option(help="Largest share of unreadable images.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,
-    check: Annotated[bool, typer.Option("--check", help="List every unusable image; make nothing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="List every unusable file and image; make nothing.")] = False,
     home: Home = Path("runs"),
 ) -> None:
     """Make a data set of a source: decoded, cropped, checked, in shards. The same command again continues it."""
@@ -49,12 +49,12 @@ def ingest(
         }
     )  # fmt: skip
     assert data.path is not None, "the source has a path"
-    listing = list_source(data.path, data.layout)
+    listing = list_source(data.path, data.layout, skip_broken=check)
     if check:
         with bar("checking") as listen:
-            problems = list(find_problems(listing.table, data, listen))
-        print_problems(problems, listing.table.num_rows, listing.passed_over)
-        raise typer.Exit(1 if problems else 0)
+            problems = sorted(find_problems(listing, data, listen))
+        print_problems(listing, problems)
+        raise typer.Exit(1 if problems or listing.broken else 0)
     with ray_session(None), bar("ingesting") as listen:
         manifest = make(listing, data, home.resolve(), run_on_ray, listen)
     give_name(home.resolve(), name, manifest)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from transvae_platform.cli.render import console, format_bytes, table
 from transvae_platform.cli.text import harmless, one_line
 from transvae_platform.data.sets.catalogue import DataSet
+
+if TYPE_CHECKING:  # they import torch, and most verbs need none
+    from transvae_platform.data.listing import Listing
+    from transvae_platform.data.making.problems import Problem
 
 SHOWN = 20
 
@@ -51,13 +56,17 @@ def print_data_sets(found: Sequence[DataSet]) -> None:
     console().print(rows if found else "no data sets yet: `transvae data ingest LOCATION --name NAME` makes one")
 
 
-def print_problems(problems: Sequence[tuple[str, str]], items: int, passed_over: Mapping[str, int]) -> None:
-    """All images that an ingest would leave out, and how many files it would not look at."""
-    out = console()
-    for name, reason in problems:
-        out.print(one_line(f"{name}: {reason}"), markup=False, highlight=False, soft_wrap=True)
-    out.print(f"{len(problems)} of {items:,} images cannot be used")
-    out.print(f"passed by: {_passed_over(passed_over)}", markup=False, highlight=False, soft_wrap=True)
+def print_problems(listing: Listing, problems: Sequence[Problem]) -> None:
+    """Files that an ingest would refuse, images that it would leave out, and how many files it would not look at."""
+    copies, items = sum(problem.is_copy for problem in problems), listing.table.num_rows
+    lines = [*listing.broken, *(f"{problem.name}: {problem.reason}" for problem in problems)]
+    if listing.broken:
+        lines.append(f"{len(listing.broken):,} files cannot be read: what they hold was not checked")
+    lines.append(f"{len(problems) - copies:,} of {items:,} images cannot be used")
+    if copies:
+        lines.append(f"{copies:,} of {items:,} images are left out of the training as copies of held-out ones")
+    for line in (*lines, f"passed by: {_passed_over(listing.passed_over)}"):
+        console().print(one_line(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _passed_over(counts: Mapping[str, int]) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from transvae_platform.data.listing import Listing
 from transvae_platform.data.making.images import make_shard, record_layout, samples_per_item
-from transvae_platform.data.making.integrity import check_records, copies_of_held_out
+from transvae_platform.data.making.integrity import COPY, check_records, copies_of_held_out
 from transvae_platform.data.making.split import split_listing
 from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, work_folder
 from transvae_platform.data.pixels.geometry import GEOMETRY_VERSION
@@ -36,7 +36,6 @@ SHARD_RECORDS = 4096
 """A shard is closed at this number or at SHARD_BYTES, whichever comes first (assumption)."""
 SHOWN = 20
 """Left-out images that an error lists."""
-COPY = "identical to the held-out"
 
 
 def ingest(listing: Listing, data: Data, home: Path, mapper: Mapper, listen: Listener | None = None) -> Manifest:
