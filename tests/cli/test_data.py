@@ -102,6 +102,30 @@ def test_study_trains_from_the_data_set_by_its_name(made, transvae, study_file, 
     assert {trial.data_fingerprint for trial in prepared.trials} == {fingerprint}
 
 
+def test_study_without_validation_images_is_refused_at_plan(data, images, transvae, study_file, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(next((images / "a").glob("*.[jp]*")), alone)
+    answer = data("ingest", alone, "--name", "alone", "--resolution", "64")
+    assert answer.code == 0, answer.err
+    assert "1 train, 0 validation" in answer.out
+    data("ingest", images, "--name", "whole", "--resolution", "64", "--layout", "folder", "--holdout", "0")
+    assert find_data_set(tmp_path / "home", "whole").manifest.samples("validation") == 0
+    for source, path, way_out in (
+        ("dataset", "alone", "train on one that was ingested with a hold-out"),
+        ("mixture", "", "train on one that was ingested with a hold-out"),
+        ("folder", alone, "hold some out (data.holdout), or add images"),
+    ):
+        where = {"parts": {"alone": 1, "whole": 1}} if source == "mixture" else {"path": str(path)}
+        study = yaml.safe_load(study_file.read_text())
+        study["data"] = {"source": source, "resolution": 64, **where}
+        (tmp_path / "new.yaml").write_text(yaml.safe_dump(study))
+        answer = transvae("study", "plan", tmp_path / "new.yaml", "recipe.batch_size=1", "--home", tmp_path / "home")
+        assert answer.code == 2
+        assert "has no validation images, and studies validate" in answer.err
+        assert way_out in answer.err
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

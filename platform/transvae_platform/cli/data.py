@@ -23,7 +23,8 @@ def ingest(
     layout: Annotated[str, typer.Option(help="auto, folder, classes, imagenet, coco, webdataset, ...")] = "auto",
     geometry: Annotated[str, typer.Option(help="shorter_side, adm or shorter_side_bilinear.")] = "shorter_side",
     holdout: Annotated[
-        float | None, typer.Option(help="Share held out; default the source's own split, or 0.1.", show_default=False)
+        float | None,
+        typer.Option(help="Share held out, 0 for none; default the source's own split, or 0.1.", show_default=False),
     ] = None,
     quarantine: Annotated[float, typer.Option(help="Largest share of unreadable images.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,

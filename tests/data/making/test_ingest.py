@@ -305,11 +305,6 @@ def test_folder_of_small_pictures_is_refused(photos, section, make_set):
         make_set(section(photos(3), resolution=64))
 
 
-def test_single_image_cannot_be_split(photos, section, make_set):
-    with pytest.raises(UserError, match="none is left to train on"):
-        make_set(section(photos(1)))
-
-
 def test_work_travels_as_plain_values(photos, section, tmp_path):
     def through_text(function, work):
         for piece in work:

@@ -91,7 +91,7 @@ def _make(
         results = run(make_shard, work, mapper, None)
     shards = tuple(Shard(**result["shard"]) for result in results if result["shard"])
     quarantined = tuple(Quarantined(**item) for result in results for item in result["quarantined"])
-    _refuse_too_many(quarantined, table.num_rows, data, shards, folder)
+    _refuse_too_many(quarantined, table, data, shards, folder)
     check_records(folder, shards, table, quarantined, samples_per_item(data))
     decisive = {
         "format": FORMAT_VERSION, "settings": data.decides_samples(), "classes": listing.classes,
@@ -135,10 +135,12 @@ def _plan_shards(table: pa.Table, data: Data, folder: Path) -> list[Work]:
 
 
 def _refuse_too_many(
-    quarantined: Sequence[Quarantined], items: int, data: Data, shards: Sequence[Shard], folder: Path
+    quarantined: Sequence[Quarantined], table: pa.Table, data: Data, shards: Sequence[Shard], folder: Path
 ) -> None:
+    items = table.num_rows
     bad = [item for item in quarantined if not item.reason.startswith(COPY)]
-    empty = [split for split in ("train", "validation") if not any(shard.split == split for shard in shards)]
+    planned = sorted(table.column("split").unique().to_pylist())
+    empty = [split for split in planned if not any(shard.split == split for shard in shards)]
     if not empty and len(bad) <= max(1, data.quarantine * items):
         return
     shutil.rmtree(folder)  # its results are of no use: the source must change first
