@@ -17,7 +17,7 @@ from typing import Any
 from transvae import storage
 from transvae_platform.data.latents.channels import DTYPES, channel_statistics
 from transvae_platform.data.latents.encode import extract_shard, model_identity
-from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, work_folder
+from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, sweep, work_folder
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.shards import Field, Shard
 from transvae_platform.errors import SpecError, UserError
@@ -71,14 +71,16 @@ def extract_latents(
         "seed": seed if content == "sample" else None, "model": model_identity(model_folder, model_name),
     }  # fmt: skip
     fingerprint = _fingerprint(settings)  # known before: also the key
+    asked = [model_name, str(images), content, dtype, settings["seed"]]
     if found := find_made(home, fingerprint):
+        sweep(home, asked)
         return found
     fields = _record_layout(model_folder, manifest.resolution, content, dtype)
     common = {
         "location": str(images), "model_folder": str(model_folder), "settings": settings,
         "fields": [[field.name, field.shape] for field in fields], "batch_size": batch_size, "device": device,
     }  # fmt: skip
-    with work_folder(home, fingerprint) as folder:
+    with work_folder(home, fingerprint, asked) as folder:
         if found := find_made(home, fingerprint):  # another process has made it meanwhile
             shutil.rmtree(folder)
             return found

@@ -21,7 +21,7 @@ from transvae_platform.data.listing import Listing
 from transvae_platform.data.making.images import make_shard, record_layout, samples_per_item
 from transvae_platform.data.making.integrity import COPY, check_records, copies_of_held_out
 from transvae_platform.data.making.split import split_listing
-from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, work_folder
+from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, sweep, work_folder
 from transvae_platform.data.pixels.geometry import GEOMETRY_VERSION
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
 from transvae_platform.data.sets.shards import SHARD_BYTES, Shard
@@ -53,9 +53,11 @@ def ingest(listing: Listing, data: Data, home: Path, mapper: Mapper, listen: Lis
     """
     table = split_listing(listing, data)
     key = ingest_key(table, data)
+    asked = [data.path or data.source, data.layout, data.decides_samples()]
     if found := find_made(home, key):
+        sweep(home, asked)
         return found
-    with work_folder(home, key) as folder:
+    with work_folder(home, key, asked) as folder:
         if found := find_made(home, key):  # another process has made it meanwhile
             shutil.rmtree(folder)
             return found
