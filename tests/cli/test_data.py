@@ -13,7 +13,7 @@ from PIL import Image
 
 from transvae_platform.cluster import schedule
 from transvae_platform.data.listing.bundled import bundled_files
-from transvae_platform.data.making import on_ray
+from transvae_platform.data.making import ingest, on_ray
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.catalogue import find_data_set
 from transvae_platform.data.sets.manifest import read_manifest
@@ -54,9 +54,11 @@ def test_ingest_says_what_it_made(made, tmp_path):
         "images of 64 x 64",
         "4 train, 2 validation",
         "classes:   2",
-        "0 of 6 items",
-        "passed by: 1 files that are no images by their suffix (1 .heic)",
-        "image (64, 64, 3)",
+        "passed by: 1 file by suffix: 1 .heic",
+        "arrays:    image 64 x 64 x 3 uint8",
+        "view:      the central square, geometry shorter_side, seed 0",
+        "held out:  a share of 0.3",
+        "left out:  0 of 6 items",
     ):
         assert text in made.out
     assert "ingesting: 6 of 6" in made.err
@@ -71,10 +73,59 @@ def test_data_sets_are_listed_and_found_by_every_reference(made, data, tmp_path)
 
 
 def test_show_draws_a_contact_sheet(made, data, tmp_path):
-    answer = data("show", "mine", "--sheet", tmp_path / "sheet.png")
+    answer = data("show", "mine", "--out", tmp_path / "new" / "sheet.png")
     assert answer.code == 0, answer.err
-    with Image.open(tmp_path / "sheet.png") as sheet:
+    assert answer.out.splitlines()[-1] == f"sheet:     {tmp_path}/new/sheet.png"
+    with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width >= 4 * 64
+    assert not set("{}()[]") & set(answer.out.replace(f"{tmp_path}/images (classes)", ""))  # words, no Python
+
+
+def test_show_draws_beside_the_data_set(made, data, tmp_path):
+    found = find_data_set(tmp_path / "home", "mine")
+    inside = {path.name for path in Path(found.location).iterdir()}
+    answer = data("show", "mine", "--split", "validation")
+    assert answer.out.splitlines()[-1] == f"sheet:     {found.location}-validation.png"
+    with Image.open(f"{found.location}-validation.png") as sheet:
+        assert sheet.width >= 2 * 64
+    assert {path.name for path in Path(found.location).iterdir()} == inside
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"data"}
+    assert len(json.loads(data("list", "--json").out)["data_sets"]) == 1
+
+
+@pytest.mark.parametrize("out", ["images/a", "sheet.nonsense"])
+def test_sheet_that_cannot_be_written_is_named(made, data, tmp_path, out):
+    answer = data("show", "mine", "--out", tmp_path / out)
+    assert answer.code == 2
+    assert f"error: --out: {tmp_path}/{out} cannot be written" in answer.err
+
+
+def test_export_says_what_it_wrote(made, data, tmp_path):
+    answer = data("export", "mine", tmp_path / "tars", "--layout", "webdataset")
+    assert answer.code == 0, answer.err
+    for line in ("layout:    webdataset", "samples:   4 train, 2 validation", f"files:     2 in {tmp_path}/tars"):
+        assert line in answer.out.splitlines()
+    assert not set("{}()[]") & set(answer.out)
+
+
+def test_verify_names_every_damaged_shard(data, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(ingest, "SHARD_RECORDS", 1)
+    data("ingest", images, "--name", "mine", "--resolution", "64", "--holdout", "0.3")
+    found = find_data_set(tmp_path / "home", "mine")
+    paths = [Path(found.location) / shard.file for shard in found.manifest.shards]
+    assert len(paths) == 6
+    paths[0].write_bytes(paths[0].read_bytes()[:-1])
+    paths[2].unlink()
+    paths[5].write_bytes(bytes(len(paths[5].read_bytes())))
+    answer = data("verify", "mine")
+    assert answer.code == 1
+    first, *lines = answer.err.partition("error: ")[2].splitlines()
+    assert first.startswith("3 of 6 shards of mine are damaged - ")
+    for path, line, what in zip(
+        (paths[0], paths[2], paths[5]), lines, ("its SHA-256 is", "No such file", "its SHA-256 is"), strict=True
+    ):
+        assert line.startswith(f"  {path.name}: ")
+        assert what in line
 
 
 def test_verify_finds_a_flipped_bit(made, data, tmp_path):
@@ -164,7 +215,7 @@ def test_check_lists_every_problem_and_makes_nothing(data, images, tmp_path):
     assert "a/empty.png: the file is empty" in answer.out
     assert "b/page.jpg: " in answer.out
     assert "2 of 8 images cannot be used" in answer.out
-    assert "passed by: 1 files" in answer.out
+    assert "passed by: 1 file by suffix: 1 .heic" in answer.out
     assert not (tmp_path / "home").exists()
     refused = data("ingest", images, "--name", "mine", "--resolution", "64")
     assert refused.code == 1

@@ -80,25 +80,31 @@ def list_all(home: Home = Path("runs"), as_json: AsJson = False) -> None:
 @app.command()
 def show(
     data_set: DataSetName,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Where to draw the contact sheet; default in the home.", show_default=False)
+    out: Annotated[
+        Path | None, typer.Option(help="The contact sheet's file; default beside the data set.", show_default=False)
     ] = None,
     split: Annotated[Literal["train", "validation"], typer.Option(help="Which samples to draw.")] = "train",
     home: Home = Path("runs"),
 ) -> None:
     """Print what a data set holds and draw samples of it."""
     from transvae_platform.cli.render_data import print_data_set
-    from transvae_platform.data.exchange.sheet import contact_sheet
+    from transvae_platform.data.exchange.sheet import contact_sheet, sheet_path
     from transvae_platform.data.sets.catalogue import find_data_set
     from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
     from transvae_platform.data.sets.samples import open_data
+    from transvae_platform.errors import SpecError
 
     found = find_data_set(home.resolve(), data_set)
     print_data_set(found)
     if found.manifest.kind == "images":
         train, validation = open_data(found.location, default_cache(), CACHE_BYTES)
-        path = sheet or home.resolve() / f"{found.manifest.fingerprint}-{split}.png"
-        contact_sheet(train if split == "train" else validation).save(path)
+        path = (out or sheet_path(found, split)).resolve()
+        sheet = contact_sheet(train if split == "train" else validation)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sheet.save(path)
+        except (OSError, ValueError) as error:  # ValueError: a suffix that Pillow does not know
+            raise SpecError(f"--out: {path} cannot be written ({error}) - give another file, e.g. sheet.png") from None
         print(f"sheet:     {path}")
 
 
@@ -120,8 +126,8 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
             listen(number, len(shards))
     if damaged:
         raise UserError(
-            f"{len(damaged)} of {len(shards)} shards of {data_set} are damaged - delete {found.location} and make the "
-            "data set again:\n  " + "\n  ".join(damaged)
+            f"{len(damaged)} of {len(shards)} shards of {data_set} are damaged - delete {found.location} and make "
+            "or copy the data set again:\n  " + "\n  ".join(damaged)
         )
     print(f"{len(shards)} shards, {found.manifest.bytes} bytes: as the manifest says")
 
