@@ -388,3 +388,20 @@ def test_items_keep_their_number_from_the_listing(photos, section, make_set, sma
     table = split_listing(list_source(data.path), data)
     items = np.concatenate([ShardFile(made / s.file).column("item").to_numpy() for s in manifest.shards])
     assert items.tolist() == table.column("item").to_pylist() == [4, 0, 1, 2, 3, 5, 6, 7, 8]
+
+
+def test_names_of_any_bytes_and_repeated_paths(photos, section, make_set, tmp_path):
+    folder = photos(4)
+    os.rename(folder / "p0.png", os.fsencode(folder) + b"/caf\xe9.png")  # no UTF-8  # noqa: PTH104
+    (folder / "größer").mkdir()
+    (folder / "p1.png").rename(folder / "größer" / "鹭 \n.png")
+    (folder / "größer" / "kaputt 🐦.png").write_bytes(b"")
+    (folder / "again").symlink_to(folder / "größer")  # a second way to the same files
+    (folder / "loop").symlink_to(folder)
+    made, manifest = make_set(section(folder, holdout=["p2"]))
+    assert [(item.name, item.reason) for item in manifest.quarantined] == [
+        ("größer/kaputt 🐦.png", "the file is empty")
+    ]
+    assert (manifest.items, manifest.samples("train")) == (5, 3)
+    again, _ = make_set(section(folder, holdout=["p2"]), "again")
+    assert files(again) == files(made)
