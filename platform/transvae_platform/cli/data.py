@@ -110,8 +110,10 @@ def show(
 
 @app.command()
 def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
-    """Compare every shard with the SHA-256 in the manifest."""
+    """Compare every shard with the SHA-256 in the manifest; names all that are damaged."""
     from transvae_platform.cli.bar import bar
+    from transvae_platform.cli.render import format_bytes
+    from transvae_platform.cli.render_data import counted
     from transvae_platform.data.sets.catalogue import find_data_set
     from transvae_platform.data.sets.transfer import find_damage
     from transvae_platform.errors import UserError
@@ -129,7 +131,7 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
             f"{len(damaged)} of {len(shards)} shards of {data_set} are damaged - delete {found.location} and make "
             "or copy the data set again:\n  " + "\n  ".join(damaged)
         )
-    print(f"{len(shards)} shards, {found.manifest.bytes} bytes: as the manifest says")
+    print(f"{counted(len(shards), 'shard')}, {format_bytes(found.manifest.bytes)}: as the manifest says")
 
 
 @app.command()

@@ -35,8 +35,8 @@ def print_data_set(data_set: DataSet) -> None:
             "source": f"{source.get('location', '')} ({source.get('layout', '')})",
             "classes": f"{len(source.get('classes', ())):,}" if source.get("classes") else "none",
             **_settings(manifest.settings),
-            "left out": f"{len(left_out):,} of {counted(manifest.items, 'item')}",
             "passed by": _passed_over(source.get("passed_over", {})),
+            "left out": f"{len(left_out):,} of {counted(manifest.items, 'item')}",
         }
     )
     out = console()
