@@ -86,7 +86,7 @@ def test_ingest_killed_on_ray_continues_to_the_same_bytes(source, tmp_path, acto
     script.write_text(COMMAND)
     command = [sys.executable, str(script), str(source), str(cut), "0.5", str(actors)]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not results(cut) and time.monotonic() < until:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
