@@ -27,11 +27,12 @@ def ingest(
     layout: Annotated[str, typer.Option(help="auto, folder, classes, imagenet, coco, webdataset, ...")] = "auto",
     geometry: Annotated[str, typer.Option(help="shorter_side, adm or shorter_side_bilinear.")] = "shorter_side",
     holdout: Annotated[
-        float | None, typer.Option(help="Share held out; default the source's own split, or 0.1.", show_default=False)
+        float | None,
+        typer.Option(help="Share held out, 0 for none; default the source's own split, or 0.1.", show_default=False),
     ] = None,
     quarantine: Annotated[float, typer.Option(help="Largest share of unreadable images.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,
-    check: Annotated[bool, typer.Option("--check", help="List every unusable image; make nothing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="List every unusable file and image; make nothing.")] = False,
     home: Home = Path("runs"),
     address: Address = None,
     follow: Follow = True,
@@ -64,12 +65,12 @@ def ingest(
         check_shared("LOCATION", location)
         submit_job(Job(same_command(context, "data"), {"data_set": name}), address, home, follow=follow)
         return
-    listing = list_source(data.path, data.layout)
+    listing = list_source(data.path, data.layout, skip_broken=check)
     if check:
         with bar("checking") as listen:
-            problems = list(find_problems(listing.table, data, listen))
-        print_problems(problems, listing.table.num_rows, listing.passed_over)
-        raise typer.Exit(1 if problems else 0)
+            problems = sorted(find_problems(listing, data, listen))
+        print_problems(listing, problems)
+        raise typer.Exit(1 if problems or listing.broken else 0)
     from transvae_platform.cluster.mapping import ray_mapper
 
     home = home.resolve()
@@ -98,32 +99,40 @@ def list_all(home: Home = Path("runs"), as_json: AsJson = False) -> None:
 @app.command()
 def show(
     data_set: DataSetName,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Where to draw the contact sheet; default in the home.", show_default=False)
+    out: Annotated[
+        Path | None, typer.Option(help="The contact sheet's file; default beside the data set.", show_default=False)
     ] = None,
     split: Annotated[Literal["train", "validation"], typer.Option(help="Which samples to draw.")] = "train",
     home: Home = Path("runs"),
 ) -> None:
     """Print what a data set holds and draw samples of it."""
     from transvae_platform.cli.render_data import print_data_set
-    from transvae_platform.data.exchange.sheet import contact_sheet
+    from transvae_platform.data.exchange.sheet import contact_sheet, sheet_path
     from transvae_platform.data.sets.catalogue import find_data_set
     from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
     from transvae_platform.data.sets.samples import open_data
+    from transvae_platform.errors import SpecError
 
     found = find_data_set(home.resolve(), data_set)
     print_data_set(found)
     if found.manifest.kind == "images":
         train, validation = open_data(found.location, default_cache(), CACHE_BYTES)
-        path = sheet or home.resolve() / f"{found.manifest.fingerprint}-{split}.png"
-        contact_sheet(train if split == "train" else validation).save(path)
+        path = (out or sheet_path(found, split)).resolve()
+        sheet = contact_sheet(train if split == "train" else validation)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sheet.save(path)
+        except (OSError, ValueError) as error:  # ValueError: a suffix that Pillow does not know
+            raise SpecError(f"--out: {path} cannot be written ({error}) - give another file, e.g. sheet.png") from None
         print(f"sheet:     {path}")
 
 
 @app.command()
 def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
-    """Compare every shard with the SHA-256 in the manifest."""
+    """Compare every shard with the SHA-256 in the manifest; names all that are damaged."""
     from transvae_platform.cli.bar import bar
+    from transvae_platform.cli.render import format_bytes
+    from transvae_platform.cli.render_data import counted
     from transvae_platform.data.sets.catalogue import find_data_set
     from transvae_platform.data.sets.transfer import find_damage
     from transvae_platform.errors import UserError
@@ -138,10 +147,10 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
             listen(number, len(shards))
     if damaged:
         raise UserError(
-            f"{len(damaged)} of {len(shards)} shards of {data_set} are damaged - delete {found.location} and make the "
-            "data set again:\n  " + "\n  ".join(damaged)
+            f"{len(damaged)} of {len(shards)} shards of {data_set} are damaged - delete {found.location} and make "
+            "or copy the data set again:\n  " + "\n  ".join(damaged)
         )
-    print(f"{len(shards)} shards, {found.manifest.bytes} bytes: as the manifest says")
+    print(f"{counted(len(shards), 'shard')}, {format_bytes(found.manifest.bytes)}: as the manifest says")
 
 
 @app.command()

@@ -89,6 +89,7 @@ def export(
 ) -> None:
     """Write a data set in another project's layout. The same command again continues it."""
     from transvae_platform.cli.bar import bar
+    from transvae_platform.cli.render_data import print_export
     from transvae_platform.data.exchange.lightningdit import export_lightningdit
     from transvae_platform.data.exchange.webdataset import export_webdataset
     from transvae_platform.data.making.work import run_locally
@@ -102,7 +103,7 @@ def export(
             files = export_lightningdit(
                 found.location, folder, run_locally, split=split, missing_label=missing_label, listen=listen
             )
-    print(f"{len(files)} files in {folder}")
+    print_export(found, layout, folder, files, None if layout == "webdataset" else split)
 
 
 @app.command("import")

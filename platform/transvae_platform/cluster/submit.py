@@ -73,14 +73,16 @@ def prepare(spec: StudySpec, home: Path) -> Prepared:
     listing, made = None, None
     if spec.data.source in ("dataset", "mixture"):
         made = _find_parts(spec.data, home)
-        samples = made.samples("train")
+        samples, held_out = made.samples("train"), made.samples("validation")
     else:
         listing = list_bundled() if spec.data.path is None else list_source(spec.data.path, spec.data.layout)
         table = split_listing(listing, spec.data)
         found = find_made(home, ingest_key(table, spec.data))
         made = TrainingData(((at_home(home, found), 1.0),)) if found else None
-        images = table.column("split").to_pylist().count("train")
+        held_out = table.column("split").to_pylist().count("validation")
+        images = table.num_rows - held_out
         samples = found.samples("train") if found else images * samples_per_item(spec.data)
+    _refuse_no_validation(held_out, spec.data)
     _refuse_too_few(samples, spec)
     return Prepared(spec, listing, made, build_grid(spec, made.fingerprint if made else NOT_MADE))
 
@@ -99,6 +101,16 @@ def _find_parts(data: Data, home: Path) -> TrainingData:
             key = f"data.parts.{part}" if data.parts else "data.path"
             raise SpecError(f"{key}: {error}") from None
     return TrainingData(tuple(parts))
+
+
+def _refuse_no_validation(held_out: int, data: Data) -> None:
+    if not held_out:
+        way_out = (
+            "train on one that was ingested with a hold-out, or add one as a part (source: mixture)"
+            if data.source in ("dataset", "mixture")
+            else "hold some out (data.holdout), or add images"
+        )
+        raise SpecError(f"data: {data.path or data.source} has no validation images, and studies validate - {way_out}")
 
 
 def _refuse_too_few(samples: int, spec: StudySpec) -> None:

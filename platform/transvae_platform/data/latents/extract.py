@@ -18,7 +18,7 @@ from typing import Any
 from transvae import storage
 from transvae_platform.data.latents.channels import DTYPES, channel_statistics
 from transvae_platform.data.latents.encode import extract_shard, model_identity
-from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, work_folder
+from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, sweep, work_folder
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.shards import Field, Shard
 from transvae_platform.errors import SpecError, UserError
@@ -106,13 +106,19 @@ def extract_latents(
         UnreachableError: the home cannot be written.
     """
     fingerprint, images = plan.fingerprint, plan.manifest  # known before: also the key
+    asked = [
+        plan.settings["model"]["name"],
+        plan.location,
+        *(plan.settings[key] for key in ("content", "dtype", "seed")),
+    ]
     if found := find_made(home, fingerprint):
+        sweep(home, asked)
         return found
     common = {
         "location": plan.location, "model_folder": str(plan.model_folder), "settings": plan.settings,
         "fields": [[field.name, field.shape] for field in plan.fields], "batch_size": batch_size, "device": device,
     }  # fmt: skip
-    with work_folder(home, fingerprint) as folder:
+    with work_folder(home, fingerprint, asked) as folder:
         if found := find_made(home, fingerprint):  # another process has made it meanwhile
             shutil.rmtree(folder)
             return found
