@@ -1,6 +1,5 @@
 """Promise 5: a full or read-only disk costs a checkpoint, never the training."""
 
-import importlib.util
 import os
 import resource
 import subprocess
@@ -16,13 +15,6 @@ from transvae_platform.training import saver
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.tensors import read_tensors
 from transvae_platform.training.weights import TrialWeights
-
-spec = importlib.util.spec_from_file_location("training", Path(__file__).parents[1] / "training" / "conftest.py")
-training = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(training)
-home, samples, trial, train, records = (
-    training.home, training.samples, training.trial, training.train, training.records
-)  # fmt: skip
 
 pytestmark = pytest.mark.fault
 ROOM = 100_000  # bytes: enough for lines of a journal and a picture, too few for a checkpoint
