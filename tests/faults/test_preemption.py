@@ -51,3 +51,5 @@ def test_a_node_lost_without_notice_costs_at_most_one_interval(bench):
     assert nodes.events(folder, "finished")
     assert [record["resumed_from"] for record in nodes.events(folder, "started")] == [0, nodes.EVERY]
     assert 0 < nodes.lost_steps(folder) <= nodes.EVERY
+    twin, moved = weights(bench.train_here("loss-twin", trial)), weights(folder)
+    assert [key for key in twin if not (twin[key] == moved[key]).all()] == []
