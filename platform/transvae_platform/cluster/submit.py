@@ -184,7 +184,7 @@ def submit_study(
                 left = _left(build_grid(prepared.spec, made.fingerprint), state, ended)
                 _queue(left, journal, state, fence)
                 if left:  # a finished study's images may only have had to be read again
-                    with Follower(state, tracker, listen):
+                    with Follower(state, tracker, lease, listen):
                         run_trials(left, folder, fence, record, _places(made, prepared.spec))
         tracker.take(state.refresh())
         _register(state, tracker, journal, listen)

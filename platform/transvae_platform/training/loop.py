@@ -59,7 +59,7 @@ def train_vae(
 
     Raises:
         DivergedError: the loss, the weights or a metric stayed bad through all rewinds (`training/guard.py`).
-        UserError: there are fewer samples than one batch.
+        UserError: there are fewer samples than one batch, or the last checkpoint or the journal cannot be written.
     """
     recipe = trial.recipe
     train, validation = samples
@@ -77,10 +77,9 @@ def train_vae(
             except BadStretchError as breach:
                 _take_back(weights, saver, journal, world, str(breach))
         saver.finish()
+        saver.report(weights.metrics, recipe.steps)
     finally:
         saver.close()
-    if journal:
-        journal.append("finished", step=recipe.steps, metrics=weights.metrics)
     return weights.metrics
 
 
@@ -207,13 +206,14 @@ def _keep(
     step = weights.step
     if journal:
         journal.append("validated", **progress, metrics=weights.metrics)
+    if journal and journal.problem is None:  # else not even a line finds room
         picture, count = Path("pictures") / f"step_{step:09d}.png", weights.trial.evaluation.pictures
         try:
             psnr = save_pictures(weights.averaged, validation, count, world.device, folder / picture)
             journal.append("pictures", step=step, path=picture.as_posix(), psnr=psnr)
         except OSError as error:  # the next checkpoint, or the next pictures, may find room again
             told = f"{folder / picture} cannot be written ({first_line(error)}); training goes on"
-            saver.alarm(f"pictures: {first_line(error)}", told, step)
+            saver.mind(f"pictures: {first_line(error)}", told)
     saver.save(weights)
 
 
