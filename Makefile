@@ -3,16 +3,19 @@
 #   make test    the test suite, ruff, mypy and the import rules
 
 PYTHON ?= python3
+MINUTES ?= 20
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test check slow clean
+.PHONY: help install demo test check slow test-faults soak clean
 
 help:
 	@echo "make demo   train the quick-start study on real photographs and draw its page"
 	@echo "make test   install, then tests, ruff, mypy and import rules"
-	@echo "make slow   the tests that take minutes or kill processes"
+	@echo "make slow   the tests that take minutes"
+	@echo "make test-faults   the tests that kill processes, nodes and servers, fill disks and damage files"
+	@echo "make soak   a small study under random kills, MINUTES=20, against its undisturbed twin"
 
 # The stamp depends on what decides the environment; touching nothing installs nothing.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -39,7 +42,13 @@ check: install
 	@$(BIN)/lint-imports --no-cache
 
 slow: install
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or fault"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
+
+test-faults: install
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m fault --durations=0 --durations-min=5
+
+soak: install
+	@SOAK_MINUTES=$(MINUTES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m soak
 
 clean:
 	rm -rf $(VENV) dist

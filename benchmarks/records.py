@@ -2,8 +2,9 @@
 
     python benchmarks/records.py OUTPUT.json [items=20000] [samples=1281167] [rounds=5]
 
-Latents: both arrays of [32, 16, 16] float16 of an item, in our shards against safetensors shards of 5,000, batches of
-256 in random order, CPU microseconds per item, page cache hot, rounds interleaved, medians. Resume: a process of its
+Latents: both arrays of [32, 16, 16] float16 of an item and its label, in our shards against safetensors shards of
+5,000, batches of 256 in random order, CPU microseconds per item, page cache hot, rounds interleaved, medians.
+Resume: a process of its
 own opens a data set of 1.28 M samples (records of 192 bytes, so that it fits here; the order does not depend on their
 size) and reads the first batch in the middle of an epoch; wall seconds after the imports, and the growth of its own
 memory after 100 batches against that with a data set of a hundredth. Wanted: at most 10 us per item and 5 x less than
@@ -83,6 +84,7 @@ def make_latents(folder: Path, items: int):
     from transvae_platform.data.sets.manifest import Manifest
     from transvae_platform.data.sets.samples import LocalShelf, SampleSet
     from transvae_platform.data.sets.shards import Field, write_shard
+    from transvae_platform.data.stream.buffers import Buffers
 
     fields = Field("latent", SHAPE, "float16"), Field("latent_flip", SHAPE, "float16")
     random, shards, files = np.random.default_rng(0), [], []
@@ -98,16 +100,19 @@ def make_latents(folder: Path, items: int):
         files.append(path)
     manifest = Manifest("f" * 16, "latents", fields, items, tuple(shards), (), {"resolution": 256}, {}, {})
     samples = SampleSet(manifest, LocalShelf(folder), "train")
+    buffers = Buffers()
     opened = [safe_open(path, "np") for path in files]
 
     # one array after the other: a training uses one of the two, and keeping both would time the memory allocator
     def ours(ids: np.ndarray) -> None:
         for field in fields:
-            samples.read(ids, field.name)
+            samples.read(ids, field.name, empty=buffers.empty)
+        samples.labels(ids)
 
     def theirs(ids: np.ndarray) -> None:
         for name in ("latents", "latents_flip"):
             np.concatenate([opened[i // SHARD].get_slice(name)[i % SHARD : i % SHARD + 1] for i in ids.tolist()])
+        np.concatenate([opened[i // SHARD].get_slice("labels")[i % SHARD : i % SHARD + 1] for i in ids.tolist()])
 
     return ours, theirs
 

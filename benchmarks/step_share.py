@@ -1,17 +1,13 @@
-"""Which share of a micro training step goes into reading its batch, the exact order, the noise and the journal?
+"""Which share of a micro training step goes into reading its batch, the exact order, the noise, journal and guard?
 
     python benchmarks/step_share.py OUTPUT.json [rounds=7] [steps=60]
 
 Models of the quick start with its recipe and data, one core. CPU milliseconds per step of: the whole step without its
 stream; the stream's batch (ids, reading, coins), with nothing read ahead; the ids alone; the latent noise; one record
-of the journal. Rounds are interleaved, medians compared. Wanted: the stream at most 1 % of the step, order and journal
-together at most 1 %. Ends with exit code 1 where that is missed.
+of the journal; the guard's verdict. Rounds are interleaved, medians compared. Wanted: the stream at most 1 % of the
+step, order and journal together at most 1 %, the guard at most 1 %. Ends with exit code 1 where that is missed.
 """
 
-import datetime
-import importlib.metadata
-import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -21,26 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from micro import MODELS, numbers, ready, write
 
-from transvae_platform.data.listing.bundled import list_bundled
-from transvae_platform.data.making.ingest import ingest
-from transvae_platform.data.making.work import run_locally
-from transvae_platform.data.sets.catalogue import at_home
-from transvae_platform.data.sets.samples import open_data
-from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
-from transvae_platform.study.grid import build_grid
+from transvae_platform.data.stream.turns import Turns
 from transvae_platform.study.journal import Journal
-from transvae_platform.study.load import load_study
-from transvae_platform.training.criterion import Criterion
-from transvae_platform.training.step import train_step
-from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
 
-STUDY = Path(__file__).parents[1] / "studies" / "quickstart.yaml"
 BLOCK = 512  # steps: the ids of as many are computed at once, so the cheap parts are timed over whole blocks
-MODELS = ("vit-T", "transvae-T", "transvae-G")  # the fastest steps of the quick start, and the slowest
 
 
 class Given:
@@ -54,51 +39,36 @@ class Given:
 
 
 def main() -> None:
-    torch.set_num_threads(1)  # as in a study, where every worker has one core
-    options = {"rounds": 7, "steps": 60} | {
-        key: int(value) for key, value in (argument.split("=") for argument in sys.argv[2:])
-    }
+    options = numbers(rounds=7, steps=60)
     with tempfile.TemporaryDirectory() as home:
         found = {model: measure(model, Path(home), **options) for model in MODELS}
     shares = {
         model: {
             "stream": values["stream"] / values["step"],
             "order and journal": (values["ids"] + values["journal"]) / values["step"],
+            "guard": values["guard"] / values["step"],
         }
         for model, values in found.items()
     }
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "versions": {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pyarrow")},
-        **options,
-        "cpu_ms_per_step": found,
-        "shares": shares,
-    }
-    Path(sys.argv[1]).write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    write("torch", "numpy", "pyarrow", **options, cpu_ms_per_step=found, shares=shares)
     sys.exit(max(share for row in shares.values() for share in row.values()) > 0.01)
 
 
 def measure(model: str, home: Path, rounds: int, steps: int) -> dict[str, float]:
     """Median CPU milliseconds per step of every part."""
-    family, _, size = model.partition("-")
-    spec = load_study(STUDY, (f"grid.families={{{family}: [{size}]}}", "recipe.overrides={}"))
-    made = at_home(home, ingest(list_bundled(), spec.data, home, run_locally))
-    (trial,) = build_grid(spec, made.manifest.fingerprint)
-    train, _ = open_data(made.location, home, spec.data.cache_bytes)
-    weights, recipe = TrialWeights(trial, World()), trial.recipe
-    stream = TrainStream(train, trial.sampling, batch_size=recipe.batch_size, seed=0)
-    criterion = Criterion(trial, weights.config.compression, World())
-    given, ids = Given(stream.batch(0)), stream.batch(0).ids
+    bench = ready(model, home)
+    trial, weights = bench.trial, bench.weights
+    batch = bench.stream.batch(0)
+    given, ids = Given(batch), batch.ids
     config = weights.config
     latent = (config.latent_dim, *(trial.resolution // config.compression,) * 2)
     journal = Journal(home / f"{model}.jsonl")
     metrics = {f"train/{name}": 0.123456789 for name in ("loss", "l1", "kl", "gradient_norm", "learning_rate")}
+    loss, norm, world = torch.tensor(0.1), torch.tensor(1.0), World()
     parts: dict[str, tuple[Callable[[int], object], int]] = {
-        "step": (lambda step: train_step(weights, given, criterion, World()), steps),
-        "stream": (stream.batch, BLOCK),
-        "ids": (TrainStream(train, trial.sampling, batch_size=recipe.batch_size, seed=1)._ids, BLOCK),
+        "step": (lambda step: bench.step(given), steps),
+        "stream": (bench.stream.batch, BLOCK),
+        "ids": (Turns(bench.train, None, trial.recipe.batch_size, seed=1, rank=0, world=1).at, BLOCK),
         "noise": (
             lambda step: normal_noise(torch.from_numpy(keys(Purpose.NOISE, 0, ids, np.full_like(ids, step))), latent),
             BLOCK,
@@ -108,6 +78,7 @@ def measure(model: str, home: Path, rounds: int, steps: int) -> dict[str, float]
             lambda step: step % trial.evaluation.log_every or journal.append("step", step=step, metrics=metrics),
             BLOCK,
         ),
+        "guard": (lambda step: weights.guard.judge(loss, norm, world), BLOCK),
     }
     times: dict[str, list[float]] = {name: [] for name in parts}
     for number in range(rounds + 1):  # the first one warms up

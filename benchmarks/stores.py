@@ -6,7 +6,8 @@
 A local S3-compatible server (moto) holds a data set of 256 x 256 images. In wall and CPU seconds of the reader:
 copying all its objects with pyarrow alone; a cold epoch through the stream (batches of 64, 4 shards at a time, a cache
 of half the set); a warm epoch with a cache of everything; the same from local disk. The server runs on the same cores,
-so the seconds say nothing of a real store: the ratio of a cold epoch to the bare copy does.
+so the seconds say nothing of a real store: the ratio of a cold epoch to the bare copy does. Every measurement is a
+process of its own, timed without its imports until its last batch: what it reads ahead for the next epoch is not in it.
 """
 
 import datetime
@@ -29,6 +30,9 @@ PORT, RESOLUTION, BATCH, WINDOW = 5599, 256, 64, 4
 
 
 def main() -> None:
+    if sys.argv[1] in KINDS:
+        print(json.dumps(timed(lambda: KINDS[sys.argv[1]](sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])))))
+        return
     options = {"shards": 32, "records": 256, "rounds": 3} | {
         key: int(value) for key, value in (argument.split("=") for argument in sys.argv[2:])
     }
@@ -73,41 +77,69 @@ def run(folder: Path, options: dict[str, int]) -> dict[str, list[dict[str, float
         except OSError:
             time.sleep(0.2 * (attempt + 1))
     list(copy_set(folder / "set", manifest, location))
-    store, root = open_store(location)
-    everything = 10 * manifest.bytes
+    half, everything, local = manifest.bytes // 2, 10 * manifest.bytes, str(folder / "set")
+    warm = folder / "warm"
+    measured("epoch", location, warm, everything)
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in NAMES}
+    for _ in range(options["rounds"]):
+        with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+            rounds["bare copy"].append(measured("copy", location, Path(one), everything))
+            rounds["cold epoch"].append(measured("epoch", location, Path(two), half))
+            rounds["warm epoch"].append(measured("epoch", location, warm, everything))
+            rounds["local epoch"].append(measured("epoch", local, warm, everything))
+    return rounds
 
-    def bare_copy(cache: Path) -> None:
+
+def measured(kind: str, location: str, cache: Path, cache_bytes: int) -> dict[str, float]:
+    """Wall and CPU seconds of one kind of work, in a process of its own."""
+    command = [sys.executable, __file__, kind, location, str(cache), str(cache_bytes)]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
+    return dict(json.loads(answer))
+
+
+def timed(work: Callable[[], Callable[[], None]]) -> dict[str, float]:
+    """Wall and CPU seconds of what `work`, which imports and opens, returns."""
+    ready = work()
+    wall, cpu = time.perf_counter(), time.process_time()
+    ready()
+    return {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+
+
+def bare_copy(location: str, cache: Path, cache_bytes: int) -> Callable[[], None]:
+    """All shards, as pyarrow alone reads them."""
+    from transvae_platform.data.sets.remote import read_remote_manifest
+    from transvae_platform.data.sets.stores import open_store
+
+    store, root = open_store(location)
+    manifest = read_remote_manifest(location)
+
+    def copy() -> None:
         for shard in manifest.shards:
             with store.open_input_stream(f"{root}/{shard.file}") as source, (cache / shard.file).open("wb") as out:
                 while block := source.read(2**22):
                     out.write(block)
 
-    kinds: dict[str, Callable[[Path], None]] = {
-        "bare copy": bare_copy,
-        "cold epoch": lambda cache: epoch(location, cache, manifest.bytes // 2),
-        "warm epoch": lambda cache: epoch(location, folder / "warm", everything),
-        "local epoch": lambda cache: epoch(str(folder / "set"), cache, everything),
-    }
-    epoch(location, folder / "warm", everything)
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
-    for _ in range(options["rounds"]):
-        for name, kind in kinds.items():
-            with tempfile.TemporaryDirectory() as cache:
-                wall, cpu = time.perf_counter(), time.process_time()
-                kind(Path(cache))
-                rounds[name].append({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu})
-    return rounds
+    return copy
 
 
-def epoch(location: str, cache: Path, cache_bytes: int) -> None:
+def epoch(location: str, cache: Path, cache_bytes: int) -> Callable[[], None]:
+    """All batches of an epoch."""
     from transvae_platform.data.sets.samples import open_data
     from transvae_platform.data.stream.batches import Ahead, TrainStream
     from transvae_platform.study.data_spec import Sampling
 
     train, _ = open_data(location, cache, cache_bytes)
     stream = Ahead(TrainStream(train, Sampling(shuffle_window=WINDOW), batch_size=BATCH, seed=0))
-    for step in range(len(train) // BATCH):
-        stream.batch(step)
+
+    def read() -> None:
+        for step in range(len(train) // BATCH):
+            stream.batch(step)
+
+    return read
+
+
+KINDS = {"copy": bare_copy, "epoch": epoch}
+NAMES = ("bare copy", "cold epoch", "warm epoch", "local epoch")
 
 
 def make_set(folder: Path, shards: int, records: int):

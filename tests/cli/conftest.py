@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +12,10 @@ from pathlib import Path
 import pytest
 
 from transvae_platform.cli.main import main
+from transvae_platform.cluster import schedule
+from transvae_platform.data.listing.bundled import bundled_files
+from transvae_platform.data.making import on_ray
+from transvae_platform.data.making.work import run_locally
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.load import load_study
@@ -78,3 +84,38 @@ def submitted(tmp_path, study_file) -> Path:
         own.close()
     journal.close()
     return home
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """Class folders with real photographs."""
+    folder = tmp_path / "images"
+    for index, (name, path) in enumerate(bundled_files()[:6]):
+        (folder / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / "ab"[index % 2] / name.rpartition("/")[2])
+    (folder / "a" / "phone.heic").write_bytes(b"?")
+    return folder
+
+
+@pytest.fixture
+def starts(monkeypatch) -> list[str | None]:
+    """The address of every session of Ray that was asked for; none is started."""
+    asked: list[str | None] = []
+    monkeypatch.setattr(schedule, "ray_session", lambda address: asked.append(address) or contextlib.nullcontext())
+    return asked
+
+
+@pytest.fixture
+def data(transvae, starts, tmp_path, monkeypatch) -> Callable[..., Answer]:
+    """Run `transvae data ...` in a home of its own, with the work done in this process."""
+    monkeypatch.setattr(on_ray, "run_on_ray", lambda function, work, actors, gpus: run_locally(function, work))
+    monkeypatch.setenv("TRANSVAE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRANSVAE_CACHE", str(tmp_path / "cache"))
+    return lambda *arguments: transvae("data", *arguments)
+
+
+@pytest.fixture
+def made(data, images) -> Answer:
+    answer = data("ingest", images, "--name", "mine", "--resolution", "64", "--holdout", "0.3")
+    assert answer.code == 0, answer.err
+    return answer

@@ -1,8 +1,8 @@
 """`transvae data ...` as a user types it, with the work done in this process instead of by Ray."""
 
-import contextlib
 import json
 import shutil
+import tarfile
 import uuid
 from pathlib import Path
 
@@ -10,41 +10,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from transvae_platform.cluster import schedule
-from transvae_platform.data.listing.bundled import bundled_files
-from transvae_platform.data.making import on_ray
-from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.making import ingest
 from transvae_platform.data.sets.catalogue import find_data_set
 from transvae_platform.data.sets.manifest import read_manifest
 from transvae_platform.study.load import load_study
-
-
-@pytest.fixture
-def images(tmp_path):
-    """Class folders with real photographs."""
-    folder = tmp_path / "images"
-    for index, (name, path) in enumerate(bundled_files()[:6]):
-        (folder / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder / "ab"[index % 2] / name.rpartition("/")[2])
-    (folder / "a" / "phone.heic").write_bytes(b"?")
-    return folder
-
-
-@pytest.fixture
-def data(transvae, tmp_path, monkeypatch):
-    """Run `transvae data ...` in a home of its own."""
-    monkeypatch.setattr(schedule, "ray_session", lambda address: contextlib.nullcontext())
-    monkeypatch.setattr(on_ray, "run_on_ray", run_locally)
-    monkeypatch.setenv("TRANSVAE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("TRANSVAE_CACHE", str(tmp_path / "cache"))
-    return lambda *arguments: transvae("data", *arguments)
-
-
-@pytest.fixture
-def made(data, images):
-    answer = data("ingest", images, "--name", "mine", "--resolution", "64", "--holdout", "0.3")
-    assert answer.code == 0, answer.err
-    return answer
 
 
 def test_ingest_says_what_it_made(made, tmp_path):
@@ -53,9 +22,11 @@ def test_ingest_says_what_it_made(made, tmp_path):
         "images of 64 x 64",
         "4 train, 2 validation",
         "classes:   2",
-        "0 of 6 items",
-        "passed by: 1 files that are no images by their suffix (1 .heic)",
-        "image (64, 64, 3)",
+        "passed by: 1 file by suffix: 1 .heic",
+        "arrays:    image 64 x 64 x 3 uint8",
+        "view:      the central square, geometry shorter_side, seed 0",
+        "held out:  a share of 0.3",
+        "left out:  0 of 6 items",
     ):
         assert text in made.out
     assert "ingesting: 6 of 6" in made.err
@@ -70,10 +41,59 @@ def test_data_sets_are_listed_and_found_by_every_reference(made, data, tmp_path)
 
 
 def test_show_draws_a_contact_sheet(made, data, tmp_path):
-    answer = data("show", "mine", "--sheet", tmp_path / "sheet.png")
+    answer = data("show", "mine", "--out", tmp_path / "new" / "sheet.png")
     assert answer.code == 0, answer.err
-    with Image.open(tmp_path / "sheet.png") as sheet:
+    assert answer.out.splitlines()[-1] == f"sheet:     {tmp_path}/new/sheet.png"
+    with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width >= 4 * 64
+    assert not set("{}()[]") & set(answer.out.replace(f"{tmp_path}/images (classes)", ""))  # words, no Python
+
+
+def test_show_draws_beside_the_data_set(made, data, tmp_path):
+    found = find_data_set(tmp_path / "home", "mine")
+    inside = {path.name for path in Path(found.location).iterdir()}
+    answer = data("show", "mine", "--split", "validation")
+    assert answer.out.splitlines()[-1] == f"sheet:     {found.location}-validation.png"
+    with Image.open(f"{found.location}-validation.png") as sheet:
+        assert sheet.width >= 2 * 64
+    assert {path.name for path in Path(found.location).iterdir()} == inside
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"data"}
+    assert len(json.loads(data("list", "--json").out)["data_sets"]) == 1
+
+
+@pytest.mark.parametrize("out", ["images/a", "sheet.nonsense"])
+def test_sheet_that_cannot_be_written_is_named(made, data, tmp_path, out):
+    answer = data("show", "mine", "--out", tmp_path / out)
+    assert answer.code == 2
+    assert f"error: --out: {tmp_path}/{out} cannot be written" in answer.err
+
+
+def test_export_says_what_it_wrote(made, data, tmp_path):
+    answer = data("export", "mine", tmp_path / "tars", "--layout", "webdataset")
+    assert answer.code == 0, answer.err
+    for line in ("layout:    webdataset", "samples:   4 train, 2 validation", f"files:     2 in {tmp_path}/tars"):
+        assert line in answer.out.splitlines()
+    assert not set("{}()[]") & set(answer.out)
+
+
+def test_verify_names_every_damaged_shard(data, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(ingest, "SHARD_RECORDS", 1)
+    data("ingest", images, "--name", "mine", "--resolution", "64", "--holdout", "0.3")
+    found = find_data_set(tmp_path / "home", "mine")
+    paths = [Path(found.location) / shard.file for shard in found.manifest.shards]
+    assert len(paths) == 6
+    paths[0].write_bytes(paths[0].read_bytes()[:-1])
+    paths[2].unlink()
+    paths[5].write_bytes(bytes(len(paths[5].read_bytes())))
+    answer = data("verify", "mine")
+    assert answer.code == 1
+    first, *lines = answer.err.partition("error: ")[2].splitlines()
+    assert first.startswith("3 of 6 shards of mine are damaged - ")
+    for path, line, what in zip(
+        (paths[0], paths[2], paths[5]), lines, ("its SHA-256 is", "No such file", "its SHA-256 is"), strict=True
+    ):
+        assert line.startswith(f"  {path.name}: ")
+        assert what in line
 
 
 def test_verify_finds_a_flipped_bit(made, data, tmp_path):
@@ -99,6 +119,30 @@ def test_study_trains_from_the_data_set_by_its_name(made, transvae, study_file, 
     changes = ("data={source: dataset, path: mine, resolution: 64}", "recipe.batch_size=2")
     prepared = prepare(load_study(study_file, changes), home)
     assert {trial.data_fingerprint for trial in prepared.trials} == {fingerprint}
+
+
+def test_study_without_validation_images_is_refused_at_plan(data, images, transvae, study_file, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(next((images / "a").glob("*.[jp]*")), alone)
+    answer = data("ingest", alone, "--name", "alone", "--resolution", "64")
+    assert answer.code == 0, answer.err
+    assert "1 train, 0 validation" in answer.out
+    data("ingest", images, "--name", "whole", "--resolution", "64", "--layout", "folder", "--holdout", "0")
+    assert find_data_set(tmp_path / "home", "whole").manifest.samples("validation") == 0
+    for source, path, way_out in (
+        ("dataset", "alone", "train on one that was ingested with a hold-out"),
+        ("mixture", "", "train on one that was ingested with a hold-out"),
+        ("folder", alone, "hold some out (data.holdout), or add images"),
+    ):
+        where = {"parts": {"alone": 1, "whole": 1}} if source == "mixture" else {"path": str(path)}
+        study = yaml.safe_load(study_file.read_text())
+        study["data"] = {"source": source, "resolution": 64, **where}
+        (tmp_path / "new.yaml").write_text(yaml.safe_dump(study))
+        answer = transvae("study", "plan", tmp_path / "new.yaml", "recipe.batch_size=1", "--home", tmp_path / "home")
+        assert answer.code == 2
+        assert "has no validation images, and studies validate" in answer.err
+        assert way_out in answer.err
 
 
 @pytest.mark.parametrize(
@@ -139,11 +183,32 @@ def test_check_lists_every_problem_and_makes_nothing(data, images, tmp_path):
     assert "a/empty.png: the file is empty" in answer.out
     assert "b/page.jpg: " in answer.out
     assert "2 of 8 images cannot be used" in answer.out
-    assert "passed by: 1 files" in answer.out
+    assert "passed by: 1 file by suffix: 1 .heic" in answer.out
     assert not (tmp_path / "home").exists()
     refused = data("ingest", images, "--name", "mine", "--resolution", "64")
     assert refused.code == 1
     assert "data.quarantine: 2 of 8 images cannot be used" in refused.err
+
+
+def test_check_lists_broken_files_copies_and_bad_images_of_tars_together(data, images, tmp_path):
+    with tarfile.open(tmp_path / "whole.tar", "w") as tar:
+        for number, path in enumerate(sorted({*images.rglob("*")} - {*images.glob("*"), *images.rglob("*.heic")})[:4]):
+            tar.add(path, f"{number}.{path.suffix[1:]}")
+    content, source = (tmp_path / "whole.tar").read_bytes(), tmp_path / "tars"
+    source.mkdir()
+    for name, part in {"train-0": content, "val-0": content, "train-1": content[:999], "train-2": b"?" * 999}.items():
+        (source / f"{name}.tar").write_bytes(part)
+    answer = data("ingest", source, "--name", "mine", "--resolution", "64", "--check")
+    assert answer.code == 1
+    for name in ("train-1", "train-2"):
+        assert f"{source}/{name}.tar is " in answer.out
+    assert answer.out.count("identical to the held-out val-0.tar/") == 4
+    assert "2 files cannot be read: what they hold was not checked" in answer.out
+    assert "0 of 8 images cannot be used" in answer.out
+    assert "4 of 8 images are left out of the training as copies of held-out ones" in answer.out
+    refused = data("ingest", source, "--name", "mine", "--resolution", "64")
+    assert refused.code == 2
+    assert f"2 files of {source} cannot be used - mend each, or move it away:" in refused.err
 
 
 def test_escape_sequences_in_names_do_not_reach_the_terminal(data, images):

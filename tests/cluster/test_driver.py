@@ -1,5 +1,6 @@
 """What the driver of a trial tells Ray Tune, with Ray Train's part played by a function: no Ray process starts."""
 
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +12,12 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from transvae_platform.cluster import worker
 from transvae_platform.cluster.schedule import LOCAL_ENVIRONMENT
+from transvae_platform.data.sets import mixture
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.lease import SupersededError
 from transvae_platform.study.load import load_study
+from transvae_platform.training import loop
 from transvae_platform.world import Notice
 
 STUDY = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
@@ -122,3 +126,44 @@ def test_workers_that_died_for_good_leave_their_reason_in_the_journal(drive, job
     assert record["reason"].startswith("OSError: disk full (more in ")
     assert worker.ended(tmp_path / "trial")
     assert "rank 0 failed" in (tmp_path / "trial" / "failure.txt").read_text()
+
+
+@pytest.fixture
+def attempt(job, monkeypatch):
+    """Run a worker as rank 0 of a new attempt, with this in place of the training loop."""
+
+    def run(train):
+        context = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
+        monkeypatch.setattr(ray.train, "get_context", lambda: context)
+        monkeypatch.setattr(ray.train.torch, "get_device", lambda: "cpu")
+        monkeypatch.setattr(mixture, "open_training_data", lambda *_: None)
+        monkeypatch.setattr(loop, "train_vae", train)
+        return worker.train_worker({**job, "data": [], "cache_bytes": 0})
+
+    return run
+
+
+def test_a_worker_of_an_earlier_attempt_writes_nothing_more(attempt, drive, tmp_path):
+    def stalled(trial, samples, folder, journal, world, lineage):
+        journal.append("started")
+        attempt(lambda trial, samples, folder, journal, *_: journal.append("started"))
+        with pytest.raises(SupersededError, match="a later attempt"):
+            journal.append("step", step=1)
+        with pytest.raises(ray.train.TrainingFailedError):
+            drive(lambda: (_ for _ in ()).throw(ray.train.WorkerGroupError("gone", {0: RuntimeError("gone")})))
+
+    attempt(stalled)
+    assert [record["event"] for record in read_journal(tmp_path / "trial" / "journal.jsonl")] == [
+        "started", "started", "failed"
+    ]  # fmt: skip
+
+
+def test_a_worker_whose_disk_is_full_trains_on(attempt, tmp_path):
+    def full(trial, samples, folder, journal, world, lineage):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        journal.append("step", step=1)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    attempt(full)
+    assert [record["step"] for record in read_journal(tmp_path / "trial" / "journal.jsonl")] == [1]

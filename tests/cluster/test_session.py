@@ -1,6 +1,5 @@
 """Reaching a cluster: an address that nobody answers is one message, not a wait without end."""
 
-import socket
 import time
 
 import pytest
@@ -8,13 +7,6 @@ import pytest
 from transvae_platform.cluster import schedule
 from transvae_platform.cluster.schedule import ray_session
 from transvae_platform.errors import UnreachableError
-
-
-@pytest.fixture
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])

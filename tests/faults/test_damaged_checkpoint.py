@@ -1,8 +1,6 @@
 """Promise 6: whatever happened to the newest checkpoint, the trial ends bitwise as if nothing had."""
 
-import importlib.util
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +8,6 @@ import torch
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.tensors import read_tensors
-
-spec = importlib.util.spec_from_file_location("training", Path(__file__).parents[1] / "training" / "conftest.py")
-training = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(training)
-home, samples, trial, train, records = (
-    training.home, training.samples, training.trial, training.train, training.records
-)  # fmt: skip
 
 pytestmark = pytest.mark.fault
 

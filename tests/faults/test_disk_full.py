@@ -1,10 +1,11 @@
 """Promise 5: a full or read-only disk costs a checkpoint, never the training."""
 
-import importlib.util
 import os
 import resource
+import shutil
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,6 @@ from transvae_platform.training import saver
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.tensors import read_tensors
 from transvae_platform.training.weights import TrialWeights
-
-spec = importlib.util.spec_from_file_location("training", Path(__file__).parents[1] / "training" / "conftest.py")
-training = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(training)
-home, samples, trial, train, records = (
-    training.home, training.samples, training.trial, training.train, training.records
-)  # fmt: skip
 
 pytestmark = pytest.mark.fault
 ROOM = 100_000  # bytes: enough for lines of a journal and a picture, too few for a checkpoint
@@ -164,16 +158,92 @@ def test_trial_without_its_last_checkpoint_fails_and_continues_later(
     assert_twins(tensors_of(checkpoints(disk.folder)), twin)
 
 
-def test_journal_and_checkpoints_on_one_full_disk(trial, train, records, tmp_path, monkeypatch):
+class Brimful(Mounted):
+    """Not one byte is left."""
+
+    def fill(self):
+        with self.ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+
+
+@pytest.fixture(params=[Mounted, Brimful])
+def own_disk(request, tmp_path):
+    """The disk of `tmp_path/run`, with journal, pictures and, unless told otherwise, checkpoints."""
+    folder = request.param(tmp_path / "run")
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder.folder]).returncode:
+        pytest.skip("mounting needs root")
+    yield folder
+    subprocess.run(["umount", str(folder.folder)], check=True)
+
+
+def lines(folder):
+    return (folder / "journal.jsonl").read_bytes().splitlines()
+
+
+def test_journal_and_checkpoints_on_one_full_disk(own_disk, trial, train, records, tmp_path, monkeypatch):
     work = trial(evaluation__keep_checkpoints=1)
     train(work, "twin")
-    disk = Mounted(tmp_path / "run")
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk.folder]).returncode:
-        pytest.skip("mounting needs root")
-    try:
-        at_validation(monkeypatch, {8: disk.fill, 12: disk.free})
+    at_validation(monkeypatch, {8: own_disk.fill, 12: own_disk.free})
+    train(work)
+    assert [record["step"] for record in records(event="alarm")] == [8], "one alarm"
+    assert [record["step"] for record in records(event="checkpoint")] == [4, 12]
+    assert_twins(tensors_of(checkpoints(tmp_path / "run")), tensors_of(checkpoints(tmp_path / "twin")))
+    assert_curves(records)
+    assert len(lines(tmp_path / "run")) == len(records()), "every line is a record"
+
+
+def assert_curves(records):
+    """The run's journal holds what its twin's does, every step once and in order."""
+    for event in ("step", "validated", "finished"):
+        ours, theirs = ([(r["step"], r["metrics"]) for r in records(name, event)] for name in ("run", "twin"))
+        assert ours == theirs, event
+
+
+@pytest.mark.parametrize("own_disk", [Brimful], indirect=True)
+def test_no_checkpoint_is_ahead_of_a_journal_without_room(own_disk, trial, train, records, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "disk"
+    # sixteen records need more than what is left of the page that the journal has
+    work = trial(resources__checkpoints=str(elsewhere), recipe__steps=48, evaluation__every=16)
+    train(work, "twin")
+    shutil.rmtree(elsewhere)
+
+    def die():
+        raise KeyboardInterrupt
+
+    at_validation(monkeypatch, {16: own_disk.fill, 48: die})
+    with pytest.raises(KeyboardInterrupt):
         train(work)
-        assert [record["step"] for record in records(event="alarm")] == [8]
-        assert_twins(tensors_of(checkpoints(tmp_path / "run")), tensors_of(checkpoints(tmp_path / "twin")))
+    kept = checkpoints(elsewhere).steps()
+    assert 32 not in kept, "the disk with the checkpoints has room, that with the journal has none"
+    own_disk.free()
+    train(work)
+    assert [record["resumed_from"] for record in records(event="started")] == [0, max(kept, default=0)]
+    state = TrialState(work, tmp_path / "run", {})
+    for record in records():
+        state.apply(record)
+    twin = {record["step"]: record["metrics"] for record in records("twin", "step")}
+    assert {step: record["metrics"] for step, record in state.train.items()} == twin, "no step is missing"
+
+
+def test_a_trial_whose_end_finds_no_room_is_not_told_as_finished(trial, train, records, tmp_path, monkeypatch):
+    monkeypatch.setattr(saver, "RETRY_SECONDS", (0.0, 0.0))
+    work = trial(resources__checkpoints=str(tmp_path / "disk"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    finish = saver.Saver.finish
+
+    def finish_and_fill(self):
+        finish(self)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+
+    monkeypatch.setattr(saver.Saver, "finish", finish_and_fill)
+    try:
+        with pytest.raises(UserError, match=r"the trial's journal cannot be written \(File too large\) - make room"):
+            train(work)
     finally:
-        subprocess.run(["umount", str(disk.folder)], check=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not records(event="finished")
+    monkeypatch.setattr(saver.Saver, "finish", finish)
+    train(work)
+    assert [record["resumed_from"] for record in records(event="started")] == [0, 12]
+    assert len(records(event="finished")) == 1

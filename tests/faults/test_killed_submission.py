@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from .conftest import expected
+from .toys import expected
 
 
 @pytest.mark.parametrize("moment", [("checkpoint", 1), ("step", 65), ("finished", 2), ("started", 4)])

@@ -4,13 +4,13 @@ from contextlib import ExitStack
 
 import pytest
 from tests.faults import nodes
-from tests.faults.test_worker_killed import bench, weights  # noqa: F401 - a fixture
+from tests.faults.test_worker_killed import weights
 
 pytestmark = pytest.mark.fault
 NOTICE_SECONDS = 15.0
 
 
-def test_a_spot_notice_loses_no_step_and_is_not_charged(bench):  # noqa: F811
+def test_a_spot_notice_loses_no_step_and_is_not_charged(bench):
     bench.fill_up()
     # no failure is allowed: what the loss of the node were charged to
     (trial,) = bench.trials("grid.families={vit: [T]}", "resources.max_failures=0")
@@ -38,7 +38,7 @@ def test_a_spot_notice_loses_no_step_and_is_not_charged(bench):  # noqa: F811
     assert all(bool((twin[key] == moved[key]).all()) for key in twin)
 
 
-def test_a_node_lost_without_notice_costs_at_most_one_interval(bench):  # noqa: F811
+def test_a_node_lost_without_notice_costs_at_most_one_interval(bench):
     bench.fill_up()
     (trial,) = bench.trials("grid.families={vit: [T]}")
 
@@ -51,3 +51,5 @@ def test_a_node_lost_without_notice_costs_at_most_one_interval(bench):  # noqa: 
     assert nodes.events(folder, "finished")
     assert [record["resumed_from"] for record in nodes.events(folder, "started")] == [0, nodes.EVERY]
     assert 0 < nodes.lost_steps(folder) <= nodes.EVERY
+    twin, moved = weights(bench.train_here("loss-twin", trial)), weights(folder)
+    assert [key for key in twin if not (twin[key] == moved[key]).all()] == []

@@ -4,17 +4,14 @@ No Ray: a thread writes the journal as a trial would, a loop reads and sends it 
 """
 
 import http.client
-import os
-import signal
-import socket
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from tests.faults.mlflow_server import Mlflow, wait_for
 
 from transvae_platform.errors import UnreachableError
 from transvae_platform.study.grid import build_grid
@@ -26,7 +23,6 @@ from transvae_platform.tracking.runs import Tracker
 from transvae_platform.tracking.server import Server, reach
 
 pytestmark = pytest.mark.fault
-DEADLINE_SECONDS = 180  # far above what busy cores need; ends a hang, judges no speed
 STEPS, EVERY = 60, 0.05
 
 
@@ -99,47 +95,6 @@ class Toy:
         (run,) = server.client().search_runs([tracker.experiment_id], "tags.kind = 'trial'")
         history = server.client().get_metric_history
         return [((key, point.step), point.value) for key in run.data.metrics for point in history(run.info.run_id, key)]
-
-
-def wait_for(condition):
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-
-class Mlflow:
-    """`mlflow server` over a SQLite file, as a process group that can be killed and started again."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-
-    def start(self):
-        self.process = subprocess.Popen(
-            [
-                sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
-                "--artifacts-destination", str(self.folder / "artifacts"), "--port", str(self.port), "--workers", "1",
-            ],
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        return self
-
-    def answers(self):
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-
-    def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")

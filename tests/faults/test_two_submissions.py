@@ -7,7 +7,7 @@ import time
 from transvae_platform.cluster import submit
 from transvae_platform.tracking import server
 
-from .conftest import expected, wait_until
+from .toys import expected, wait_until
 
 
 def test_submitted_twice_at_once_each_trial_runs_once(study):

@@ -10,12 +10,6 @@ from transvae_platform.training.tensors import read_tensors
 pytestmark = pytest.mark.fault
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    with nodes.bench(tmp_path_factory.mktemp("home")) as made:
-        yield made
-
-
 def weights(folder):
     with CheckpointStore(folder / "checkpoints", keep=9).verified(nodes.STEPS) as path:
         return read_tensors(path / "state")

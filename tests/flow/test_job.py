@@ -1,6 +1,7 @@
-"""A study submitted to a cluster's Jobs API: the same command, an address more. Slow: it starts a Ray head."""
+"""Commands submitted to a cluster's Jobs API: the same ones, an address more. Slow: it starts a Ray head."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from transvae import create_model
+from transvae_platform.data.listing.bundled import bundled_files
+from transvae_platform.data.sets.catalogue import find_data_set
 from transvae_platform.study.state import StudyState
 
 pytestmark = pytest.mark.slow
@@ -20,9 +24,9 @@ BIN = Path(sys.executable).parent
 DEADLINE_SECONDS = 240
 
 
-@pytest.fixture
-def head(tmp_path):
-    """The address of a Ray head of this test's own, ended with its whole process group."""
+@pytest.fixture(scope="module")
+def head():
+    """The address of a Ray head of these tests' own, ended with its whole process group."""
     with socket.socket() as one, socket.socket() as other:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
@@ -70,14 +74,33 @@ def test_a_study_runs_as_a_job(head, tmp_path):
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(spec))
     home = tmp_path / "runs"
-    done = subprocess.run(
-        [BIN / "transvae", "study", "submit", file, "--address", head, "--home", home],
-        capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "report.html" in done.stdout
+    assert "report.html" in run_job("study", "submit", file, "--address", head, "--home", home)
     (trial,) = StudyState(home / "studies" / "job").trials.values()
     assert (trial.state, trial.step) == ("finished", 10)
+
+
+def test_a_folder_is_ingested_and_encoded_by_jobs(head, tmp_path):
+    (tmp_path / "photographs").mkdir()
+    for name, path in bundled_files()[:6]:
+        shutil.copy(path, tmp_path / "photographs" / name.rpartition("/")[2])
+    create_model("vit-micro-T/f8d8").save_pretrained(tmp_path / "model")
+    there = ("--address", head, "--home", tmp_path / "runs")
+    said = run_job("data", "ingest", tmp_path / "photographs", "--name", "six", "--resolution", "64", *there)
+    assert "data set:  six, " in said
+    said = run_job("data", "latents", tmp_path / "model", "six", "--name", "codes", "--content", "mean", *there)
+    assert "data set:  codes, " in said
+    images, codes = (find_data_set(tmp_path / "runs", name).manifest for name in ("six", "codes"))
+    assert (images.samples("train"), images.samples("validation")) == (5, 1)
+    assert (codes.kind, codes.settings["data"], codes.samples("train")) == ("latents", images.fingerprint, 5)
+
+
+def run_job(*command):
+    """What a job printed, which ended well."""
+    done = subprocess.run(
+        [BIN / "transvae", *command], capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
 
 
 def test_a_relative_home_is_refused(tmp_path):

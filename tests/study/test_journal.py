@@ -1,10 +1,12 @@
-"""The journal holds what was written before a kill."""
+"""The journal holds what was written before a kill, and what a full disk did not take at first."""
 
 import json
 import os
+import resource
 
 import pytest
 
+from transvae_platform.errors import UserError
 from transvae_platform.study.journal import Journal, JournalReader, read_journal
 
 
@@ -95,3 +97,71 @@ def test_not_a_number_becomes_null(tmp_path):
     Journal(path).append("step", metrics={"a": float("nan"), "b": [float("inf"), 1.0], "c": (-float("inf"),)}, d=2)
     assert read_journal(path)[0]["metrics"] == {"a": None, "b": [None, 1.0], "c": [None]}
     assert "NaN" not in path.read_text()
+
+
+@pytest.fixture
+def limit():
+    """Lets no file grow beyond so many bytes, until it is called with None: a write takes what still fits."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, before if size is None else (size, before[1]))
+
+    yield limit
+    limit(None)
+
+
+@pytest.mark.parametrize("room", [0, 1, 30, 120])
+def test_records_wait_for_room_and_come_in_their_order(tmp_path, limit, room):
+    path = tmp_path / "j.jsonl"
+    journal = Journal(path, patience=10_000)
+    journal.append("started")
+    limit(path.stat().st_size + room)
+    for step in range(1, 6):
+        journal.append("step", step=step, metrics={"loss": 1 / step})
+    assert journal.problem == "File too large"
+    assert journal.settle() == "File too large"
+    assert [record.get("step") for record in read_journal(path)] == [None, *range(1, 6)][: 1 + room // 100], (
+        "complete lines only"
+    )
+    limit(None)
+    journal.append("step", step=6)
+    assert journal.problem is None
+    assert journal.settle() is None
+    assert [record.get("step") for record in read_journal(path)] == [None, 1, 2, 3, 4, 5, 6]
+    assert len(path.read_bytes().splitlines()) == 7, "no line was cut or written twice"
+
+
+def test_patience_has_an_end_and_others_have_none(tmp_path, limit):
+    patient, strict = Journal(tmp_path / "a.jsonl", patience=200), Journal(tmp_path / "b.jsonl")
+    limit(0)
+    patient.append("step", step=1, note="x" * 50)
+    with pytest.raises(UserError, match=r"a\.jsonl cannot be written \(File too large\) - make room"):
+        patient.append("step", step=2, note="x" * 50)
+    with pytest.raises(UserError, match=r"b\.jsonl cannot be written"):
+        strict.append("queued")
+    limit(None)
+    for journal in (patient, strict):
+        journal.close()
+    assert read_journal(tmp_path / "b.jsonl") == [], "what was refused is not written behind its writer's back"
+
+
+def test_closed_journal_took_what_found_room(tmp_path, limit):
+    path = tmp_path / "j.jsonl"
+    journal = Journal(path, patience=1000)
+    limit(10)
+    journal.append("step", step=1)
+    limit(None)
+    journal.close()
+    assert [record["step"] for record in read_journal(path)] == [1]
+
+
+def test_torn_line_is_closed_before_the_first_record_even_without_room(tmp_path, limit):
+    path = tmp_path / "j.jsonl"
+    path.write_text('{"event": "torn')
+    limit(path.stat().st_size)
+    journal = Journal(path, patience=1000)
+    journal.append("started")
+    limit(None)
+    journal.append("step", step=1)
+    assert events(path) == ["started", "step"]

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from transvae_platform.errors import UserError
 from transvae_platform.study import lease as module
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.lease import (
@@ -181,6 +182,33 @@ def test_worker_that_outlived_its_submission_writes_nothing_more(tmp_path):
                 journal.append(event)
         Journal(path, newer).append("queued")
     assert [record["event"] for record in read_journal(path)] == ["started", "step", "queued"]
+
+
+def test_attempt_that_was_given_up_writes_nothing_more(tmp_path):
+    folder, path = tmp_path / "trials" / "a", tmp_path / "trials" / "a" / "journal.jsonl"
+    with wait_for_lease(tmp_path, pytest.fail) as fence:
+        first = Journal(path, fence.attempt(folder))
+        first.append("started")
+        second = Journal(path, fence.attempt(folder))
+        with pytest.raises(SupersededError, match="a: a later attempt has taken over"):
+            first.append("step", step=1)
+        other = fence.attempt(tmp_path / "trials" / "b")
+        second.append("started")
+        other.check()
+        assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+    with wait_for_lease(tmp_path, pytest.fail):
+        for late in (second, first):
+            with pytest.raises(SupersededError, match="a later submission has taken over"):
+                late.append("step", step=1)
+        with pytest.raises(SupersededError, match="a later submission"):
+            fence.attempt(folder)
+    assert [record["event"] for record in read_journal(path)] == ["started", "started"]
+
+
+def test_attempt_without_room_is_refused(tmp_path):
+    (tmp_path / "a").write_text("no folder")
+    with wait_for_lease(tmp_path / "s", pytest.fail) as fence, pytest.raises(UserError, match="make room"):
+        fence.attempt(tmp_path / "a")
 
 
 def test_who_only_looks_does_not_take_over(tmp_path):

@@ -129,14 +129,20 @@ def test_damaged_weights_are_not_loaded(study, register, uri, damage, tmp_path):
     load_model(model, home=tmp_path, tracking_uri=uri)
 
 
-@pytest.mark.parametrize(
-    "wrong", ["models:/no-such-model@best", "models:/no-such-model", "no-such-model/3", "{name}@worst", "{name}/99"]
-)
+@pytest.mark.parametrize("wrong", ["models:/no-such-model@best", "models:/no-such-model", "no-such-model/3"])
 def test_unknown_model_names_those_that_exist(study, register, uri, wrong):
     study.train(study.trials[0], 20.0)
     name = register(study.trials[0])["name"]
     with pytest.raises(UserError, match=rf"no such model in the registry .* - registered models: .*{name}"):
-        load_model(wrong.format(name=f"models:/{name}"), home=study.home, tracking_uri=uri)
+        load_model(wrong, home=study.home, tracking_uri=uri)
+
+
+@pytest.mark.parametrize("wrong", ["@worst", "/99"])
+def test_unknown_version_or_alias_names_those_of_the_model(study, register, uri, wrong):
+    study.train(study.trials[0], 20.0)
+    name = register(study.trials[0])["name"]
+    with pytest.raises(UserError, match=rf"{name} has versions 1, aliases @best \(1\)"):
+        load_model(f"models:/{name}{wrong}", home=study.home, tracking_uri=uri)
 
 
 def test_unfinished_or_failed_trial_is_not_registered(client, study, register):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.catalogue import list_data_sets
 from transvae_platform.data.sets.samples import SampleSet, open_data
 from transvae_platform.study.grid import Trial, build_grid
-from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.journal import PATIENCE, Journal, read_journal
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.training.loop import train_vae
 from transvae_platform.world import World
@@ -57,19 +58,20 @@ def samples(home) -> tuple[SampleSet, SampleSet]:
     return open_data(made.location, home, 10**9)
 
 
+def make_trial(home: Path, **changes: Any) -> Trial:
+    """The trial of `SPEC` with changes such as `recipe__steps=3`."""
+    values = {key: dict(value) if isinstance(value, dict) else value for key, value in SPEC.items()}
+    for path, value in changes.items():
+        part, _, key = path.partition("__")
+        values.setdefault(part, {})[key] = value
+    (made,) = list_data_sets(home)
+    return build_grid(StudySpec.model_validate(values), made.manifest.fingerprint)[0]
+
+
 @pytest.fixture
 def trial(home) -> Callable[..., Trial]:
-    """The trial of `SPEC` with changes such as `recipe__steps=3`."""
-
-    def build(**changes: Any) -> Trial:
-        values = {key: dict(value) if isinstance(value, dict) else value for key, value in SPEC.items()}
-        for path, value in changes.items():
-            part, _, key = path.partition("__")
-            values.setdefault(part, {})[key] = value
-        (made,) = list_data_sets(home)
-        return build_grid(StudySpec.model_validate(values), made.manifest.fingerprint)[0]
-
-    return build
+    """`make_trial` with this home."""
+    return partial(make_trial, home)
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def train(samples, tmp_path) -> Callable[..., dict[str, float]]:
     """Train a trial in `tmp_path/<name>` as its only process."""
 
     def run(trial: Trial, name: str = "run", world: World | None = None) -> dict[str, float]:
-        journal = Journal(tmp_path / name / "journal.jsonl")
+        journal = Journal(tmp_path / name / "journal.jsonl", patience=PATIENCE)
         try:
             return train_vae(trial, samples, tmp_path / name, journal, world or World(), {"code": "test"})
         finally:

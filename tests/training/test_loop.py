@@ -2,14 +2,12 @@
 
 import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.training.ranks import as_ranks
 
 from transvae import create_model
 from transvae.accounting import count_model
@@ -20,7 +18,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.study.journal import Journal
 from transvae_platform.training import loop
 from transvae_platform.training.checkpoint import CheckpointStore
-from transvae_platform.training.loop import DivergedError
+from transvae_platform.training.loop import DivergedError, train_vae
 from transvae_platform.training.tensors import read_tensors
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
@@ -123,7 +121,9 @@ def test_same_seed_same_run_other_seed_other_run(trial, train, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "killed_in", [(1,), (6,), (8,), (5, 10)], ids=["before any checkpoint", "between", "right after one", "twice"]
+    "killed_in",
+    [(1,), (6,), (8,), (12,), (5, 10)],
+    ids=["before any checkpoint", "between", "right after one", "at the edge of an epoch", "twice"],
 )
 def test_killed_and_resumed_equals_uninterrupted(trial, train, records, tmp_path, monkeypatch, killed_in):
     # 96 crops and batches of 8: step 12 begins the second epoch, so with 14 steps the edge lies behind a resume
@@ -276,30 +276,33 @@ def test_initial_weights_are_the_models_own_from_the_seed(trial):
     assert all(torch.equal(fresh[key], weights[key]) for key in fresh)
 
 
-def test_two_processes_see_the_same_samples_and_reach_the_same_weights(trial, train, home, tmp_path):
+def note_ids(world, work, samples, folder):
+    """On every rank: train; returns the ids of every step, and the metrics."""
+    seen, read = [], TrainStream.batch
+
+    def note(self, step):
+        batch = read(self, step)
+        seen.append(batch.ids.tolist())
+        return batch
+
+    TrainStream.batch = note
+    journal = Journal(folder / "journal.jsonl") if world.rank == 0 else None
+    return seen, train_vae(work, samples, folder, journal, world, {})
+
+
+def test_two_processes_see_the_same_samples_and_reach_the_same_weights(trial, train, samples, tmp_path):
     # a small rate: AdamW turns rounding of tiny gradients into differences of a share of it
     work = trial(recipe__steps=5, recipe__learning_rate=2e-4, evaluation__every=5)
     alone = train(work, "alone")
     together = tmp_path / "together"
-    together.mkdir()
-    (together / "trial.json").write_text(work.model_dump_json())
-    (together / "home.txt").write_text(str(home))
-    script = Path(__file__).with_name("two_ranks.py")
-    ranks = [
-        subprocess.Popen([sys.executable, str(script), str(rank), str(together)], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    for process in ranks:
-        _, error = process.communicate(timeout=600)  # ends a hang, judges no speed
-        assert process.returncode == 0, error
-    told = [json.loads((together / f"rank{rank}.json").read_text()) for rank in range(2)]
+    told = as_ranks(2, together, note_ids, work, samples, together)
     for step in range(5):
         expected, _ = FullOrder(96).ids_at(np.arange(8 * step, 8 * step + 8), 0)
-        assert told[0]["ids"][step] + told[1]["ids"][step] == expected.tolist()
-    assert told[0]["metrics"] == told[1]["metrics"]
+        assert told[0][0][step] + told[1][0][step] == expected.tolist()
+    assert told[0][1] == told[1][1]
     for key in ("val/l1", "val/mse", "val/ssim"):
-        assert told[0]["metrics"][key] == pytest.approx(alone[key], abs=1e-5)
-    assert told[0]["metrics"]["val/psnr"] == pytest.approx(alone["val/psnr"], abs=1e-3)  # of 8-bit values, rounded
+        assert told[0][1][key] == pytest.approx(alone[key], abs=1e-5)
+    assert told[0][1]["val/psnr"] == pytest.approx(alone["val/psnr"], abs=1e-3)  # of 8-bit values, rounded
     one, two = last_state(tmp_path / "alone")[1], last_state(together)[1]
     for key in one:
         if not key.startswith("optimizer"):

@@ -1,16 +1,17 @@
 """A notice that nodes are taken away: one checkpoint, nothing lost, and training goes on if they stay."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
+import torch
+from tests.training.ranks import as_ranks
 from tests.training.test_loop import KilledError, assert_same, last_state
 
+from transvae_platform.study.journal import Journal
 from transvae_platform.training import loop, preemption
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.preemption import FALLBACK_SECONDS, TEARDOWN_SECONDS, Notices, hold
+from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import Notice, World
 
 NOTICE = Notice(nodes=("node-a",), deadline=1000.0)
@@ -130,18 +131,36 @@ def test_hold_ends_when_the_nodes_should_be_gone(deadline, until):
     assert now[0] == pytest.approx(until + TEARDOWN_SECONDS if deadline != 20.0 else until)
 
 
-def test_two_processes_hold_at_the_same_step(trial, home, tmp_path):
+def held_at(world, work, samples, folder):
+    """On every rank: train until the notice; returns the step at which it held, and how often it had asked.
+
+    As with Ray, a notice reaches the ranks at different times, and asking for it is a collective: rank 0 decides.
+    """
+    knows_from = {0: 3, 1: 1}[world.rank]  # the step from which this rank's node knows
+    advance, now, asked = TrialWeights.advance, [0], [0]
+
+    def count(self):
+        advance(self)
+        now[0] = self.step
+
+    def notice():
+        asked[0] += 1
+        known = [NOTICE if now[0] >= knows_from else None]
+        torch.distributed.broadcast_object_list(known, src=0)
+        return known[0]
+
+    def end(notice):
+        raise KilledError
+
+    TrialWeights.advance, loop.hold = count, end
+    journal = Journal(folder / "journal.jsonl") if world.rank == 0 else None
+    with pytest.raises(KilledError):
+        loop.train_vae(work, samples, folder, journal, replace(world, notice=notice), {})
+    return now[0], asked[0]
+
+
+def test_two_processes_hold_at_the_same_step(trial, samples, tmp_path):
     work = trial(recipe__steps=9, recipe__learning_rate=2e-4, evaluation__every=9)
-    (tmp_path / "trial.json").write_text(work.model_dump_json())
-    (tmp_path / "home.txt").write_text(str(home))
-    script = Path(__file__).with_name("two_noticed_ranks.py")
-    ranks = [
-        subprocess.Popen([sys.executable, str(script), str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    for process in ranks:
-        _, error = process.communicate(timeout=600)  # ends a hang, judges no speed
-        assert process.returncode == 0, error
-    told = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
-    assert told == [{"held_at": 4, "asked": 2}] * 2, "rank 0 did not know at step 2"
+    held = as_ranks(2, tmp_path, held_at, work, samples, tmp_path)
+    assert held == [(4, 2)] * 2, "rank 0 did not know at step 2"
     assert CheckpointStore(tmp_path / "checkpoints", keep=9).steps() == [4]

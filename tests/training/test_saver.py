@@ -1,13 +1,11 @@
 """Saving behind the training's back: what is told and when, what failures do, who writes what."""
 
 import json
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
+from tests.training.ranks import as_ranks
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.journal import Journal, read_journal
@@ -256,19 +254,36 @@ def test_every_tensor_has_one_owner_and_all_own_about_as_much(weights):
     assert max(sizes) - min(sizes) <= max(value.nbytes for value in values.values())
 
 
+def restore_and_save(world, work, folder):
+    """On every rank: take the state that one process wrote, save it, meet a full disk, save again."""
+    weights = TrialWeights(work, world)
+    assert weights.restore(CheckpointStore(folder / "alone", keep=1), world), "written by one process, read by two"
+    assert weights.step == 1
+    journal = Journal(folder / "journal.jsonl") if world.rank == 0 else None
+    store = CheckpointStore(folder / "together", keep=1)
+    saver = Saver(store, world, journal, {})
+    saver.save(weights)
+    for _ in range(20):  # collectives of the training thread, while the savers speak on their own group
+        assert world.sum(torch.ones(1000)).sum() == 2000
+    saver.wait()
+    weights.step = 2
+    write, tensors.save_file = tensors.save_file, lambda *arguments: (_ for _ in ()).throw(FULL)
+    if world.rank == 0:  # only the other rank's disk is full
+        tensors.save_file = write
+    saver.save(weights)
+    saver.wait()
+    assert store.steps() == [1]
+    tensors.save_file = write
+    saver.save(weights)
+    saver.finish()
+    assert 2 in store.steps()  # rank 0 may still be removing the first
+
+
 def test_two_ranks_read_what_one_wrote_and_one_what_two_wrote(trial, weights, tmp_path):
     alone = Saver(CheckpointStore(tmp_path / "alone", keep=1), World(), None, {})
     alone.save(weights)
     alone.finish()
-    (tmp_path / "trial.json").write_text(weights.trial.model_dump_json())
-    script = Path(__file__).with_name("two_savers.py")
-    ranks = [
-        subprocess.Popen([sys.executable, str(script), str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    for process in ranks:
-        _, error = process.communicate(timeout=600)  # ends a hang, judges no speed
-        assert process.returncode == 0, error
+    as_ranks(2, tmp_path, restore_and_save, weights.trial, tmp_path)
     together = CheckpointStore(tmp_path / "together", keep=1)
     with together.verified(2) as folder:
         shards = sorted((folder / "state").iterdir())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from transvae_platform.cli.jobs import Address, Follow, same_command
 
 app = typer.Typer(help="Ingest images, look at data sets, extract latents.", no_args_is_help=True)
 
@@ -17,26 +20,33 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead 
 
 @app.command()
 def ingest(
+    context: typer.Context,
     location: Annotated[str, typer.Argument(help="A folder, a file or a URI (s3://, gs://, ...).", show_default=False)],
     name: Annotated[str, typer.Option(help="What to call the data set.", show_default=False)],
     resolution: Annotated[int, typer.Option(help="Height and width of a sample in pixels.")] = 256,
     layout: Annotated[str, typer.Option(help="auto, folder, classes, imagenet, coco, webdataset, ...")] = "auto",
     geometry: Annotated[str, typer.Option(help="shorter_side, adm or shorter_side_bilinear.")] = "shorter_side",
     holdout: Annotated[
-        float | None, typer.Option(help="Share held out; default the source's own split, or 0.1.", show_default=False)
+        float | None,
+        typer.Option(help="Share held out, 0 for none; default the source's own split, or 0.1.", show_default=False),
     ] = None,
     quarantine: Annotated[float, typer.Option(help="Largest share of unreadable images.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,
-    check: Annotated[bool, typer.Option("--check", help="List every unusable image; make nothing.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="List every unusable file and image; make nothing.")] = False,
     home: Home = Path("runs"),
+    address: Address = None,
+    follow: Follow = True,
 ) -> None:
-    """Make a data set of a source: decoded, cropped, checked, in shards. The same command again continues it."""
+    """Make a data set of a source: decoded, cropped, checked, in shards. The same command again continues it.
+
+    Without --address it runs here, or on the cluster that RAY_ADDRESS names when this machine is its head. With
+    --address it becomes a job of that cluster.
+    """
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render_data import print_data_set, print_problems
-    from transvae_platform.cluster.schedule import ray_session
     from transvae_platform.data.listing import list_source
     from transvae_platform.data.making.ingest import ingest as make
-    from transvae_platform.data.making.on_ray import run_on_ray
+    from transvae_platform.data.making.ingest import refuse_taken_name
     from transvae_platform.data.making.problems import find_problems
     from transvae_platform.data.sets.catalogue import check_name, find_data_set, give_name
     from transvae_platform.study.load import read_data
@@ -49,16 +59,26 @@ def ingest(
         }
     )  # fmt: skip
     assert data.path is not None, "the source has a path"
-    listing = list_source(data.path, data.layout)
+    if address is not None:
+        from transvae_platform.cluster.jobs import Job, check_shared, submit_job
+
+        check_shared("LOCATION", location)
+        submit_job(Job(same_command(context, "data"), {"data_set": name}), address, home, follow=follow)
+        return
+    listing = list_source(data.path, data.layout, skip_broken=check)
     if check:
         with bar("checking") as listen:
-            problems = list(find_problems(listing.table, data, listen))
-        print_problems(problems, listing.table.num_rows, listing.passed_over)
-        raise typer.Exit(1 if problems else 0)
-    with ray_session(None), bar("ingesting") as listen:
-        manifest = make(listing, data, home.resolve(), run_on_ray, listen)
-    give_name(home.resolve(), name, manifest)
-    print_data_set(find_data_set(home.resolve(), name))
+            problems = sorted(find_problems(listing, data, listen))
+        print_problems(listing, problems)
+        raise typer.Exit(1 if problems or listing.broken else 0)
+    from transvae_platform.cluster.mapping import ray_mapper
+
+    home = home.resolve()
+    refuse_taken_name(listing, data, home, name)
+    with ray_mapper(os.environ.get("RAY_ADDRESS")) as mapper, bar("ingesting") as listen:
+        manifest = make(listing, data, home, mapper, listen)
+    give_name(home, name, manifest)
+    print_data_set(find_data_set(home, name))
 
 
 @app.command("list")
@@ -79,32 +99,40 @@ def list_all(home: Home = Path("runs"), as_json: AsJson = False) -> None:
 @app.command()
 def show(
     data_set: DataSetName,
-    sheet: Annotated[
-        Path | None, typer.Option(help="Where to draw the contact sheet; default in the home.", show_default=False)
+    out: Annotated[
+        Path | None, typer.Option(help="The contact sheet's file; default beside the data set.", show_default=False)
     ] = None,
     split: Annotated[Literal["train", "validation"], typer.Option(help="Which samples to draw.")] = "train",
     home: Home = Path("runs"),
 ) -> None:
     """Print what a data set holds and draw samples of it."""
     from transvae_platform.cli.render_data import print_data_set
-    from transvae_platform.data.exchange.sheet import contact_sheet
+    from transvae_platform.data.exchange.sheet import contact_sheet, sheet_path
     from transvae_platform.data.sets.catalogue import find_data_set
     from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
     from transvae_platform.data.sets.samples import open_data
+    from transvae_platform.errors import SpecError
 
     found = find_data_set(home.resolve(), data_set)
     print_data_set(found)
     if found.manifest.kind == "images":
         train, validation = open_data(found.location, default_cache(), CACHE_BYTES)
-        path = sheet or home.resolve() / f"{found.manifest.fingerprint}-{split}.png"
-        contact_sheet(train if split == "train" else validation).save(path)
+        path = (out or sheet_path(found, split)).resolve()
+        sheet = contact_sheet(train if split == "train" else validation)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sheet.save(path)
+        except (OSError, ValueError) as error:  # ValueError: a suffix that Pillow does not know
+            raise SpecError(f"--out: {path} cannot be written ({error}) - give another file, e.g. sheet.png") from None
         print(f"sheet:     {path}")
 
 
 @app.command()
 def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
-    """Compare every shard with the SHA-256 in the manifest."""
+    """Compare every shard with the SHA-256 in the manifest; names all that are damaged."""
     from transvae_platform.cli.bar import bar
+    from transvae_platform.cli.render import format_bytes
+    from transvae_platform.cli.render_data import counted
     from transvae_platform.data.sets.catalogue import find_data_set
     from transvae_platform.data.sets.transfer import find_damage
     from transvae_platform.errors import UserError
@@ -119,10 +147,10 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
             listen(number, len(shards))
     if damaged:
         raise UserError(
-            f"{len(damaged)} of {len(shards)} shards of {data_set} are damaged - delete {found.location} and make the "
-            "data set again:\n  " + "\n  ".join(damaged)
+            f"{len(damaged)} of {len(shards)} shards of {data_set} are damaged - delete {found.location} and make "
+            "or copy the data set again:\n  " + "\n  ".join(damaged)
         )
-    print(f"{len(shards)} shards, {found.manifest.bytes} bytes: as the manifest says")
+    print(f"{counted(len(shards), 'shard')}, {format_bytes(found.manifest.bytes)}: as the manifest says")
 
 
 @app.command()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from transvae_platform.cli.data import DataSetName, Home, app
+from transvae_platform.cli.jobs import Address, Follow, same_command
+from transvae_platform.errors import SpecError
+
+REGISTERED = "models:/"
 
 ModelName = Annotated[
     str, typer.Argument(help="models:/NAME@best, or a folder of `save_pretrained`.", show_default=False)
@@ -16,6 +21,7 @@ ModelName = Annotated[
 
 @app.command()
 def latents(
+    context: typer.Context,
     model: ModelName,
     data_set: DataSetName,
     name: Annotated[str, typer.Option(help="What to call the latents.", show_default=False)],
@@ -26,31 +32,44 @@ def latents(
     seed: Annotated[int, typer.Option(help="Of the samples' noise.")] = 0,
     home: Home = Path("runs"),
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of the model.", show_default=False)] = None,
+    address: Address = None,
+    follow: Follow = True,
 ) -> None:
-    """Encode a data set with a model, each image and its mirror image. The same command again continues it."""
-    from functools import partial
+    """Encode a data set with a model, each image and its mirror image. The same command again continues it.
 
-    from transvae_platform.cli.bar import bar
-    from transvae_platform.cli.render_data import print_data_set
-    from transvae_platform.cluster.schedule import local_devices, ray_session
-    from transvae_platform.data.latents.extract import extract_latents
-    from transvae_platform.data.making import on_ray
-    from transvae_platform.data.sets.catalogue import check_name, find_data_set, give_name
-    from transvae_platform.errors import SpecError
+    Without --address it runs here, or on the cluster that RAY_ADDRESS names when this machine is its head. With
+    --address it becomes a job of that cluster.
+    """
+    from transvae_platform.data.sets.catalogue import check_name, find_data_set, give_name, refuse_other
 
     check_name(name)
+    _refuse_no_model(model, is_here=address is None)
+    if address is not None:
+        from transvae_platform.cluster.jobs import Job, check_shared, submit_job
+
+        check_shared("MODEL", model)
+        if "/" in data_set:  # not a name
+            check_shared("DATA_SET", data_set)
+        job = Job(same_command(context, "data"), {"data_set": name}, tracking_uri)
+        submit_job(job, address, home, follow=follow)
+        return
+    from transvae_platform.cli.bar import bar
+    from transvae_platform.cli.render_data import print_data_set
+    from transvae_platform.cluster.mapping import ray_mapper
+    from transvae_platform.data.latents.extract import extract_latents, plan_extraction
+
     home = home.resolve()
     found = find_data_set(home, data_set)
-    cpus, there = local_devices()
-    if gpus > there:
-        raise SpecError(f"--gpus: {gpus} are asked for, this machine has {there} - lower it, or 0 for CPU cores")
-    folder = _model_folder(model, home, tracking_uri)
-    mapper = partial(on_ray.run_on_ray, actors=gpus or cpus, gpus=1 if gpus else 0)
-    with ray_session(None), bar("encoding") as listen:
-        manifest = extract_latents(
-            found.manifest, found.location, folder, home, mapper, model_name=model, content=content, dtype=dtype,
-            batch_size=batch_size, device="cuda" if gpus else "cpu", seed=seed, listen=listen,
-        )  # fmt: skip
+    with ray_mapper(os.environ.get("RAY_ADDRESS"), models=True, gpus=gpus) as mapper:
+        folder = _model_folder(model, home, tracking_uri)
+        plan = plan_extraction(
+            found.manifest, found.location, folder, model_name=model, content=content, dtype=dtype, seed=seed
+        )
+        refuse_other(home, name, plan.fingerprint)
+        with bar("encoding") as listen:
+            manifest = extract_latents(
+                plan, home, mapper, batch_size=batch_size, device="cuda" if gpus else "cpu", listen=listen
+            )
     give_name(home, name, manifest)
     print_data_set(find_data_set(home, name))
 
@@ -70,6 +89,7 @@ def export(
 ) -> None:
     """Write a data set in another project's layout. The same command again continues it."""
     from transvae_platform.cli.bar import bar
+    from transvae_platform.cli.render_data import print_export
     from transvae_platform.data.exchange.lightningdit import export_lightningdit
     from transvae_platform.data.exchange.webdataset import export_webdataset
     from transvae_platform.data.making.work import run_locally
@@ -83,7 +103,7 @@ def export(
             files = export_lightningdit(
                 found.location, folder, run_locally, split=split, missing_label=missing_label, listen=listen
             )
-    print(f"{len(files)} files in {folder}")
+    print_export(found, layout, folder, files, None if layout == "webdataset" else split)
 
 
 @app.command("import")
@@ -115,13 +135,24 @@ def import_latents(
     print_data_set(find_data_set(home.resolve(), name))
 
 
+def _refuse_no_model(model: str, is_here: bool) -> None:
+    """Raises SpecError if this names neither a registered model nor a folder."""
+    if model.startswith(REGISTERED) or (Path(model).is_dir() if is_here else "/" in model):
+        return
+    raise SpecError(
+        f"MODEL: {model!r} is neither a registered model (models:/NAME@best, models:/NAME/3) nor a folder that "
+        "save_pretrained wrote - `transvae registry list` shows the models"
+    )
+
+
 def _model_folder(model: str, home: Path, tracking_uri: str | None) -> Path:
     """A folder that `from_pretrained` reads: the one that was named, or the registered model written into the home."""
     from transvae_platform.study.grid import stable_hash
+
+    if not model.startswith(REGISTERED):
+        return Path(model).resolve()
     from transvae_platform.tracking.registry import load_model
 
-    if not model.startswith("models:/"):
-        return Path(model).resolve()
     loaded = load_model(model, home=home, tracking_uri=tracking_uri)
     folder = home / "data" / "models" / stable_hash([model, tracking_uri])[:16]
     loaded.save_pretrained(folder)

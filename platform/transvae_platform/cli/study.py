@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from transvae_platform.cli.jobs import Address, Follow
+
 if TYPE_CHECKING:
     from transvae_platform.study.state import StudyState
 
@@ -24,12 +26,6 @@ Home = Annotated[
 Tracking = Annotated[
     str | None,
     typer.Option(help="MLflow server; default MLFLOW_TRACKING_URI, else SQLite in the home.", show_default=False),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        help="Ray cluster: its Jobs API, e.g. http://127.0.0.1:8265; default this machine.", show_default=False
-    ),
 ]
 StudyName = Annotated[str, typer.Argument(help="The study's name, or its file.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
@@ -57,7 +53,7 @@ def submit(
     home: Home = Path("runs"),
     tracking_uri: Tracking = None,
     address: Address = None,
-    follow: Annotated[bool, typer.Option(help="With --address: show the job's output until it ends.")] = True,
+    follow: Follow = True,
 ) -> None:
     """Run a study to its report; the same command again continues it, or follows it while it runs.
 
@@ -68,9 +64,9 @@ def submit(
 
     spec = load_study(file, tuple(changes or ()))
     if address is not None:
-        from transvae_platform.cluster.jobs import submit_job
+        from transvae_platform.cluster.jobs import study_job, submit_job
 
-        submit_job(spec, address, home, tracking_uri, follow=follow)
+        submit_job(study_job(spec, home, tracking_uri), address, home, follow=follow)
         return
     from transvae_platform.cli.progress import StudyProgress
     from transvae_platform.cli.render import print_outcome

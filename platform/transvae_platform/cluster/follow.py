@@ -22,9 +22,9 @@ FOLLOW_SECONDS = 2.0
 class Follower(threading.Thread):
     """Reads the journals while Ray works: progress for the user, records for MLflow."""
 
-    def __init__(self, state: StudyState, tracker: Tracker, listen: Listener) -> None:
+    def __init__(self, state: StudyState, tracker: Tracker, lease: Lease, listen: Listener) -> None:
         super().__init__(name="follower", daemon=True)
-        self._state, self._tracker, self._listen = state, tracker, listen
+        self._state, self._tracker, self._lease, self._listen = state, tracker, lease, listen
         self._end = threading.Event()
         self._error: BaseException | None = None
 
@@ -42,7 +42,7 @@ class Follower(threading.Thread):
             while not self._end.wait(FOLLOW_SECONDS):
                 self._tracker.take(self._state.refresh())
                 self._tracker.send()
-                self._listen(self._state, self._tracker.problem or "training")
+                self._listen(self._state, self._lease.problem or self._tracker.problem or "training")
         except Exception as error:  # noqa: BLE001 - handed to the main thread, which raises it
             self._error = error
 

@@ -20,8 +20,9 @@ from typing import Any
 import ray
 from ray import tune
 
+from transvae_platform.cluster.devices import local_devices
 from transvae_platform.cluster.worker import drive_trial, ended, record_failure
-from transvae_platform.errors import SpecError, UnreachableError
+from transvae_platform.errors import UnreachableError
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.lease import Fence
 
@@ -105,38 +106,6 @@ def _refuse_silent_address(address: str) -> None:
             f"RAY_ADDRESS: no Ray cluster answers at {address} ({error}) - start it, or unset RAY_ADDRESS to run on "
             "this machine"
         ) from None
-
-
-def local_devices() -> tuple[int, int]:
-    """(CPU cores this process may use, CUDA devices) of this machine."""
-    import torch
-
-    return len(os.sched_getaffinity(0)), torch.cuda.device_count()
-
-
-def local_gpu_bytes() -> int | None:
-    """Memory of this machine's smallest GPU; None without one."""
-    import torch
-
-    sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
-    return min(sizes, default=None)
-
-
-def check_devices(trials: Sequence[Trial], cpus: int, gpus: int, where: str) -> None:
-    """Refuse a grid that asks for more devices than there are, before anything starts.
-
-    Raises:
-        SpecError: names the trial, what it asks for and what there is.
-    """
-    have = {"cpu": cpus, "gpu": gpus}
-    for trial in trials:
-        asked, device = trial.workers.workers, trial.workers.device
-        if asked > have[device]:
-            kind = {"cpu": "CPU core", "gpu": "GPU"}[device]
-            raise SpecError(
-                f"resources: {trial.label} asks for {asked} {kind}{'s' * (asked > 1)}, but {where} has "
-                f"{have[device]} - lower `resources.workers`, change `resources.device`, or submit to a larger cluster"
-            )
 
 
 def cluster_devices() -> tuple[int, int]:

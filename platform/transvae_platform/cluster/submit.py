@@ -13,17 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transvae_platform.cluster.devices import check_devices, local_devices, local_gpu_bytes
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
 from transvae_platform.cluster.initial import find_initial
-from transvae_platform.cluster.schedule import (
-    check_devices,
-    cluster_devices,
-    local_devices,
-    local_gpu_bytes,
-    ray_session,
-    run_trials,
-)
+from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
 from transvae_platform.data.listing import Listing, list_source
 from transvae_platform.data.listing.bundled import list_bundled
 from transvae_platform.data.making.images import samples_per_item
@@ -84,14 +78,16 @@ def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Pre
     listing, made = None, None
     if spec.data.source in ("dataset", "mixture"):
         made = _find_parts(spec.data, home)
-        samples = made.samples("train")
+        samples, held_out = made.samples("train"), made.samples("validation")
     else:
         listing = list_bundled() if spec.data.path is None else list_source(spec.data.path, spec.data.layout)
         table = split_listing(listing, spec.data)
         found = find_made(home, ingest_key(table, spec.data))
         made = TrainingData(((at_home(home, found), 1.0),)) if found else None
-        images = table.column("split").to_pylist().count("train")
+        held_out = table.column("split").to_pylist().count("validation")
+        images = table.num_rows - held_out
         samples = found.samples("train") if found else images * samples_per_item(spec.data)
+    _refuse_no_validation(held_out, spec.data)
     _refuse_too_few(samples, spec)
     initial = find_initial(spec, _open_study(study_folder(home, spec.study)), home, tracking_uri)
     trials = build_grid(spec, made.fingerprint if made else NOT_MADE, initial)
@@ -114,6 +110,16 @@ def _find_parts(data: Data, home: Path) -> TrainingData:
             key = f"data.parts.{part}" if data.parts else "data.path"
             raise SpecError(f"{key}: {error}") from None
     return TrainingData(tuple(parts))
+
+
+def _refuse_no_validation(held_out: int, data: Data) -> None:
+    if not held_out:
+        way_out = (
+            "train on one that was ingested with a hold-out, or add one as a part (source: mixture)"
+            if data.source in ("dataset", "mixture")
+            else "hold some out (data.holdout), or add images"
+        )
+        raise SpecError(f"data: {data.path or data.source} has no validation images, and studies validate - {way_out}")
 
 
 def _refuse_too_few(samples: int, spec: StudySpec) -> None:
@@ -192,7 +198,7 @@ def submit_study(
                 left = _left(build_grid(spec, made.fingerprint, prepared.initial), state, ended)
                 _queue(left, journal, state, fence)
                 if left:  # a finished study's images may only have had to be read again
-                    with Follower(state, tracker, listen):
+                    with Follower(state, tracker, lease, listen):
                         run_trials(left, folder, fence, record, _places(made, prepared.spec))
         tracker.take(state.refresh())
         _register(state, tracker, journal, listen)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.journal import Journal, JournalReader, read_journal
+from transvae_platform.study.journal import PATIENCE, Journal, JournalReader, read_journal
 from transvae_platform.study.lease import Fence
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         wrap=prepare_model,
         notice=_notice,
     )
-    journal = Journal(folder / "journal.jsonl", _fence(job)) if world.rank == 0 else None
+    journal = None
+    if world.rank == 0:
+        journal = Journal(folder / "journal.jsonl", _fence(job).attempt(folder), patience=PATIENCE)
     try:
         samples = open_training_data(job["data"], default_cache(), job["cache_bytes"], trial.resolution)
         return train_vae(trial, samples, folder, journal, world, job["lineage"])
@@ -116,13 +119,17 @@ def _notice() -> Notice | None:
 
 
 def record_failure(job: dict[str, Any], reason: str, detail: str) -> None:
-    """Write the failure of a trial whose workers have ended: the reason into its journal, the rest beside it."""
+    """Write the failure of a trial whose workers were given up: the reason into its journal, the rest beside it.
+
+    Raises:
+        UserError: there is no room for it; the next submission finds a trial that did not end.
+    """
     folder = Path(job["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "failure.txt").write_text(detail)
-    journal = Journal(folder / "journal.jsonl", _fence(job))
+    journal = Journal(folder / "journal.jsonl", _fence(job).attempt(folder))
     journal.append("failed", reason=f"{reason} (more in {folder / 'failure.txt'})")
     journal.close()
+    with suppress(OSError):  # the disk may have taken the line and take no more
+        (folder / "failure.txt").write_text(detail)
 
 
 def _fence(job: dict[str, Any]) -> Fence:

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from transvae_platform.study.section import Section, Seed
 
 Holdout = Annotated[
-    Annotated[float, Field(gt=0, lt=1), Tag("<share>")]
+    Annotated[float, Field(ge=0, lt=1), Tag("<share>")]
     | Annotated[tuple[str, ...], Field(min_length=1), Tag("<names>")],
     Discriminator(lambda value: "<names>" if isinstance(value, (list, tuple)) else "<share>"),
 ]
@@ -127,7 +127,8 @@ class Data(Section):
     """How samples are cut out of a photograph."""
     holdout: Holdout | None = None
     """Whole photographs kept for validation: a share of all, or the names (file stems) of those photographs. By default
-    the source's own validation split, or a tenth where it has none."""
+    the source's own validation split, or a tenth where it has none. 0: all images are for training, which makes a data
+    set that no study can validate on (`transvae data ingest`)."""
     quarantine: Annotated[float, Field(ge=0, lt=1)] = 0.001
     """Largest share of images that may be unreadable (and are left out, by name); one image always may."""
     sampling: Sampling = Sampling()

@@ -13,7 +13,9 @@ Protocol
    b. the holder ran in this boot of this machine, and its process (number and start time) exists no more; or
    c. the counter stood still in STILL_LOOKS looks, one after the other.
 5. To take over is to write a new token into `lock`. A worker compares that file with its own token before every record:
-   one that outlived a killed submission stops as soon as the next one begins.
+   one that outlived a killed submission stops as soon as the next one begins. Every attempt at a trial does the same
+   with the file `attempt` of the trial's folder: a worker that wakes up late, on a node that was given up, finds that
+   another one has its place.
 6. Where no flock separates two that take over at once, the token written last stands. The other one finds that out
    before its next record and before its next beat, and writes nothing more.
 7. To release is to remove `lease.json` and then to give up the flock.
@@ -42,22 +44,50 @@ STILL_LOOKS = 10
 
 
 class SupersededError(UserError):
-    """A later submission of the study has taken over; this process must write nothing more."""
+    """A later submission, or attempt at the trial, has taken over; this process must write nothing more."""
 
 
 @dataclass(frozen=True)
 class Fence:
-    """Lets a journal's writer pass only while its submission is the study's newest (protocol 5)."""
+    """Lets a writer pass only while its submission is the study's newest, and its attempt the trial's (protocol 5)."""
 
     lock: Path
     token: str
+    around: Fence | None = None
+    """For an attempt at a trial: the fence of its submission."""
 
     def check(self) -> None:
-        """Raises SupersededError if a later submission has begun."""
+        """Raises SupersededError if a later submission or attempt has begun."""
+        if self.around is not None:
+            self.around.check()
         if self.lock.read_text().split()[-1:] != [self.token]:
+            kind = "submission" if self.around is None else "attempt"
             raise SupersededError(
-                f"{self.lock.parent.name}: a later submission has taken over - follow it with the same command"
+                f"{self.lock.parent.name}: a later {kind} has taken over - follow it with the same command"
             )
+
+    def attempt(self, folder: Path) -> Fence:
+        """The fence of a new attempt at the trial in a folder: from here on no earlier one passes.
+
+        Raises:
+            SupersededError: a later submission has begun.
+            UserError: the folder cannot be written.
+        """
+        self.check()
+        fence = Fence(folder / "attempt", uuid.uuid4().hex, around=self)
+        written = fence.lock.with_name(f".attempt.{fence.token}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            written.write_text(fence.token)
+            written.replace(fence.lock)
+        except OSError as error:
+            with suppress(OSError):
+                written.unlink(missing_ok=True)
+            raise UserError(
+                f"{folder} cannot be written ({error.strerror or error}) - make room, then submit again: the study "
+                "continues"
+            ) from None
+        return fence
 
 
 @dataclass(frozen=True)
@@ -101,6 +131,8 @@ class Lease:
         file.write(f"{pid} {self.fence.token}")
         file.flush()
         os.fsync(file.fileno())  # other nodes see it from here on
+        self.problem: str | None = None
+        """Why the counter cannot be increased, None while it is: the home takes no more."""
         self._write()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -127,10 +159,11 @@ class Lease:
                 self.fence.check()
                 self._holder = replace(self._holder, beat=self._holder.beat + 1)
                 self._write()
+                self.problem = None
             except SupersededError:
                 return
-            except OSError:  # a full disk, a server that is away: the next beat tries again
-                continue
+            except OSError as error:  # a full disk, a server that is away: the next beat tries again
+                self.problem = f"{self._path.parent} cannot be written: {error.strerror or error}"
 
     def _write(self) -> None:
         temporary = self._path.with_name(f".lease.{self.fence.token}")

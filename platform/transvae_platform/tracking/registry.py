@@ -105,7 +105,7 @@ def find_version(client: MlflowClient, uri: str) -> ModelVersion:
     """The version that `models:/NAME@alias`, `NAME/3`, `NAME/latest` or `NAME` (its newest) means.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none; names what there is.
     """
     name, separator, selector = uri.removeprefix("models:/").replace("@", "/@").partition("/")
     try:
@@ -115,8 +115,7 @@ def find_version(client: MlflowClient, uri: str) -> ModelVersion:
             return client.get_model_version(name, selector)
         return max(client.search_model_versions(f"name='{name}'"), key=lambda known: int(known.version))
     except (MlflowException, ValueError) as error:
-        known = ", ".join(model.name for model in _all_models(client)) or "none yet"
-        raise UserError(f"{uri}: no such model in the registry ({error}) - registered models: {known}") from None
+        raise UserError(f"{uri}: no such model in the registry ({error}) - {_there_is(client, name)}") from None
 
 
 def best_version(client: MlflowClient, uri: str) -> ModelVersion:
@@ -174,6 +173,16 @@ def described(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
         "run": version.run_id,
         "promotions": [vars(move) for move in promotions(client, version.name)],
     }
+
+
+def _there_is(client: MlflowClient, name: str) -> str:
+    """The versions and aliases of a model, or the models if there is none of that name."""
+    models = {model.name: model for model in _all_models(client)}
+    if name not in models:
+        return f"registered models: {', '.join(models) or 'none yet'}"
+    versions = sorted(int(version.version) for version in client.search_model_versions(f"name='{name}'"))
+    aliases = [f"@{alias} ({version})" for alias, version in sorted(models[name].aliases.items())]
+    return f"{name} has versions {', '.join(map(str, versions)) or 'none'}, aliases {', '.join(aliases) or 'none'}"
 
 
 def _all_models(client: MlflowClient) -> Iterator[RegisteredModel]:

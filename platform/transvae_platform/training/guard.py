@@ -64,6 +64,7 @@ class Guard(nn.Module):
         for name in ("good", "streak", "longest"):
             self.register_buffer(name, torch.zeros((), dtype=torch.int64, device=device))
         self.register_buffer("last", torch.zeros(2, dtype=torch.float64, device=device))
+        self._nothing = torch.zeros(2, dtype=torch.float64, device=device)
 
     @property
     def offset(self) -> int:
@@ -73,18 +74,20 @@ class Guard(nn.Module):
     @torch.no_grad()
     def judge(self, loss: Tensor, norm: Tensor, world: World) -> None:
         """Take a step's loss (this worker's mean) and gradient norm (global); `bad` then says what is to be done."""
-        # the sum over workers, also of the norm: every process must come to the same answer
-        values = (world.sum(torch.stack((loss.detach(), norm))) / world.size).double()
-        broken = (values - values).sum()  # 0, or NaN where a value is not finite
+        # a call of any operation takes 1 to 3 us, 0.01 to 0.03 % of the quickest micro step: their number counts
+        values = torch.stack((loss.detach(), norm))
+        if world.size > 1:  # also the norm: every process must come to the same answer
+            values = world.sum(values) / world.size
+        values = values.double()
         good, window = self.good, self.window
         bound = self._bound(window, good).masked_fill_(good < self._limits.after, math.inf)
+        broken = values.dot(self._nothing)  # 0, or NaN where a value is not finite
         fine = values[0] + broken <= bound
         torch.where(fine, torch.cat((window[1:], values[:1])), window, out=window)
         torch.where(fine, self.last, values, out=self.last)
         good.add_(fine)
-        bad = ~fine
-        self.bad.copy_(bad)  # in place: the optimiser holds this tensor
-        torch.maximum(self.longest, self.streak.add_(1).mul_(bad), out=self.longest)
+        torch.logical_not(fine, out=self.bad)  # in place: the optimiser holds this tensor
+        torch.maximum(self.longest, self.streak.add_(1).masked_fill_(fine, 0), out=self.longest)
 
     def look(self, step: int, last: bool) -> Finding:
         """What the steps up to this one say (waits for the device).

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.sets.stores import first_line
-from transvae_platform.data.stream.batches import Ahead, Stream, TrainStream
+from transvae_platform.data.stream.batches import Ahead, Batch, Stream, TrainStream
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.grid import Trial
@@ -57,7 +57,7 @@ def train_vae(
 
     Raises:
         DivergedError: the loss, the weights or a metric stayed bad through all rewinds (`training/guard.py`).
-        UserError: there are fewer samples than one batch.
+        UserError: there are fewer samples than one batch, or the last checkpoint or the journal cannot be written.
     """
     recipe = trial.recipe
     train, validation = samples
@@ -78,15 +78,14 @@ def train_vae(
             except BadStretchError as breach:
                 _take_back(weights, saver, journal, world, str(breach))
         saver.finish()
+        saver.report(weights.metrics, recipe.steps)
     finally:
         saver.close()
-    if journal:
-        journal.append("finished", step=recipe.steps, metrics=weights.metrics)
     return weights.metrics
 
 
 def _train(
-    weights: TrialWeights, criterion: Criterion, saver: Saver, stream: Stream, validation: Samples, folder: Path,
+    weights: TrialWeights, criterion: Criterion, saver: Saver, stream: Stream[Batch], validation: Samples, folder: Path,
     journal: Journal | None, world: World,
 ) -> None:  # fmt: skip
     """From where the weights are to the last step, kept; or to a BadStretchError."""
@@ -181,13 +180,14 @@ def _keep(
     step = weights.step
     if journal:
         journal.append("validated", **progress, metrics=weights.metrics)
+    if journal and journal.problem is None:  # else not even a line finds room
         picture, count = Path("pictures") / f"step_{step:09d}.png", weights.trial.evaluation.pictures
         try:
             psnr = save_pictures(weights.averaged, validation, count, world.device, folder / picture)
             journal.append("pictures", step=step, path=picture.as_posix(), psnr=psnr)
         except OSError as error:  # the next checkpoint, or the next pictures, may find room again
             told = f"{folder / picture} cannot be written ({first_line(error)}); training goes on"
-            saver.alarm(f"pictures: {first_line(error)}", told, step)
+            saver.mind(f"pictures: {first_line(error)}", told)
     saver.save(weights)
 
 

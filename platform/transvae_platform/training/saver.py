@@ -6,8 +6,10 @@ Protocol
 2. What came of it is known to the training thread at `tell`, `wait` or `finish`, and only then stands in the journal:
    `checkpoint` for a committed one, `alarm` when one could not be written, once per cause, `alarm_over` when saving
    works again. Training goes on after a failed save; the last checkpoint is still the newest, and the next is tried.
-3. At the end a failed save is tried again; a trial whose last checkpoint cannot be written has failed.
-4. A writer whose submission was superseded raises SupersededError in the training thread.
+3. No checkpoint is ahead of its journal: while records wait for room (`study/journal.py`, 8), every save fails. A kill
+   would lose them, and the next attempt would not take their steps again.
+4. At the end a failed save is tried again; a trial whose last checkpoint or whose journal cannot be written has failed.
+5. A writer whose submission was superseded raises SupersededError in the training thread.
 """
 
 from __future__ import annotations
@@ -63,6 +65,8 @@ class Saver:
         self._save: _Save | None = None
         self._failed: tuple[Snapshot, str] | None = None
         self._alarms: set[str] = set()
+        self._beside: list[tuple[str, str]] = []
+        """(cause, message) of alarms that are told when the next checkpoint is written."""
 
     def save(self, weights: TrialWeights) -> None:
         """Begin to save the weights as they are now, once the last save has ended; nothing if they are saved."""
@@ -113,11 +117,31 @@ class Saver:
                 f"({problem}) - make room and submit again: the trial continues from its newest checkpoint"
             )
 
-    def alarm(self, cause: str, message: str, step: int) -> None:
-        """Tell the journal of something that training survives; once per cause, until saving works again."""
-        if cause not in self._alarms and self._journal:
-            self._journal.append("alarm", step=step, message=message)
-        self._alarms.add(cause)
+    def report(self, metrics: Mapping[str, float], step: int) -> None:
+        """Tell the journal that the trial has finished, and wait for room until that is on the disk.
+
+        Raises:
+            UserError: there is none.
+            SupersededError: as `tell`.
+        """
+        if self._journal is None:
+            return
+        self._journal.append("finished", step=step, metrics=metrics)
+        problem = self._journal.settle()
+        for pause in self._pauses:
+            if problem is None:
+                return
+            time.sleep(pause)
+            problem = self._journal.settle()
+        if problem is not None:
+            raise UserError(
+                f"the trial's journal cannot be written ({problem}) - make room and submit again: the trial continues "
+                f"from the checkpoint of step {step}"
+            )
+
+    def mind(self, cause: str, message: str) -> None:
+        """Something beside the coming checkpoint could not be written: an alarm, unless the checkpoint has its own."""
+        self._beside.append((cause, message))
 
     def close(self) -> None:
         """The end of a training that raised an error: let a save in flight end, and tell of it if it is committed."""
@@ -128,7 +152,8 @@ class Saver:
                 self._hear(save)
 
     def _begin(self, snapshot: Snapshot) -> None:
-        self._save = _Save(self._store, self._ranks, snapshot)
+        behind = self._journal.settle() if self._journal else None
+        self._save = _Save(self._store, self._ranks, snapshot, behind)
         self._save.start()
 
     def _hear(self, save: _Save) -> None:
@@ -136,7 +161,8 @@ class Saver:
         if isinstance(save.error, SaveError):
             self._failed = (save.snapshot, str(save.error))
             newest = "there is none yet" if self._newest is None else f"the newest is that of step {self._newest}"
-            self.alarm(
+            self._beside.clear()
+            self._alarm(
                 str(save.error),
                 f"{self._store.place.location}: the checkpoint of step {step} cannot be written ({save.error}); "
                 f"training goes on, {newest}",
@@ -150,19 +176,29 @@ class Saver:
             best = save.snapshot.best_steps[0] if save.snapshot.best_steps else None
             self._journal.append("checkpoint", step=step, sha256=save.sha256, best_step=best)
         if save.leftover is not None:
-            self.alarm(save.leftover, f"{save.leftover}; training goes on", step)
-        elif self._alarms:
+            self._beside.append((save.leftover, f"{save.leftover}; training goes on"))
+        if self._alarms and not self._beside:
             self._alarms.clear()
             if self._journal:
                 self._journal.append("alarm_over", step=step, message=f"the checkpoint of step {step} is written")
+        for cause, message in self._beside:
+            self._alarm(cause, message, step)
+        self._beside.clear()
+
+    def _alarm(self, cause: str, message: str, step: int) -> None:
+        """Tell the journal of something that training survives; once per cause, until saving works again."""
+        if cause not in self._alarms and self._journal:
+            self._journal.append("alarm", step=step, message=message)
+        self._alarms.add(cause)
 
 
 class _Save(threading.Thread):
     """One save of one rank, from the copies to the commit."""
 
-    def __init__(self, store: CheckpointStore, ranks: Ranks, snapshot: Snapshot) -> None:
+    def __init__(self, store: CheckpointStore, ranks: Ranks, snapshot: Snapshot, behind: str | None) -> None:
+        """`behind` is why the journal cannot be written, on rank 0; None where it is."""
         super().__init__(name="saver", daemon=True)
-        self.snapshot = snapshot
+        self.snapshot, self._behind = snapshot, behind
         self.sha256 = ""
         self.leftover: str | None = None
         self.error: BaseException | None = None
@@ -170,11 +206,16 @@ class _Save(threading.Thread):
 
     def run(self) -> None:
         try:
+            self._ranks.together(self._refuse_ahead)
             self.sha256 = save_checkpoint(self._store, self.snapshot, self._ranks)
             if self._ranks.rank == 0:
                 self.leftover = self._store.retain(self.snapshot.best_steps)
         except BaseException as error:  # noqa: BLE001 - handed to the training thread, which raises it
             self.error = error
+
+    def _refuse_ahead(self) -> None:
+        if self._behind is not None:
+            raise OSError(f"the journal cannot be written: {self._behind}")
 
 
 def save_checkpoint(store: CheckpointStore, content: Content, ranks: Ranks) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transvae_platform.data.stream.batches import Stream, to_model_input
+from transvae_platform.data.stream.batches import Batch, Stream, to_model_input
 from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.training.adversary import Adversary
@@ -23,7 +23,7 @@ from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
 
 
-def train_step(weights: TrialWeights, stream: Stream, criterion: Criterion, world: World) -> dict[str, Tensor]:
+def train_step(weights: TrialWeights, stream: Stream[Batch], criterion: Criterion, world: World) -> dict[str, Tensor]:
     """Take a step, in pieces of a worker's share where its memory asks for that; returns this worker's mean terms."""
     weights.enter_stage()
     recipe, step = weights.trial.recipe, weights.step
@@ -58,7 +58,7 @@ def train_step(weights: TrialWeights, stream: Stream, criterion: Criterion, worl
     return {**terms, "gradient_norm": norm, "learning_rate": torch.tensor(rate)}
 
 
-def _inputs(weights: TrialWeights, stream: Stream, world: World) -> tuple[Tensor, Tensor]:
+def _inputs(weights: TrialWeights, stream: Stream[Batch], world: World) -> tuple[Tensor, Tensor]:
     """This worker's images and latent noise of the step."""
     place = weights.step + weights.guard.offset
     batch = stream.batch(place)

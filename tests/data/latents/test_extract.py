@@ -16,7 +16,7 @@ from transvae import Autoencoder, create_model
 from transvae_platform.data.latents import encode
 from transvae_platform.data.latents.channels import channel_statistics, channel_sums, to_float32, to_stored
 from transvae_platform.data.latents.encode import model_identity
-from transvae_platform.data.latents.extract import extract_latents
+from transvae_platform.data.latents.extract import extract_latents, plan_extraction
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.manifest import Manifest, Quarantined, write_manifest
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet
@@ -67,11 +67,17 @@ def images(tmp_path_factory) -> tuple[Manifest, Path]:
     return manifest, folder
 
 
+def latents_of(images: Manifest, location, model: Path, home: Path, mapper, **options) -> Manifest:
+    """Planned and made."""
+    how = {key: options.pop(key) for key in ("batch_size", "device", "listen") if key in options}
+    return extract_latents(plan_extraction(images, location, model, **options), home, mapper, **how)
+
+
 @pytest.fixture
 def extract(images, model_folder, tmp_path):
     def make(home="home", mapper=run_locally, **options) -> tuple[Manifest, Path]:
         options = {"model_name": "tiny", "dtype": "float32", "batch_size": 4, **options}
-        manifest = extract_latents(*images, model_folder, tmp_path / home, mapper, **options)
+        manifest = latents_of(*images, model_folder, tmp_path / home, mapper, **options)
         return manifest, tmp_path / home / "data" / manifest.fingerprint
 
     return make
@@ -140,7 +146,7 @@ def test_whatever_decides_the_latents_decides_the_fingerprint(extract, images, m
     torch.manual_seed(1)
     create_model("vit-micro-T/f8d8").save_pretrained(tmp_path / "other")
     others = [extract(), extract(seed=1), extract(content="mean"), extract(dtype="bfloat16")]
-    other_model = extract_latents(*images, tmp_path / "other", tmp_path / "home", run_locally, model_name="tiny",
+    other_model = latents_of(*images, tmp_path / "other", tmp_path / "home", run_locally, model_name="tiny",
                                   dtype="float32")  # fmt: skip
     assert len({manifest.fingerprint for manifest, _ in others} | {other_model.fingerprint}) == 5
     assert extract(content="mean", seed=9)[0] == others[2][0]  # means have no noise
@@ -221,7 +227,7 @@ def _killed_after_one_piece(images, model_folder, home) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
         yield work[0]
 
-    extract_latents(*images, model_folder, home, mapper, model_name="tiny", dtype="float32", batch_size=4)
+    latents_of(*images, model_folder, home, mapper, model_name="tiny", dtype="float32", batch_size=4)
 
 
 @pytest.mark.fault
@@ -271,7 +277,7 @@ def test_images_on_a_store_give_the_same_latents(extract, images, model_folder, 
     location = f"memory://{tmp_path.name}/images"
     list(copy_set(images[1], images[0], location))
     local, folder = extract()
-    far = extract_latents(images[0], location, model_folder, tmp_path / "other", run_locally, model_name="tiny",
+    far = latents_of(images[0], location, model_folder, tmp_path / "other", run_locally, model_name="tiny",
                           dtype="float32", batch_size=4)  # fmt: skip
     assert far == local
     for shard in far.shards:
@@ -288,10 +294,10 @@ def test_damaged_or_missing_images_are_refused_by_name(extract, images, tmp_path
         (bad / path.name).write_bytes(path.read_bytes())
     (bad / "train-00001.arrow").write_bytes(b"x" + (folder / "train-00001.arrow").read_bytes()[1:])
     with pytest.raises(UserError, match=r"train-00001.arrow is damaged"):
-        extract_latents(manifest, bad, model_folder, tmp_path / "home", run_locally, model_name="tiny")
+        latents_of(manifest, bad, model_folder, tmp_path / "home", run_locally, model_name="tiny")
     (bad / "train-00001.arrow").unlink()
     with pytest.raises(UserError, match=r"train-00001.arrow cannot be read"):
-        extract_latents(manifest, bad, model_folder, tmp_path / "home", run_locally, model_name="tiny")
+        latents_of(manifest, bad, model_folder, tmp_path / "home", run_locally, model_name="tiny")
 
 
 def test_model_that_changed_on_the_way_is_refused(extract, images, model_folder, tmp_path):
@@ -304,7 +310,7 @@ def test_model_that_changed_on_the_way_is_refused(extract, images, model_folder,
         return run_locally(function, work)
 
     with pytest.raises(UserError, match="is not the model that tiny was"):
-        extract_latents(*images, changed, tmp_path / "home", late, model_name="tiny")
+        latents_of(*images, changed, tmp_path / "home", late, model_name="tiny")
 
 
 def test_unknown_contents_and_types_are_refused(extract):
@@ -317,23 +323,23 @@ def test_unknown_contents_and_types_are_refused(extract):
 def test_latents_are_made_of_images_only(extract, model_folder, tmp_path):
     latents, folder = extract()
     with pytest.raises(UserError, match="holds latents"):
-        extract_latents(latents, folder, model_folder, tmp_path / "home", run_locally, model_name="tiny")
+        latents_of(latents, folder, model_folder, tmp_path / "home", run_locally, model_name="tiny")
 
 
 def test_images_that_do_not_divide_are_refused(images, model_folder, tmp_path):
     manifest = dataclasses.replace(images[0], settings={"resolution": 20})
     with pytest.raises(UserError, match="20 pixels do not divide by the model's f=8"):
-        extract_latents(manifest, images[1], model_folder, tmp_path / "home", run_locally, model_name="tiny")
+        latents_of(manifest, images[1], model_folder, tmp_path / "home", run_locally, model_name="tiny")
 
 
 def test_folder_without_a_usable_model_is_refused(images, model_folder, tmp_path):
     with pytest.raises(UserError, match="holds no model"):
-        extract_latents(*images, tmp_path, tmp_path / "home", run_locally, model_name="none")
+        latents_of(*images, tmp_path, tmp_path / "home", run_locally, model_name="none")
     damaged = tmp_path / "damaged"
     Autoencoder.from_pretrained(model_folder).save_pretrained(damaged)
     (damaged / "model.safetensors").write_bytes(b"half")
     with pytest.raises(UserError, match="holds no usable model"):
-        extract_latents(*images, damaged, tmp_path / "home", run_locally, model_name="none")
+        latents_of(*images, damaged, tmp_path / "home", run_locally, model_name="none")
 
 
 def test_latents_out_of_range_are_refused(images, model_folder, tmp_path):
@@ -342,7 +348,7 @@ def test_latents_out_of_range_are_refused(images, model_folder, tmp_path):
         model.encoder.moments.bias[0] = 1e6
     model.save_pretrained(tmp_path / "far")
     with pytest.raises(UserError, match=r"latents of far for .*: values are not finite in float16 - use bfloat16"):
-        extract_latents(*images, tmp_path / "far", tmp_path / "home", run_locally, model_name="far")
+        latents_of(*images, tmp_path / "far", tmp_path / "home", run_locally, model_name="far")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from transvae_platform.data.listing import list_source
 from transvae_platform.data.making import images as make
@@ -209,24 +211,86 @@ def test_interrupted_ingest_continues_and_ends_with_the_same_bytes(photos, secti
     assert told[0][0] > 2  # what was done before counts
 
 
-def test_ingest_killed_at_any_moment_continues_to_the_same_bytes(photos, section, tmp_path, small_shards):
+@pytest.mark.parametrize("pieces", [0, 1, 3])
+def test_ingest_killed_in_the_middle_continues_to_the_same_bytes(photos, section, tmp_path, small_shards, pieces):
     data = section(photos(8), view={"kind": "crops", "per_photograph": 8})
     listing = list_source(data.path)
     whole = ingest(listing, data, tmp_path / "whole", run_locally)
-    fork = multiprocessing.get_context("fork")
-    for delay in (0.01, 0.03, 0.06, 0.1):
-        process = fork.Process(target=ingest, args=(listing, data, tmp_path / "cut", run_locally))
-        process.start()
-        process.join(delay)
-        process.kill()
-        process.join()
-    assert process.exitcode in (0, -signal.SIGKILL)
+    assert len(whole.shards) > 4
+
+    def killed_while_writing(function, work):
+        for number, piece in enumerate(work):
+            if number == pieces:
+                Path(piece["shard"]).with_name(".half.arrow").write_bytes(b"half a shard")
+                os.kill(os.getpid(), signal.SIGKILL)
+            function(piece)
+            yield piece
+
+    process = multiprocessing.get_context("fork").Process(
+        target=ingest, args=(listing, data, tmp_path / "cut", killed_while_writing)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    (folder,) = (path for path in (tmp_path / "cut" / "data").iterdir() if path.is_dir())
+    assert len(list(folder.glob("result-*.json"))) == pieces
     assert ingest(listing, data, tmp_path / "cut", run_locally) == whole
     where = f"data/{whole.fingerprint}"
     assert files(tmp_path / "cut" / where) == files(tmp_path / "whole" / where)
-    assert [path.name for path in (tmp_path / "cut" / "data").iterdir() if path.name.startswith(".making")] in (
-        [], [path.name for path in (tmp_path / "cut" / "data").glob("*.lock")],
-    )  # fmt: skip
+    assert left_in(tmp_path / "cut") == {whole.fingerprint, "made"}
+
+
+def left_in(home):
+    return {path.name for path in (home / "data").iterdir()}
+
+
+def killed(function, work):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_an_ingest(listing, data, home):
+    process = multiprocessing.get_context("fork").Process(target=ingest, args=(listing, data, home, killed))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_what_a_killed_ingest_left_goes_when_the_source_changed_meanwhile(photos, section, tmp_path):
+    folder = photos(4)
+    data, other = section(folder), section(folder, seed=1)
+    kill_an_ingest(list_source(data.path), data, tmp_path)
+    kill_an_ingest(list_source(data.path), other, tmp_path)
+    before = left_in(tmp_path)
+    assert len(before) == 4  # two folders with their locks
+    (folder / "p3.png").unlink()
+    made = ingest(list_source(data.path), data, tmp_path, run_locally)
+    assert len(left_in(tmp_path) & before) == 2  # those of the other ingest
+    assert left_in(tmp_path) - before == {made.fingerprint, "made"}
+
+
+def test_what_was_left_goes_when_the_data_set_is_found_made(photos, section, tmp_path):
+    data = section(photos(4))
+    kill_an_ingest(list_source(data.path), data, tmp_path)
+    (lock,) = (tmp_path / "data").glob("*.lock")
+    made = ingest(list_source(data.path), data, tmp_path, run_locally)
+    lock.touch()  # as if killed between the publishing and the removal of the lock
+    assert ingest(list_source(data.path), data, tmp_path, run_locally) == made
+    assert left_in(tmp_path) == {made.fingerprint, "made"}
+
+
+def test_an_ingest_at_work_is_not_swept_away(photos, section, tmp_path):
+    folder = photos(4)
+    data = section(folder)
+    listing, results = list_source(data.path), []
+
+    def meanwhile(function, work):  # the source gains an image and the same command is given again
+        Image.new("RGB", (40, 30), "red").save(folder / "p9.png")
+        results.append(ingest(list_source(data.path), data, tmp_path, run_locally))
+        return run_locally(function, work)
+
+    first = ingest(listing, data, tmp_path, meanwhile)
+    assert (first.items, results[0].items) == (4, 5)
+    assert left_in(tmp_path) == {first.fingerprint, results[0].fingerprint, "made"}
 
 
 def test_two_ingests_at_once_make_the_data_set_once(photos, section, tmp_path, monkeypatch):
@@ -249,6 +313,7 @@ def test_two_ingests_at_once_make_the_data_set_once(photos, section, tmp_path, m
     assert len(results) == 3
     assert results[0] == results[1] == results[2]
     assert len(made) == len(set(made)) == len(results[0].shards)
+    assert left_in(tmp_path) == {results[0].fingerprint, "made"}
 
 
 def test_full_disk_is_named_and_done_work_is_kept(photos, section, tmp_path, monkeypatch):
@@ -305,11 +370,6 @@ def test_folder_of_small_pictures_is_refused(photos, section, make_set):
         make_set(section(photos(3), resolution=64))
 
 
-def test_single_image_cannot_be_split(photos, section, make_set):
-    with pytest.raises(UserError, match="none is left to train on"):
-        make_set(section(photos(1)))
-
-
 def test_work_travels_as_plain_values(photos, section, tmp_path):
     def through_text(function, work):
         for piece in work:
@@ -328,3 +388,20 @@ def test_items_keep_their_number_from_the_listing(photos, section, make_set, sma
     table = split_listing(list_source(data.path), data)
     items = np.concatenate([ShardFile(made / s.file).column("item").to_numpy() for s in manifest.shards])
     assert items.tolist() == table.column("item").to_pylist() == [4, 0, 1, 2, 3, 5, 6, 7, 8]
+
+
+def test_names_of_any_bytes_and_repeated_paths(photos, section, make_set, tmp_path):
+    folder = photos(4)
+    os.rename(folder / "p0.png", os.fsencode(folder) + b"/caf\xe9.png")  # no UTF-8  # noqa: PTH104
+    (folder / "größer").mkdir()
+    (folder / "p1.png").rename(folder / "größer" / "鹭 \n.png")
+    (folder / "größer" / "kaputt 🐦.png").write_bytes(b"")
+    (folder / "again").symlink_to(folder / "größer")  # a second way to the same files
+    (folder / "loop").symlink_to(folder)
+    made, manifest = make_set(section(folder, holdout=["p2"]))
+    assert [(item.name, item.reason) for item in manifest.quarantined] == [
+        ("größer/kaputt 🐦.png", "the file is empty")
+    ]
+    assert (manifest.items, manifest.samples("train")) == (5, 3)
+    again, _ = make_set(section(folder, holdout=["p2"]), "again")
+    assert files(again) == files(made)

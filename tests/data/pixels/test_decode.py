@@ -4,6 +4,8 @@ import contextlib
 import io
 import random
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -236,3 +238,81 @@ def test_decompression_bomb_is_refused_before_it_is_unpacked(encode, noise, monk
     huge[29:33] = struct.pack(">I", zlib.crc32(bytes(huge[12:29])))
     with pytest.raises(UnreadableImageError, match="3600000000"):
         decode(bytes(huge))
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "kind", "per_pixel"),
+    [
+        ("1", 0, "PNG", 4), ("L", 0, "PNG", 4), ("I;16", 0, "PNG", 5), ("RGB", (0, 0, 0), "PNG", 7),
+        ("I;16", 0, "TIFF", 5), ("F", 0.0, "TIFF", 8), ("RGBA", (0, 0, 0, 0), "TIFF", 8),
+        ("RGB", (0, 0, 0), "JPEG2000", 20), ("RGB", (0, 0, 0), "WEBP", 16), ("RGB", (0, 0, 0), "JPEG", 7),
+    ],
+)  # fmt: skip
+def test_memory_is_bounded_before_anything_is_unpacked(encode, monkeypatch, mode, colour, kind, per_pixel):
+    content = encode(solid(mode, colour), kind)
+    monkeypatch.setattr(module, "MAX_DECODED_BYTES", 20 * 16 * per_pixel)
+    assert decode(content).shape == (16, 20, 3)
+    monkeypatch.setattr(module, "MAX_DECODED_BYTES", 20 * 16 * per_pixel - 1)
+    monkeypatch.setattr(Image.Image, "crop", lambda *_: pytest.fail("unpacked"))
+    with pytest.raises(UnreadableImageError, match=rf"20 x 16 pixels .* take {320 * per_pixel} bytes to decode, above"):
+        decode(content)
+
+
+def test_progressive_jpegs_count_with_their_coefficients(cat, encode, monkeypatch):
+    monkeypatch.setattr(module, "MAX_DECODED_BYTES", 451 * 300 * 9)
+    decode(encode(cat, "JPEG"))
+    with pytest.raises(UnreadableImageError, match="take 1353000 bytes to decode"):
+        decode(encode(cat, "JPEG", progressive=True))
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "I;16"), ("TIFF", "F"), ("PNG", "RGBA"), ("TIFF", "RGB")])
+def test_peak_of_a_decode_is_the_image_and_the_array(tmp_path, kind, mode):
+    side, constant = 4096, 40_000_000  # bytes: tiles, as doubles and more than once
+    values = (np.arange(side * side, dtype=np.uint32) * 2654435761 >> 16).astype(np.uint16).reshape(side, side)
+    image = {
+        "I;16": lambda: Image.fromarray(values),
+        "F": lambda: Image.fromarray(values.astype(np.float32)),
+        "RGB": lambda: Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB"),
+        "RGBA": lambda: Image.fromarray((values >> 8).astype(np.uint8)).convert("RGBA"),
+    }[mode]()
+    assert image.mode == mode
+    image.save(tmp_path / "image", kind, **({"compress_level": 1} if kind == "PNG" else {}))
+    measure = """if True:
+        import sys, warnings
+        from transvae_platform.data.pixels.decode import decode
+
+        def peak():
+            return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
+
+        content = open(sys.argv[1], "rb").read()
+        before = peak()
+        decode(content)
+        print(peak() - before)
+    """
+    answer = subprocess.run([sys.executable, "-c", measure, tmp_path / "image"], capture_output=True, check=True)
+    expected = side * side * ((2 if mode == "I;16" else 4) + 3)
+    assert int(answer.stdout) < expected + constant
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "options"),
+    [
+        ("I;16", "PNG", {}), ("F", "TIFF", {}), ("I", "TIFF", {}), ("RGBA", "PNG", {}), ("LA", "PNG", {}),
+        ("P", "PNG", {}), ("P", "PNG", {"transparency": 3}), ("P", "GIF", {"transparency": 3}), ("L", "BMP", {}),
+        ("RGB", "PNG", {"transparency": (1, 2, 3)}), ("CMYK", "JPEG", {}), ("1", "PNG", {}),
+    ],
+)  # fmt: skip
+def test_tiles_leave_no_trace(cat, encode, monkeypatch, mode, kind, options):
+    image = cat.crop((0, 0, 61, 47))
+    if mode in ("I;16", "F", "I"):
+        values = np.asarray(image.convert("L"), np.uint16) * 257
+        image = Image.fromarray(values if mode == "I;16" else values.astype({"F": np.float32, "I": np.int32}[mode]))
+    else:
+        image = image.convert(mode)
+        if "A" in mode:
+            image.putalpha(cat.crop((50, 50, 111, 97)).convert("L"))
+    content = encode(image, kind, **options)
+    whole = decode(content)
+    monkeypatch.setattr(module, "TILE", 16)
+    assert (decode(content) == whole).all()
+    assert len(np.unique(whole)) > 1

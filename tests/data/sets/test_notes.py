@@ -1,6 +1,7 @@
 """Notes that a power failure emptied count as never written; names and results among them."""
 
 import os
+import shutil
 
 import pytest
 
@@ -8,6 +9,7 @@ from transvae_platform.data.making.work import find_made, run, run_locally, writ
 from transvae_platform.data.sets import notes
 from transvae_platform.data.sets.catalogue import find_data_set, give_name, list_data_sets
 from transvae_platform.data.sets.notes import read_note, write_note
+from transvae_platform.errors import SpecError
 
 
 @pytest.mark.parametrize("content", [b"", b'{"finger', b"\x00" * 40, b"[]", b"\xff"])
@@ -38,6 +40,21 @@ def test_empty_name_hides_no_other_data_set(photos, section, make_set, tmp_path)
     (home / "data" / "names" / "broken.json").write_bytes(b"")
     assert find_data_set(home, "mine").manifest == manifest
     assert [data_set.names for data_set in list_data_sets(home)] == [("mine",)]
+
+
+def test_name_of_another_data_set_is_not_taken_from_it(photos, section, make_set, tmp_path):
+    images = photos()
+    folder, manifest = make_set(section(images))
+    _, other = make_set(section(images, resolution=24))
+    home = tmp_path / "home"
+    give_name(home, "mine", manifest)
+    give_name(home, "mine", manifest)
+    with pytest.raises(SpecError, match=rf"'mine' stands for {manifest.fingerprint} .* this is {other.fingerprint}"):
+        give_name(home, "mine", other)
+    assert find_data_set(home, "mine").manifest == manifest
+    shutil.rmtree(folder)  # a name of nothing is free
+    give_name(home, "mine", other)
+    assert find_data_set(home, "mine").manifest == other
 
 
 def test_empty_result_is_made_again(tmp_path):

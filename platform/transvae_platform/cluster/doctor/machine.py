@@ -10,8 +10,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from transvae_platform.cluster.devices import local_devices
 from transvae_platform.cluster.doctor.finding import Finding
-from transvae_platform.cluster.schedule import cluster_devices, local_devices, ray_session
+from transvae_platform.cluster.schedule import cluster_devices, ray_session
 from transvae_platform.errors import UnreachableError
 from transvae_platform.lineage import code, library_versions
 from transvae_platform.study.state import StudyState

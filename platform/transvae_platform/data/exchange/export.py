@@ -9,7 +9,6 @@ Protocol
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from transvae_platform.data.making.lock import locked
 from transvae_platform.data.making.work import Function, Listener, Mapper, Work, finish
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
@@ -44,8 +44,7 @@ def export(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder / LOCK):
             _claim(folder, about, {Path(piece["file"]).suffix for piece in work})
             finish(function, work, "file", mapper, listen)
             for path in folder.glob(".*.part-*"):  # of processes that were killed

@@ -81,7 +81,8 @@ def import_lightningdit(
     decisive = {"format": FORMAT_VERSION, "settings": settings, "statistics": statistics}
     key = stable_hash({**decisive, "files": stamps})[:16]
     fields = tuple(Field(name, shape, dtype) for name in FIELDS)
-    with work_folder(home, key) as folder:
+    asked = {split: str(path.resolve()) for split, path in folders.items()}
+    with work_folder(home, key, asked) as folder:
         if found := find_made(home, key):
             shutil.rmtree(folder)
             return found

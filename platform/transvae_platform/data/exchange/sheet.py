@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from transvae_platform.data.sets.catalogue import DataSet
 from transvae_platform.data.sets.samples import SampleSet
 from transvae_platform.errors import UserError
 
@@ -14,6 +16,15 @@ SMALLEST, LARGEST = 96, 256
 """Pictures with smaller sides are enlarged without smoothing, larger ones reduced."""
 GAP, TEXT_SIZE, LINE = 4, 10, 14
 """Pixels between pictures, height of letters, height of a line."""
+
+
+def sheet_path(data_set: DataSet, split: str) -> Path:
+    """Where a sheet is drawn if nobody says: beside the data set, whose own folder stays as it is.
+
+    Of a data set on a store: in the current folder.
+    """
+    folder = Path() if "://" in data_set.location else Path(data_set.location).parent
+    return folder / f"{data_set.manifest.fingerprint}-{split}.png"
 
 
 def contact_sheet(samples: SampleSet, count: int = 64, columns: int = 8) -> Image.Image:

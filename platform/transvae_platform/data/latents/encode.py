@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -35,7 +36,7 @@ def extract_shard(work: Work) -> None:
     """Encode the images of one shard, write the shard of their latents and, after it, the result."""
     images, settings = Shard(**work["images"]), work["settings"]
     content, dtype = settings["content"], settings["dtype"]
-    file = _open_whole(_shelf(work["location"]).path(images), images)
+    file = _open_whole(work["location"], images)
     model = _load_model(work["model_folder"], work["device"], **settings["model"])
     columns = {name: column for name in CARRIED if (column := file.column(name)) is not None}
     items, views = (columns[name].to_numpy().astype(np.int64) for name in ("item", "view"))
@@ -94,16 +95,19 @@ def model_identity(folder: Path, name: str) -> dict[str, str]:
     return {"name": name, "weights_sha256": sha256, "config": stable_hash(config.to_dict())[:16]}
 
 
-def _open_whole(path: Path, shard: Shard) -> ShardFile:
-    """A shard of images, opened after its bytes were compared with the manifest."""
+def _open_whole(location: str, shard: Shard) -> ShardFile:
+    """A shard of images, mapped; all its bytes were compared with the manifest."""
+    where = f"{location}/{shard.file}"
     try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file = _shelf(location).open(shard)
+        is_whole = file.sha256() == shard.sha256
+    except pa.ArrowInvalid:
+        is_whole = False
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}) - ingest the source again") from None
-    if sha256 != shard.sha256:
-        raise UserError(f"{path} is damaged: its SHA-256 is not the manifest's - ingest the source again")
-    return ShardFile(path)
+        raise UserError(f"{where} cannot be read ({error.strerror or error}) - ingest the source again") from None
+    if not is_whole:
+        raise UserError(f"{where} is damaged: its SHA-256 is not the manifest's - ingest the source again")
+    return file
 
 
 @lru_cache(maxsize=1)

@@ -11,13 +11,14 @@ Legend: B batch, H, W pixels, f compression, d latent channels, h = H/f, w = W/f
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transvae import storage
 from transvae_platform.data.latents.channels import DTYPES, channel_statistics
 from transvae_platform.data.latents.encode import extract_shard, model_identity
-from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, work_folder
+from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, sweep, work_folder
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.shards import Field, Shard
 from transvae_platform.errors import SpecError, UserError
@@ -29,38 +30,48 @@ FORMAT_VERSION = 3
 CONTENTS = ("sample", "mean", "posterior")
 
 
-def extract_latents(
+@dataclass(frozen=True)
+class Extraction:
+    """Latents that can be made: all that decides them, known and checked before any work."""
+
+    manifest: Manifest
+    """Of the images."""
+    location: str
+    """Where their shards lie: a folder or a URI."""
+    model_folder: Path
+    settings: dict[str, Any]
+    fields: tuple[Field, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the latents: a hash of everything that decides them, of the model its weights and configuration."""
+        model = {key: value for key, value in self.settings["model"].items() if key != "name"}
+        return stable_hash({"format": FORMAT_VERSION, "settings": {**self.settings, "model": model}})[:16]
+
+
+def plan_extraction(
     manifest: Manifest,
     images: str | Path,
     model_folder: Path,
-    home: Path,
-    mapper: Mapper,
     *,
     model_name: str,
     content: str = "sample",
     dtype: str = "float16",
-    batch_size: int = 64,  # assumption: fills a GPU at 256 x 256
-    device: str = "cpu",
     seed: int = 0,
-    listen: Listener | None = None,
-) -> Manifest:
-    """Make the latents of an image data set, continue making them, or find them made already.
+) -> Extraction:
+    """What is to be made of an image data set; reads no image.
 
     Args:
         manifest: of the images, whose shards lie in `images`, a folder or a URI.
-        model_folder: written by `save_pretrained`; like `home` and the images visible to every worker.
-        home: the latents are published in `home/data/<fingerprint>`.
-        mapper: `run_locally`, or `run_on_ray` (for GPUs `partial(run_on_ray, actors=n, gpus=1)` with device `cuda`).
+        model_folder: written by `save_pretrained`; like the images visible to every worker.
         model_name: what people call the model, e.g. its address in the registry; recorded, not part of the identity.
         content: `sample` of the posterior, as LightningDiT stores it; its `mean`; or the whole `posterior`.
         dtype: `float16`, `bfloat16` or `float32`.
         seed: of the samples' noise; of no effect, and not recorded, for the other contents.
-        listen: told how many images of how many are done.
 
     Raises:
         SpecError: content or dtype is unknown.
-        UserError: the model or a shard cannot be used, or its latents are not finite in `dtype`.
-        UnreachableError: the home cannot be written.
+        UserError: the data set holds no images, the folder no model, or the images do not divide by its compression.
     """
     if content not in CONTENTS or dtype not in DTYPES:
         raise SpecError(f"latents: content is one of {', '.join(CONTENTS)}, dtype one of {', '.join(DTYPES)}")
@@ -70,44 +81,67 @@ def extract_latents(
         "resolution": manifest.resolution, "data": manifest.fingerprint, "content": content, "dtype": dtype,
         "seed": seed if content == "sample" else None, "model": model_identity(model_folder, model_name),
     }  # fmt: skip
-    fingerprint = _fingerprint(settings)  # known before: also the key
-    if found := find_made(home, fingerprint):
-        return found
     fields = _record_layout(model_folder, manifest.resolution, content, dtype)
+    return Extraction(manifest, str(images), model_folder, settings, fields)
+
+
+def extract_latents(
+    plan: Extraction,
+    home: Path,
+    mapper: Mapper,
+    *,
+    batch_size: int = 64,  # assumption: fills a GPU at 256 x 256
+    device: str = "cpu",
+    listen: Listener | None = None,
+) -> Manifest:
+    """Make the latents of an image data set, continue making them, or find them made already.
+
+    Args:
+        home: visible to every worker; the latents are published in `home/data/<fingerprint>`.
+        mapper: `run_locally`, or `run_on_ray` (for GPUs `partial(run_on_ray, actors=n, gpus=1)` with device `cuda`).
+        listen: told how many images of how many are done.
+
+    Raises:
+        UserError: the model or a shard cannot be used, or its latents are not finite in their dtype.
+        UnreachableError: the home cannot be written.
+    """
+    fingerprint, images = plan.fingerprint, plan.manifest  # known before: also the key
+    asked = [
+        plan.settings["model"]["name"],
+        plan.location,
+        *(plan.settings[key] for key in ("content", "dtype", "seed")),
+    ]
+    if found := find_made(home, fingerprint):
+        sweep(home, asked)
+        return found
     common = {
-        "location": str(images), "model_folder": str(model_folder), "settings": settings,
-        "fields": [[field.name, field.shape] for field in fields], "batch_size": batch_size, "device": device,
+        "location": plan.location, "model_folder": str(plan.model_folder), "settings": plan.settings,
+        "fields": [[field.name, field.shape] for field in plan.fields], "batch_size": batch_size, "device": device,
     }  # fmt: skip
-    with work_folder(home, fingerprint) as folder:
+    with work_folder(home, fingerprint, asked) as folder:
         if found := find_made(home, fingerprint):  # another process has made it meanwhile
             shutil.rmtree(folder)
             return found
         work: list[Work] = [
             {**common, "images": vars(shard), "items": shard.records, "shard": str(folder / shard.file),
              "result": str(folder / f"result-{number:05d}.json")}
-            for number, shard in enumerate(manifest.shards)
+            for number, shard in enumerate(images.shards)
         ]  # fmt: skip
         results = run(extract_shard, work, mapper, listen)
         latents = Manifest(
             fingerprint=fingerprint,
             kind="latents",
-            fields=fields,
-            items=manifest.items,
+            fields=plan.fields,
+            items=images.items,
             shards=tuple(Shard(**result["shard"]) for result in results),
-            quarantined=manifest.quarantined,
-            settings=settings,
-            source=manifest.source,
+            quarantined=images.quarantined,
+            settings=plan.settings,
+            source=images.source,
             versions=library_versions(),
             statistics=channel_statistics([result["sums"] for result in results if result["sums"]]),
         )
         publish(folder, home, fingerprint, latents)
     return latents
-
-
-def _fingerprint(settings: dict[str, Any]) -> str:
-    """Of everything that decides the latents: of the model its weights and configuration, however it is called."""
-    model = {key: value for key, value in settings["model"].items() if key != "name"}
-    return stable_hash({"format": FORMAT_VERSION, "settings": {**settings, "model": model}})[:16]
 
 
 def _record_layout(model_folder: Path, resolution: int, content: str, dtype: str) -> tuple[Field, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from transvae_platform.data.listing.broken import refuse_broken
 from transvae_platform.data.listing.coco import list_coco
 from transvae_platform.data.listing.detect import choose_layout, is_of_interest
 from transvae_platform.data.listing.files import find_files
@@ -27,18 +28,23 @@ _LISTERS = {
 }
 
 
-def list_source(location: str, layout: str = "auto") -> Listing:
+def list_source(location: str, layout: str = "auto", *, skip_broken: bool = False) -> Listing:
     """The images of a source, sorted by name; the row number is the image's index.
 
     Args:
         location: a folder, a tar, a Parquet or Arrow file; a local path or a URI (see `stores`).
         layout: one of `detect.LAYOUTS`, or `auto`.
+        skip_broken: list the images of the other files, and name the broken ones in the listing.
 
     Raises:
-        SpecError: the location is missing, holds no images, or does not have the layout.
+        SpecError: the location is missing, holds no images, or does not have the layout; or tars or tables of it are
+            broken, which are all named.
         UnreachableError: the store of the location does not answer.
     """
     passed_over = Counter[str]()
     files = find_files(location, is_of_interest, passed_over)
     chosen = choose_layout(location, files, layout)
-    return replace(_LISTERS[chosen](location, files), passed_over=dict(passed_over.most_common()))
+    listing = _LISTERS[chosen](location, files)
+    if not skip_broken:
+        refuse_broken(location, listing.broken)
+    return replace(listing, passed_over=dict(passed_over.most_common()))

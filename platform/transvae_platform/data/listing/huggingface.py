@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from posixpath import normpath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transvae_platform.data.listing.broken import list_each
 from transvae_platform.data.listing.detect import TABLE_SUFFIXES
 from transvae_platform.data.listing.schema import Listing, split_in, with_suffix
 from transvae_platform.data.listing.tables import list_rows
@@ -19,39 +21,46 @@ from transvae_platform.errors import SpecError
 def list_saved(location: str, files: pa.Table) -> Listing:
     """The rows of the Arrow files that each `state.json` names; files beside them, such as caches, are left out.
 
+    Broken is a `state.json` that is missing, damaged or selects rows, as old versions of `datasets` wrote it, and a
+    file that is named twice, is missing or cannot be read.
+
     Raises:
-        SpecError: `dataset_dict.json` or `state.json` is damaged, or names a file twice or one that is missing; the
-            data set was saved as a selection of rows, as old versions of `datasets` did.
+        SpecError: `dataset_dict.json` is damaged, or no file holds rows.
     """
     marks = {name: path for name, path in _columns(files) if name.endswith(".json")}
-    tables = {name for name, _ in _columns(with_suffix(files, TABLE_SUFFIXES))}
     if "dataset_dict.json" in marks:
         splits = _load(marks["dataset_dict.json"], "splits")
-        folders = [(f"{split}/", str(split)) for split in splits["splits"]]
+        folders = [{"folder": f"{split}/", "split": str(split)} for split in splits["splits"]]
     else:
-        folders = [("", "")]
+        folders = [{"folder": "", "split": ""}]
+    named, broken = list_each(partial(_files_of, location, marks), folders)
+    tables = {name for name, _ in _columns(with_suffix(files, TABLE_SUFFIXES))}
     wanted: dict[str, str | None] = {}
-    for folder, split in folders:
-        mark = f"{folder}state.json"
-        if mark not in marks:
-            raise SpecError(f"data.path: {printable(location)} has no {mark} - save the data set again")
-        state = _load(marks[mark], "_data_files")
-        if state.get("_indices_data_files"):
-            raise SpecError(
-                f"data.path: {printable(location)}: {mark} selects rows of its files - save the data set again with a "
-                "newer `datasets`, which writes the selected rows only"
-            )
-        for entry in state["_data_files"]:
-            name = normpath(folder + str(entry.get("filename") if isinstance(entry, dict) else entry))
-            if name in wanted or name not in tables:
-                trouble = "twice" if name in wanted else "but it is missing"
-                raise SpecError(
-                    f"data.path: {printable(location)}: {mark} names {name} {trouble} - save the data set again"
-                )
-            wanted[name] = split_in(str(split or state.get("_split") or ""))
+    for mark, name, split in (file for of_split in named for file in of_split):
+        if name in wanted or name not in tables:
+            trouble = "twice" if name in wanted else "but it is missing"
+            broken += (f"{printable(location)}: {mark} names {name} {trouble} - save the data set again",)
+        else:
+            wanted[name] = split
     chosen = files.filter(pc.is_in(files["name"], value_set=pa.array(list(wanted), pa.string())))
     splits_of = pa.array([wanted[name] for name in chosen["name"].to_pylist()], pa.string())
-    return list_rows(location, "huggingface", chosen.append_column("split", splits_of))
+    return list_rows(location, "huggingface", chosen.append_column("split", splits_of), broken)
+
+
+def _files_of(location: str, marks: dict[str, str], folder: str, split: str) -> list[tuple[str, str, str | None]]:
+    """(the `state.json`, a file that it names, the split of its rows) of one folder."""
+    mark = f"{folder}state.json"
+    if mark not in marks:
+        raise SpecError(f"data.path: {printable(location)} has no {mark} - save the data set again")
+    state = _load(marks[mark], "_data_files")
+    if state.get("_indices_data_files"):
+        raise SpecError(
+            f"data.path: {printable(location)}: {mark} selects rows of its files - save the data set again with a "
+            "newer `datasets`, which writes the selected rows only"
+        )
+    entries = [entry.get("filename") if isinstance(entry, dict) else entry for entry in state["_data_files"]]
+    side = split_in(str(split or state.get("_split") or ""))
+    return [(mark, normpath(folder + str(entry)), side) for entry in entries]
 
 
 def _columns(files: pa.Table) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import features
 
+from transvae_platform.data.listing.broken import refuse_broken
 from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
 
@@ -63,25 +64,29 @@ class Listing:
     """What a source holds: `table` (LISTING_SCHEMA, sorted by name), names of its classes, and its layout.
 
     `passed_over` says how many files were not looked at because of their suffix (in small letters; "" where there is
-    none), the most frequent suffix first.
+    none), the most frequent suffix first. `broken` says what is wrong with each file whose images are not in the table.
     """
 
     table: pa.Table
     classes: tuple[str, ...]
     layout: str
     passed_over: dict[str, int] = field(default_factory=dict)
+    broken: tuple[str, ...] = ()
 
 
-def make_listing(location: str, layout: str, rows: pa.Table, classes: Sequence[str] = ()) -> Listing:
+def make_listing(
+    location: str, layout: str, rows: pa.Table, classes: Sequence[str] = (), broken: Sequence[str] = ()
+) -> Listing:
     """Complete rows to a listing: missing columns are null, rows sorted by name.
 
     Rows of the split `test` are the validation split of a source without one; of a source with one they are left out.
 
     Raises:
-        SpecError: there are no rows, or a name occurs twice.
+        SpecError: there are no rows (all files that are broken are named), or a name occurs twice.
     """
     rows = _settle_test(rows)
     if not rows.num_rows:
+        refuse_broken(location, broken)
         raise SpecError(
             f"data.path: {printable(location)} holds no images ({', '.join(IMAGE_SUFFIXES)}, or tars, Parquet or Arrow "
             "files of them) - is it the right folder?"
@@ -100,7 +105,7 @@ def make_listing(location: str, layout: str, rows: pa.Table, classes: Sequence[s
     repeated = first_repeat(table["name"])
     if repeated is not None:
         raise SpecError(f"data.path: {printable(location)} holds two images named {repeated!r} - rename or remove one")
-    return Listing(table.combine_chunks(), tuple(classes), layout)
+    return Listing(table.combine_chunks(), tuple(classes), layout, broken=tuple(broken))
 
 
 def with_suffix(files: pa.Table, suffixes: Sequence[str]) -> pa.Table:

@@ -7,13 +7,13 @@ be of the file or of the stream format; a stream has no index, so one on a store
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transvae_platform.data.listing.broken import list_each
 from transvae_platform.data.listing.detect import TABLE_SUFFIXES
 from transvae_platform.data.listing.fields import Fields, find_fields, plain_captions, plain_labels
 from transvae_platform.data.listing.schema import (
@@ -38,26 +38,26 @@ DIGITS = 6
 def list_tables(location: str, files: pa.Table) -> Listing:
     """The rows of all Parquet and Arrow files.
 
+    Broken is a file that cannot be read, or whose image, label or caption column is missing or ambiguous.
+
     Raises:
-        SpecError: a file cannot be read, or its image, label or caption column is missing, ambiguous or another one
-            than in the other files.
+        SpecError: no file holds rows, or the labels or class names of two files do not go together.
     """
     tables = with_suffix(files, TABLE_SUFFIXES)
     return list_rows(location, "parquet", tables.append_column("split", map_strings(tables["name"], split_in)))
 
 
-def list_rows(location: str, layout: str, files: pa.Table) -> Listing:
-    """As `list_tables`, for exactly these files; they have a column `split`."""
-    records = files.sort_by("name").to_pylist()
-    with ThreadPoolExecutor(max_workers=8) as pool:  # threads overlap the waiting for a store
-        results = list(pool.map(lambda record: _rows_of_file(**record), records))
+def list_rows(location: str, layout: str, files: pa.Table, broken: Sequence[str] = ()) -> Listing:
+    """As `list_tables`, for exactly these files, which have a column `split`, and beside those broken already."""
+    results, unread = list_each(_rows_of_file, files.sort_by("name").to_pylist())
+    broken = (*broken, *unread)
     classes = {fields.classes: fields for _, fields in results if fields.classes}
     if len(classes) > 1:
         raise SpecError(f"data.path: {printable(location)} has files with different class names - give one of the sets")
     names: tuple[str, ...] = next(iter(classes), ())
     pieces = [rows for rows, _ in results if len(rows)]
     if not pieces:
-        return make_listing(location, layout, LISTING_SCHEMA.empty_table())
+        return make_listing(location, layout, LISTING_SCHEMA.empty_table(), broken=broken)
     kinds = {rows["label"].type for rows in pieces} - {pa.null()}
     if len(kinds) > 1:
         raise SpecError(f"data.path: {printable(location)} has numbers as labels in some files and words in others")
@@ -68,7 +68,7 @@ def list_rows(location: str, layout: str, files: pa.Table) -> Listing:
             raise SpecError(f"data.path: {printable(location)} has the label {found[-1]} of {len(names)} classes")
         names = names or found
         rows = rows.set_column(rows.column_names.index("label"), "label", labels)
-    return make_listing(location, layout, rows, names)
+    return make_listing(location, layout, rows, names, broken)
 
 
 def open_arrow(file: pa.NativeFile, columns: Sequence[str] = ()) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

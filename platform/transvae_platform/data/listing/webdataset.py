@@ -14,13 +14,13 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transvae_platform.data.listing.broken import list_each
 from transvae_platform.data.listing.detect import TAR_SUFFIXES
 from transvae_platform.data.listing.schema import (
     IMAGE_SUFFIXES,
@@ -55,21 +55,22 @@ class _Part(NamedTuple):
 def list_tars(location: str, files: pa.Table) -> Listing:
     """The samples of all tars.
 
+    Broken is a tar that is compressed, damaged or cut off, holds a key twice, or several images in one sample.
+
     Raises:
-        SpecError: a tar is compressed, damaged or cut off; a key occurs twice in a tar; a sample has several images.
+        SpecError: no tar holds images, or a label is no class.
     """
     tars = with_suffix(files, TAR_SUFFIXES).sort_by("name").to_pylist()
-    with ThreadPoolExecutor(max_workers=8) as pool:  # threads overlap the waiting for a store
-        pieces = list(pool.map(lambda tar: _samples_of_tar(**tar), tars))
+    pieces, broken = list_each(_samples_of_tar, tars)
     if not pieces:
-        return make_listing(location, "webdataset", LISTING_SCHEMA.empty_table())
+        return make_listing(location, "webdataset", LISTING_SCHEMA.empty_table(), broken=broken)
     rows = pa.concat_tables(pieces)
     words = rows["label"]
     if len(words) > words.null_count and pc.all(pc.match_substring_regex(words, rf"^{_INTEGER.pattern}\z")).as_py():
         words = words.cast(pa.int64())
     labels, classes = encode_labels(location, words)
     rows = rows.set_column(rows.column_names.index("label"), "label", labels)
-    return make_listing(location, "webdataset", rows, classes)
+    return make_listing(location, "webdataset", rows, classes, broken)
 
 
 def _samples_of_tar(name: str, path: str, size: int, stamp: str) -> pa.Table:

@@ -19,10 +19,11 @@ import pyarrow as pa
 
 from transvae_platform.data.listing import Listing
 from transvae_platform.data.making.images import make_shard, record_layout, samples_per_item
-from transvae_platform.data.making.integrity import check_records, copies_of_held_out
+from transvae_platform.data.making.integrity import COPY, check_records, copies_of_held_out
 from transvae_platform.data.making.split import split_listing
-from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, work_folder
+from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, sweep, work_folder
 from transvae_platform.data.pixels.geometry import GEOMETRY_VERSION
+from transvae_platform.data.sets.catalogue import named, refuse_other
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
 from transvae_platform.data.sets.shards import SHARD_BYTES, Shard
 from transvae_platform.errors import UserError
@@ -36,7 +37,6 @@ SHARD_RECORDS = 4096
 """A shard is closed at this number or at SHARD_BYTES, whichever comes first (assumption)."""
 SHOWN = 20
 """Left-out images that an error lists."""
-COPY = "identical to the held-out"
 
 
 def ingest(listing: Listing, data: Data, home: Path, mapper: Mapper, listen: Listener | None = None) -> Manifest:
@@ -54,9 +54,11 @@ def ingest(listing: Listing, data: Data, home: Path, mapper: Mapper, listen: Lis
     """
     table = split_listing(listing, data)
     key = ingest_key(table, data)
+    asked = [data.path or data.source, data.layout, data.decides_samples()]
     if found := find_made(home, key):
+        sweep(home, asked)
         return found
-    with work_folder(home, key) as folder:
+    with work_folder(home, key, asked) as folder:
         if found := find_made(home, key):  # another process has made it meanwhile
             shutil.rmtree(folder)
             return found
@@ -77,6 +79,23 @@ def ingest_key(table: pa.Table, data: Data) -> str:
     return stable_hash({"format": FORMAT_VERSION, "listing": listing, "settings": data.decides_samples()})[:16]
 
 
+def refuse_taken_name(listing: Listing, data: Data, home: Path, name: str) -> None:
+    """Refuse what is known before the work: that this ingest makes another data set than the one of that name.
+
+    What is decided by the bytes of the images, `give_name` refuses in the end.
+
+    Raises:
+        SpecError: the name stands for another data set.
+    """
+    table = split_listing(listing, data)
+    if made := find_made(home, ingest_key(table, data)):
+        refuse_other(home, name, made.fingerprint)
+    elif taken := named(home, name):
+        known = taken.manifest
+        if (known.kind, known.settings, known.items) != ("images", data.decides_samples(), table.num_rows):
+            refuse_other(home, name, None)
+
+
 def _make(
     table: pa.Table, listing: Listing, data: Data, folder: Path, mapper: Mapper, listen: Listener | None
 ) -> Manifest:
@@ -92,7 +111,7 @@ def _make(
         results = run(make_shard, work, mapper, None)
     shards = tuple(Shard(**result["shard"]) for result in results if result["shard"])
     quarantined = tuple(Quarantined(**item) for result in results for item in result["quarantined"])
-    _refuse_too_many(quarantined, table.num_rows, data, shards, folder)
+    _refuse_too_many(quarantined, table, data, shards, folder)
     check_records(folder, shards, table, quarantined, samples_per_item(data))
     decisive = {
         "format": FORMAT_VERSION, "settings": data.decides_samples(), "classes": listing.classes,
@@ -136,10 +155,12 @@ def _plan_shards(table: pa.Table, data: Data, folder: Path) -> list[Work]:
 
 
 def _refuse_too_many(
-    quarantined: Sequence[Quarantined], items: int, data: Data, shards: Sequence[Shard], folder: Path
+    quarantined: Sequence[Quarantined], table: pa.Table, data: Data, shards: Sequence[Shard], folder: Path
 ) -> None:
+    items = table.num_rows
     bad = [item for item in quarantined if not item.reason.startswith(COPY)]
-    empty = [split for split in ("train", "validation") if not any(shard.split == split for shard in shards)]
+    planned = sorted(table.column("split").unique().to_pylist())
+    empty = [split for split in planned if not any(shard.split == split for shard in shards)]
     if not empty and len(bad) <= max(1, data.quarantine * items):
         return
     shutil.rmtree(folder)  # its results are of no use: the source must change first

@@ -13,6 +13,9 @@ from transvae_platform.data.sets.manifest import Quarantined
 from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.errors import UserError
 
+COPY = "identical to the held-out"
+"""Why a training image is left out whose bytes are those of a held-out one; its name follows."""
+
 
 def copies_of_held_out(folder: Path, shards: Sequence[dict[str, Any]], table: pa.Table) -> dict[int, str]:
     """Rows of the listing in the training split whose bytes are those of a held-out item, with that item's name."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import ray.data
 
+from transvae_platform.data.making.stderr import without_lines
 from transvae_platform.data.making.work import Function, Work
+
+RESTART_WARNING = rb"core_worker\.cc.* has constructor arguments in the object store and max_restarts > 0"
+"""Ray's core writes this to stderr, past every log level, for each pool of actors of Ray Data: Ray Data itself hands
+them its context and the function in the object store (`ActorPoolMapOperator._start_actor`, 2.60), where this process
+keeps both until the end. Without restarts there would be no line, but a lost process would end the work."""
 
 
 def run_on_ray(function: Function, work: Sequence[Work], actors: int | None = None, gpus: float = 0) -> Iterable[Work]:
@@ -24,10 +31,20 @@ def run_on_ray(function: Function, work: Sequence[Work], actors: int | None = No
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     if actors is None:
         done = dataset.map(lambda row: _call(function, row), num_gpus=gpus)
-    else:
-        pool = ray.data.ActorPoolStrategy(size=actors)
-        done = dataset.map(_Caller, fn_args=(function,), compute=pool, num_gpus=gpus)
-    return (json.loads(row["work"]) for row in done.iter_rows())
+        return (json.loads(row["work"]) for row in done.iter_rows())
+    pool = ray.data.ActorPoolStrategy(size=actors)
+    done = dataset.map(_Caller, fn_args=(function,), compute=pool, num_gpus=gpus)
+    return (json.loads(row["work"]) for row in _started_quietly(done.iter_rows()))
+
+
+def _started_quietly(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows of an execution on actors, which are made before the first one comes."""
+    ahead = iter(rows)
+    with without_lines(RESTART_WARNING):
+        first = next(ahead, None)
+    if first is not None:
+        yield first
+    yield from ahead
 
 
 class _Caller:

@@ -21,7 +21,8 @@ DEFAULT_HOLDOUT = 0.1
 def split_listing(listing: Listing, data: Data) -> pa.Table:
     """The listing with `item` (its row number) and `split` filled in; held-out rows first, otherwise in order.
 
-    The split is the source's own, where it has both sides, unless `data.holdout` names items or a share.
+    The split is the source's own, where it has both sides, unless `data.holdout` names items or a share. With a share
+    of 0, and of a single image where nobody says, nothing is held out.
 
     Raises:
         SpecError: a named item does not exist, or none is left to train on.
@@ -33,11 +34,12 @@ def split_listing(listing: Listing, data: Data) -> pa.Table:
     elif isinstance(data.holdout, tuple):
         held = _named(table.column("name").to_pylist(), data.holdout)
     else:
-        held = _share(table.column("name").to_pylist(), data.holdout or DEFAULT_HOLDOUT, data.seed)
+        default = DEFAULT_HOLDOUT if table.num_rows > 1 else 0.0
+        held = _share(table.column("name").to_pylist(), default if data.holdout is None else data.holdout, data.seed)
     if held.all():
         raise SpecError(
             f"data.holdout: all {len(held)} images of {data.path or data.source} would be held out, none is left to "
-            "train on - lower it or add images"
+            "train on - lower it (0 holds none out) or add images"
         )
     items = np.concatenate([np.flatnonzero(held), np.flatnonzero(~held)])
     splits = pa.array(np.repeat(["validation", "train"], [held.sum(), (~held).sum()]))
@@ -60,5 +62,7 @@ def _share(names: list[str], share: float, seed: int) -> np.ndarray:
     prefix = f"{seed}:".encode()
     digests = b"".join(hashlib.blake2b(prefix + name.encode(), digest_size=8).digest() for name in names)
     held = np.zeros(len(names), np.bool_)
+    if not share:
+        return held
     held[np.argsort(np.frombuffer(digests, ">u8"), kind="stable")[: max(1, round(share * len(names)))]] = True
     return held

@@ -1,18 +1,21 @@
 """How a data set comes to be, whatever is in it: pieces of work, done anywhere, any number of times, published at once.
 
 Protocol
-1. The work happens in `<home>/data/.making-<key>`, under a lock; the key is a hash of everything that decides the
-   result and is known before. A second process that makes the same waits for the first and finds its result.
+1. The work happens in `<home>/data/.making-<origin>-<key>`, under a lock beside it; the key is a hash of everything
+   that decides the result and is known before. A second process that makes the same waits for the first and finds its
+   result.
 2. Each piece of work is a pure function of its description. It writes its shard, then its result beside it, each
    atomically and on the disk. A making that was killed does only the pieces without a readable result, and ends with
    the same bytes.
 3. Publishing writes the manifest, gives the folder its final name, the fingerprint, and writes
-   `<home>/data/made/<key>.json`, which says which fingerprint the key led to.
+   `<home>/data/made/<key>.json`, which says which fingerprint the key led to. Nothing else is left behind.
+4. The origin is a hash of what was asked for. Whoever asks for it again either continues (the key is the same) or,
+   since the source changed meanwhile, sweeps the other folders of this origin away, unless a living process holds their
+   lock.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,9 +23,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from transvae_platform.data.making.lock import locked
 from transvae_platform.data.sets.manifest import Manifest, read_manifest, write_manifest
 from transvae_platform.data.sets.notes import read_note, write_note
 from transvae_platform.errors import UnreachableError
+from transvae_platform.study.grid import stable_hash
 
 Work = dict[str, Any]
 """Plain values: a piece of work travels as JSON. `result` is the path of its result, `items` how many it handles."""
@@ -83,22 +88,41 @@ def find_made(home: Path, key: str) -> Manifest | None:
 
 
 @contextmanager
-def work_folder(home: Path, key: str) -> Iterator[Path]:
+def work_folder(home: Path, key: str, asked: Any) -> Iterator[Path]:
     """The folder to work in, locked; what an earlier process left in it is still there.
+
+    Args:
+        asked: what was asked for, plain values: what is left of earlier answers to it is swept away.
 
     Raises:
         UnreachableError: the disk is full or the home cannot be written.
     """
-    folder = home / "data" / f".making-{key}"
+    folder = home / "data" / f".making-{_origin(asked)}-{key}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with folder.with_name(f"{folder.name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(folder.with_name(f"{folder.name}.lock")):
             folder.mkdir(exist_ok=True)
+            sweep(home, asked, keep=key)
             yield folder
     except OSError as error:
         what = error.strerror or error
         raise UnreachableError(f"{folder}: {what} - free space or choose another --home; done work is kept") from error
+
+
+def sweep(home: Path, asked: Any, keep: str | None = None) -> None:
+    """Remove what killed processes left of the making of what was asked for, but for one key; see the protocol."""
+    left = {path.name.removesuffix(".lock") for path in (home / "data").glob(f".making-{_origin(asked)}-*")}
+    for name in left:
+        folder = home / "data" / name
+        if name.rpartition("-")[2] == keep:
+            continue
+        with locked(folder.with_name(f"{name}.lock"), wait=False) as is_dead:
+            if is_dead:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _origin(asked: Any) -> str:
+    return stable_hash(asked)[:8]
 
 
 def publish(folder: Path, home: Path, key: str, manifest: Manifest) -> None:
@@ -116,6 +140,8 @@ def publish(folder: Path, home: Path, key: str, manifest: Manifest) -> None:
         folder.replace(final)
     pointer = home / "data" / "made" / f"{key}.json"
     pointer.parent.mkdir(exist_ok=True)
+    for path in pointer.parent.glob(f".{pointer.name}.*"):  # of a process that was killed while writing it
+        path.unlink()
     write_note(pointer, {"fingerprint": manifest.fingerprint, "source": manifest.source})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transvae_platform.data.sets.manifest import Manifest, Quarantined, read_manifest
@@ -75,11 +75,37 @@ def check_name(name: str) -> None:
         )
 
 
+def named(home: Path, name: str) -> DataSet | None:
+    """What a name stands for; None if it is free: never given, damaged, or of a data set that is no longer there."""
+    fingerprint = _names(home).get(name)
+    manifest = read_manifest(home / "data" / fingerprint) if fingerprint else None
+    return replace(at_home(home, manifest), names=(name,)) if manifest else None
+
+
+def refuse_other(home: Path, name: str, fingerprint: str | None) -> None:
+    """Raises SpecError if a name stands for another data set than this one (None: one that is not made yet)."""
+    taken = named(home, name)
+    if taken is None or taken.manifest.fingerprint == fingerprint:
+        return
+    manifest = taken.manifest
+    this = f"this is {fingerprint}" if fingerprint else "this would be another data set"
+    raise SpecError(
+        f"--name: {name!r} stands for {manifest.fingerprint} ({manifest.kind} of {manifest.resolution} x "
+        f"{manifest.resolution} from {manifest.source.get('location', 'elsewhere')}), {this} - choose another name, or "
+        f"free it: delete {_note(home, name)}"
+    )
+
+
 def give_name(home: Path, name: str, manifest: Manifest) -> None:
-    """Let `name` stand for this data set from now on, whatever it stood for before."""
-    folder = home / "data" / "names"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_note(folder / f"{name}.json", {"fingerprint": manifest.fingerprint})
+    """Let `name` stand for this data set from now on.
+
+    Raises:
+        SpecError: it stands for another one; this one is kept, under its fingerprint.
+    """
+    refuse_other(home, name, manifest.fingerprint)
+    path = _note(home, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_note(path, {"fingerprint": manifest.fingerprint})
 
 
 class NoDataSetError(SpecError):
@@ -114,6 +140,10 @@ def list_data_sets(home: Path) -> list[DataSet]:
             own = tuple(sorted(name for name, fingerprint in names.items() if fingerprint == manifest.fingerprint))
             found.append(DataSet(manifest, str(path.parent), own))
     return sorted(found, key=lambda data_set: (not data_set.names, data_set.names))
+
+
+def _note(home: Path, name: str) -> Path:
+    return home / "data" / "names" / f"{name}.json"
 
 
 def _names(home: Path) -> dict[str, str]:

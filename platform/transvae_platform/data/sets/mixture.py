@@ -9,9 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from transvae_platform.data.sets.gather import Empty, stack
+from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.samples import SampleSet, open_data
 from transvae_platform.data.stream.order import Order
 from transvae_platform.data.stream.pattern import MixedOrder
+from transvae_platform.errors import UserError
 
 
 class Samples(Protocol):
@@ -22,19 +25,35 @@ class Samples(Protocol):
     def order(self, window: int | None = None) -> Order:
         """In which order a training visits them."""
 
-    def read(self, ids_B: NDArray[np.int64], field: str = "image") -> NDArray[Any]:
-        """One field of some samples, (B, *shape)."""
+    @property
+    def parts(self) -> Sequence[tuple[Manifest, float]]:
+        """The data sets that the samples are of, each with its share of a training."""
+
+    def read(
+        self, ids_B: NDArray[np.int64], *fields: str, choice_B: NDArray[Any] | None = None, empty: Empty = np.empty
+    ) -> NDArray[Any]:
+        """One field of some samples, (B, *shape), copied out of the shards; see `SampleSet.read`."""
+
+    def labels(self, ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B,) class numbers of some samples."""
 
     def expect(self, ids: NDArray[np.int64]) -> None:
         """These samples will be read soon."""
 
 
 class JoinedSamples:
-    """One split of several data sets whose records have the same shape."""
+    """One split of several data sets whose records mean the same."""
 
     def __init__(self, parts: Sequence[SampleSet], shares: Sequence[float]) -> None:
+        """Raises UserError if the parts differ in their fields, or latents in their model."""
+        _refuse_strangers([part.manifest for part in parts])
         self._parts, self._shares = tuple(parts), tuple(shares)
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    @property
+    def parts(self) -> tuple[tuple[Manifest, float], ...]:
+        """The data sets, each with its share of a training."""
+        return tuple((part.manifest, share) for part, share in zip(self._parts, self._shares, strict=True))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -44,12 +63,26 @@ class JoinedSamples:
         orders = [part.order(window) for part in self._parts]
         return MixedOrder(orders, [len(part) for part in self._parts], self._shares, seed=0)
 
-    def read(self, ids_B: NDArray[np.int64], field: str = "image") -> NDArray[Any]:
-        """One field of some samples, (B, *shape), copied out of the shards."""
-        read = [(mine, part.read(ids_B[mine] - start, field)) for part, start, mine in self._owners(ids_B)]
-        out = np.empty((len(ids_B), *read[0][1].shape[1:]), read[0][1].dtype)
-        for mine, values in read:
-            out[mine] = values
+    def read(
+        self, ids_B: NDArray[np.int64], *fields: str, choice_B: NDArray[Any] | None = None, empty: Empty = np.empty
+    ) -> NDArray[Any]:
+        """One field of some samples, (B, *shape), copied out of the shards; see `SampleSet.read`."""
+        rows: list[NDArray[Any]] = [ids_B] * len(ids_B)  # each is replaced by its record
+        for part, start, mine in self._owners(ids_B):
+            found = part.rows(ids_B[mine] - start, fields, None if choice_B is None else choice_B[mine])
+            for place, row in zip(np.flatnonzero(mine).tolist(), found, strict=True):
+                rows[place] = row
+        return stack(rows, empty)
+
+    def labels(self, ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B,) class numbers of some samples.
+
+        Raises:
+            UserError: a shard holds records without a label.
+        """
+        out = np.empty(len(ids_B), np.int64)
+        for part, start, mine in self._owners(ids_B):
+            out[mine] = part.labels(ids_B[mine] - start)
         return out
 
     def expect(self, ids: NDArray[np.int64]) -> None:
@@ -60,6 +93,27 @@ class JoinedSamples:
     def _owners(self, ids: NDArray[np.int64]) -> list[tuple[SampleSet, int, NDArray[np.bool_]]]:
         which = np.searchsorted(self._starts, ids, side="right") - 1
         return [(self._parts[part], int(self._starts[part]), which == part) for part in np.unique(which)]
+
+
+def _refuse_strangers(manifests: Sequence[Manifest]) -> None:
+    """A training takes the records of all parts for the same kind of thing, and their labels for the same classes."""
+    first = _meaning(manifests[0])
+    for other in manifests[1:]:
+        for key, value in _meaning(other).items():
+            if value != first[key]:
+                raise UserError(
+                    f"data.parts: {key} of {manifests[0].fingerprint} and {other.fingerprint} differ "
+                    f"({first[key]} and {value}) - leave one of them out, or make it anew like the other"
+                )
+
+
+def _meaning(manifest: Manifest) -> dict[str, Any]:
+    settings = manifest.settings
+    return {
+        "fields": [(field.name, field.shape, field.dtype) for field in manifest.fields],
+        "content": settings.get("content"),
+        "model": settings.get("model", {}).get("weights_sha256"),
+    }
 
 
 def open_training_data(

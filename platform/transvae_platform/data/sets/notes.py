@@ -11,11 +11,14 @@ from typing import Any
 def write_note(path: Path, values: dict[str, Any]) -> None:
     """Write the file atomically; its bytes reach the disk before its name does."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        json.dump(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w") as file:
+            json.dump(values, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_note(path: Path) -> dict[str, Any] | None:

@@ -3,13 +3,16 @@
 Protocol
 1. The cache is a folder per fingerprint, shared by all processes of a node. A shard is downloaded under a temporary
    name, compared with its SHA-256 and renamed: under its own name it is whole.
-2. Downloads and evictions of a node happen one at a time, under one lock: the file `.lock` of the cache folder. Who
-   finds its shard there once it has the lock need not download it. A temporary file that is seen under the lock is of
-   a process that was killed, and is removed.
-3. `max_bytes` bounds all shards in the cache folder together, whichever data set they are of: before a download the
-   least recently used leave until the new one fits. Processes with different bounds each keep to their own.
-4. A shard is mapped before the lock is released, or mapped without it if it is there. A mapped shard stays readable
-   after it left; its space is free when the last reader lets go. A file that vanished before is downloaded again.
+2. Who downloads a shard holds an flock on its temporary file, `.<shard>.part`; who else wants that shard waits for
+   it and finds the shard there. Other shards come at the same time. A temporary file that nobody holds is of a process
+   that was killed, and is removed or used again.
+3. `max_bytes` bounds all shards in the cache folder together, whichever data set they are of. Before a download its
+   bytes are set aside under the lock of the node, the file `.lock`: the least recently used shards leave until it fits
+   beside those under way (a temporary file has its full size from then on); while those fill the cache, it waits.
+   A shard also gets its name under that lock.
+   Processes with different bounds each keep to their own.
+4. A shard is mapped before it gets its name, or by its name if it is there. A mapped shard stays readable after it
+   left; its space is free when the last reader lets go. A file that vanished before is downloaded again.
 5. What is expected is downloaded in the order of need, and only as much of it as fits into the cache together.
 """
 
@@ -25,6 +28,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from transvae_platform.data.sets.manifest import FINGERPRINT, Manifest, parse_manifest
 from transvae_platform.data.sets.shards import Shard, ShardFile
@@ -35,6 +39,8 @@ CACHE_VARIABLE = "TRANSVAE_CACHE"
 CACHE_BYTES = 50 * 10**9  # assumption
 TRIES = 3  # downloads of one shard before it counts as damaged or out of reach
 COPY_BYTES = 2**22
+WAIT = 0.05  # seconds between two looks for room (assumption: a shard takes longer to come)
+PART = ".part"
 
 
 class RemoteShelf:
@@ -59,17 +65,6 @@ class RemoteShelf:
         self._soon = ThreadPoolExecutor(1, thread_name_prefix="shards")
         self._coming: set[str] = set()
 
-    def path(self, shard: Shard) -> Path:
-        """The shard's local copy, downloaded if it is not there; it may leave again before it is opened.
-
-        Raises: as `open`.
-        """
-        local = self._cache / shard.file
-        if not _touched(local):
-            with self._locked():
-                self._bring(shard, local)
-        return local
-
     def open(self, shard: Shard) -> ShardFile:
         """The shard, mapped: it stays readable whatever becomes of the file.
 
@@ -77,13 +72,13 @@ class RemoteShelf:
             UnreachableError: the store does not answer, or keeps giving other bytes than the manifest names.
         """
         local = self._cache / shard.file
-        try:
-            os.utime(local)
-            return ShardFile(local)
-        except FileNotFoundError:
-            with self._locked():
-                self._bring(shard, local)
+        while True:
+            try:
+                os.utime(local)
                 return ShardFile(local)
+            except FileNotFoundError:
+                if (file := self._bring(shard, local)) is not None:
+                    return file
 
     def expect(self, shards: Iterable[Shard]) -> None:
         """Begin to download shards that will be needed, the first ones first; what is there counts as used."""
@@ -98,59 +93,83 @@ class RemoteShelf:
 
     def _come(self, shard: Shard) -> None:
         try:
-            self.path(shard)
+            self.open(shard)
         finally:
             self._coming.discard(shard.file)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _bring(self, shard: Shard, local: Path) -> ShardFile | None:
+        """The shard, downloaded; None if somebody else has brought it meanwhile."""
+        temporary = local.with_name(f".{local.name}{PART}")
         self._cache.mkdir(parents=True, exist_ok=True)  # again: temporary folders get cleaned
-        with (self._all / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        with temporary.open("ab") as out:
+            fcntl.flock(out, fcntl.LOCK_EX)
+            if local.exists() or not _is_at(out, temporary):
+                return None
+            try:
+                self._set_aside(shard.bytes, out)
+                self._download(shard, temporary, out)
+                file = ShardFile(temporary)
+                with self._node_locked():  # or who looks for room would count it twice, or not at all
+                    temporary.replace(local)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        return file
 
-    def _bring(self, shard: Shard, local: Path) -> None:
-        if not _touched(local):
-            self._make_room(shard.bytes)
-            self._download(shard, local)
-
-    def _download(self, shard: Shard, local: Path) -> None:
-        temporary = local.with_name(f".{local.name}.{os.getpid()}")
+    def _download(self, shard: Shard, temporary: Path, out: BinaryIO) -> None:
         problem = ""
         for attempt in range(TRIES):
             time.sleep(attempt)  # a busy store gets a second, then two
             try:
-                with self._store.open_input_stream(f"{self._root}/{shard.file}") as source, temporary.open("wb") as out:
-                    shutil.copyfileobj(source, out, COPY_BYTES)
+                with self._store.open_input_stream(f"{self._root}/{shard.file}") as source, temporary.open("r+b") as to:
+                    shutil.copyfileobj(source, to, COPY_BYTES)
+                    to.truncate()
                 with temporary.open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 problem = str(error)
                 continue
             if sha256 == shard.sha256:
-                temporary.replace(local)
                 return
             problem = f"its SHA-256 is {sha256}, the manifest says {shard.sha256}"
-        temporary.unlink(missing_ok=True)
+            out.truncate(shard.bytes)
         raise UnreachableError(f"{self._location}/{shard.file}: {problem} ({TRIES} attempts)")
 
-    def _make_room(self, needed: int) -> None:
-        files = []
+    @contextmanager
+    def _node_locked(self) -> Iterator[None]:
+        with (self._all / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _set_aside(self, needed: int, out: BinaryIO) -> None:
+        """Make room, and take it: the file has its full size before anybody else looks for room."""
+        while True:
+            with self._node_locked():
+                out.truncate(0)  # what a killed download left
+                if self._make_room(needed):
+                    out.truncate(needed)
+                    return
+            time.sleep(WAIT)
+
+    def _make_room(self, needed: int) -> bool:
+        """Whether there is room now; what is under way cannot leave."""
+        files, used = [], needed
         for path in _files(self._all):
-            if path.name.startswith("."):
-                path.unlink(missing_ok=True)
+            if path.name.startswith(".") and _is_abandoned(path):
                 continue
             try:
                 status = path.stat()
             except FileNotFoundError:  # whoever cleans temporary folders asks for no lock
                 continue
-            files.append((status.st_mtime_ns, status.st_size, path))
-        used = sum(size for _, size, _ in files)
+            used += status.st_size
+            if not path.name.startswith("."):
+                files.append((status.st_mtime_ns, status.st_size, path))
         for _, size, path in sorted(files):
-            if used + needed <= self._max_bytes:
+            if used <= self._max_bytes:
                 break
             path.unlink(missing_ok=True)
             used -= size
+        return used <= self._max_bytes
 
 
 def default_cache() -> Path:
@@ -176,6 +195,27 @@ def _files(cache: Path) -> list[Path]:
     """What lies in the folders of the cache; a folder with a manifest is a data set, no part of the cache."""
     folders = [path for path in cache.iterdir() if FINGERPRINT.fullmatch(path.name) and path.is_dir()]
     return [path for folder in folders if not (folder / "manifest.json").exists() for path in folder.iterdir()]
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nobody downloads into a temporary file; it is gone then."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _touched(path: Path) -> bool:

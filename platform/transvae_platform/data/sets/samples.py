@@ -10,24 +10,23 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from transvae_platform.data.sets.gather import Empty, stack
 from transvae_platform.data.sets.manifest import Manifest, read_manifest
 from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
 from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.data.stream.order import FullOrder, Order, ShardOrder
 from transvae_platform.errors import UserError
 
+LABEL = "label"
 FEW_SHARDS = 4
 """Of a distant data set, for a look at it (assumption: half a gigabyte is worth the wait)."""
 
 
 class Shelf(Protocol):
-    """Where shards lie: gives local files, after a download if need be."""
+    """Where shards lie: maps them, after a download if need be."""
 
     distant: bool
     """Whether a shard that is read has to come from elsewhere."""
-
-    def path(self, shard: Shard) -> Path:
-        """A local file with the shard's bytes."""
 
     def open(self, shard: Shard) -> ShardFile:
         """The shard, mapped."""
@@ -44,13 +43,9 @@ class LocalShelf:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def path(self, shard: Shard) -> Path:
-        """The file itself."""
-        return self._folder / shard.file
-
     def open(self, shard: Shard) -> ShardFile:
         """The file itself, mapped."""
-        return ShardFile(self.path(shard))
+        return ShardFile(self._folder / shard.file)
 
     def expect(self, shards: Iterable[Shard]) -> None:
         """Nothing to do: they are there."""
@@ -72,7 +67,12 @@ class SampleSet:
         self._shards = [shard for shard in manifest.shards if shard.split == split]
         self._starts = np.cumsum([0, *(shard.records for shard in self._shards)])
         self._open = lru_cache(open_shards)(self._open_shard)
-        self._array = lru_cache(open_shards)(self._array_of)
+        self._array = lru_cache(None if open_shards is None else 4 * open_shards)(self._array_of)
+
+    @property
+    def parts(self) -> tuple[tuple[Manifest, float], ...]:
+        """The one data set, with its share of the samples."""
+        return ((self.manifest, 1.0),)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -81,14 +81,45 @@ class SampleSet:
         """Every epoch shuffled over all samples, or within `window` shards at a time."""
         return FullOrder(len(self)) if window is None else ShardOrder([s.records for s in self._shards], window)
 
-    def read(self, ids_B: NDArray[np.int64], field: str = "image") -> NDArray[Any]:
-        """One field of some samples, (B, *shape), copied out of the shards."""
-        which, within = self._places(ids_B)
-        arrays = [self._array(shard, field) for shard in which.tolist()]
-        out = np.empty((len(ids_B), *arrays[0].shape[1:]), arrays[0].dtype)
-        for place, (array, row) in enumerate(zip(arrays, within.tolist(), strict=True)):
-            out[place] = array[row]  # one copy of memory each, from wherever it lies
-        return out
+    def read(
+        self, ids_B: NDArray[np.int64], *fields: str, choice_B: NDArray[Any] | None = None, empty: Empty = np.empty
+    ) -> NDArray[Any]:
+        """One field of some samples, (B, *shape), copied out of the shards; `image` if none is named.
+
+        Args:
+            fields: several must be of one shape and dtype.
+            choice_B: which of them, by its number, each sample is read from; by default the first one.
+            empty: gives the array that is returned.
+        """
+        return stack(self.rows(ids_B, fields, choice_B), empty)
+
+    def rows(
+        self, ids_B: NDArray[np.int64], fields: tuple[str, ...], choice_B: NDArray[Any] | None = None
+    ) -> list[NDArray[Any]]:
+        """What `read` copies, as views into the shards.
+
+        Raises:
+            UserError: the data set has no such field, or a shard is not the manifest's.
+        """
+        names = fields or ("image",)
+        which_B, within_B = self._places(ids_B)
+        chosen_B = which_B * len(names) + (0 if choice_B is None else choice_B)
+        needed, inverse_B = np.unique(chosen_B, return_inverse=True)
+        arrays = [self._array(key // len(names), names[key % len(names)]) for key in needed.tolist()]
+        return [arrays[index][row] for index, row in zip(inverse_B.tolist(), within_B.tolist(), strict=True)]
+
+    def labels(self, ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B,) class numbers of some samples.
+
+        Raises:
+            UserError: a shard holds records without a label.
+        """
+        which_B, within_B = self._places(ids_B)
+        labels_B = np.empty(len(ids_B), np.int64)
+        for shard in np.unique(which_B).tolist():
+            mine = which_B == shard
+            labels_B[mine] = self._array(shard, LABEL)[within_B[mine]]
+        return labels_B
 
     def spread(self, count: int) -> NDArray[np.int64]:
         """Up to `count` ids, evenly spread over the split; of a distant data set, over a few of its shards."""
@@ -113,19 +144,30 @@ class SampleSet:
         cells = zip(columns, within.tolist(), strict=True)
         return [None if column is None else column[row].as_py() for column, row in cells]
 
-    def _array_of(self, shard: int, field: str) -> NDArray[Any]:
-        values = self._open(shard).array(field)
-        if self._centre is None or field != "image":
+    def _array_of(self, index: int, name: str) -> NDArray[Any]:
+        file, shard = self._open(index), self._shards[index]
+        try:
+            values = file.labels() if name == LABEL else file.array(name)
+        except (KeyError, ValueError) as error:
+            raise UserError(f"data: {shard.file} of {self.manifest.fingerprint}: {error.args[0]}") from None
+        if len(values) != shard.records:
+            raise UserError(
+                f"data: {shard.file} holds {len(values)} records, its manifest says {shard.records} - see "
+                f"`transvae data verify {self.manifest.fingerprint}`"
+            )
+        if self._centre is None or name != "image":
             return values
         top, left = ((side - self._centre) // 2 for side in values.shape[1:3])
         return values[:, top : top + self._centre, left : left + self._centre]
 
-    def _places(self, ids_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        which = np.searchsorted(self._starts, ids_B, side="right") - 1
-        return which, ids_B - self._starts[which]
-
     def _open_shard(self, index: int) -> ShardFile:
         return self._shelf.open(self._shards[index])
+
+    def _places(self, ids_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if len(ids_B) and not 0 <= ids_B.min() <= ids_B.max() < len(self):
+            raise IndexError(f"ids from {ids_B.min()} to {ids_B.max()} are not all below {len(self)}")
+        which = np.searchsorted(self._starts, ids_B, side="right") - 1
+        return which, ids_B - self._starts[which]
 
 
 def manifest_at(location: str) -> Manifest:

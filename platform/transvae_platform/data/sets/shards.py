@@ -97,10 +97,15 @@ class ShardFile:
 
     def __init__(self, path: Path) -> None:
         with pa.memory_map(str(path)) as file:
-            self.batch = pa.ipc.open_file(file).get_batch(0)
+            self._bytes = file.read_buffer()  # a view
+        self.batch = pa.ipc.open_file(self._bytes).get_batch(0)
 
     def __len__(self) -> int:
         return int(self.batch.num_rows)
+
+    def sha256(self) -> str:
+        """Of all bytes of the file."""
+        return hashlib.sha256(self._bytes).hexdigest()
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -119,6 +124,18 @@ class ShardFile:
             raise KeyError(f"no array {name!r} - there are: {', '.join(field.name for field in self.fields)}")
         column = self.batch.column(name)
         return np.frombuffer(column.buffers()[1], STORED_AS[field.dtype]).reshape(len(self), *field.shape)
+
+    def labels(self) -> NDArray[np.generic]:
+        """(n,) class numbers.
+
+        Raises:
+            ValueError: not every record has one.
+        """
+        column = self.column("label")
+        missing = len(self) if column is None else column.null_count
+        if column is None or missing:
+            raise ValueError(f"{missing} of {len(self)} records have no label")
+        return np.asarray(column.to_numpy())
 
     def column(self, name: str) -> pa.Array | None:
         """A plain column (`label`, `caption`, `item`, ...), or None if this data set has none."""

@@ -1,0 +1,40 @@
+"""Memory for batches that is used again, because fresh memory costs more than what is copied into it.
+
+glibc maps an array above 32 MB anew every time, and each of its pages is cleared at the first touch: a batch of 256
+images of 256 x 256 then cost 2 to 5 times its copying (one loaded machine, 2 cores, not yet in `benchmarks/`).
+"""
+
+from __future__ import annotations
+
+import sys
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNUSED = 2
+"""References to an array that only `Buffers` keeps: its list's, and the argument of `getrefcount`."""
+
+
+class Buffers:
+    """Gives arrays whose memory nobody else holds: a batch that somebody keeps, or a view of it, never changes."""
+
+    def __init__(self) -> None:
+        self._kept: list[NDArray[np.uint8]] = []
+        self._lock = Lock()
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array with anything in it, as from `np.empty`."""
+        size = int(np.prod(shape)) * dtype.itemsize
+        with self._lock:
+            free = [sys.getrefcount(self._kept[place]) == UNUSED for place in range(len(self._kept))]
+            fitting = [place for place, is_free in enumerate(free) if is_free and self._kept[place].size == size]
+            memory = self._kept[fitting[0]] if fitting else np.empty(size, np.uint8)
+            # of what lies free only that size stays: a reader's batches are all of one
+            self._kept = [
+                kept for kept, is_free in zip(self._kept, free, strict=True) if not is_free or kept.size == size
+            ]
+            if not fitting:
+                self._kept.append(memory)
+            return memory.view(dtype).reshape(shape)

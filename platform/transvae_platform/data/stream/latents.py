@@ -1,0 +1,127 @@
+"""The batches of a generator's training: stored latents with their labels, in the same order as images would come.
+
+As in LightningDiT every sample is its latent or, by its coin, the latent of the mirrored image, and each channel is
+normalised by its mean and deviation over the training split: (z - mean) / std. Here the two are read from the manifest.
+
+BCHW: batch, C latent channels, height and width of the latent.
+
+    train, _ = open_training_data([("runs/data/<fingerprint>", 1.0)], default_cache(), CACHE_BYTES)
+    stream = Ahead(LatentStream(train, Sampling(), batch_size=1024, seed=0, rank=rank, world=world))
+    scale = ChannelScale.of(train).to(device)
+    z_BCHW, y_B = scale.model_input(stream.batch(step))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transvae_platform.data.sets.manifest import Manifest
+from transvae_platform.data.sets.mixture import Samples
+from transvae_platform.data.stream.buffers import Buffers
+from transvae_platform.data.stream.order import Ids
+from transvae_platform.data.stream.turns import Turns
+from transvae_platform.errors import SpecError, UserError
+from transvae_platform.study.data_spec import Sampling
+
+FIELDS = ("latent", "latent_flip")
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """One worker's part of a global batch."""
+
+    ids: Ids
+    """(B,)"""
+    latents: Tensor
+    """(B, C, h, w) as they are stored: float16, bfloat16 or float32, not normalised"""
+    labels: Tensor
+    """(B,) int64"""
+
+
+class LatentStream:
+    """The batches of one worker: its slice of every global batch, for any step, without state."""
+
+    def __init__(
+        self, samples: Samples, sampling: Sampling, *, batch_size: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        """Of the sampling, `flip` and `shuffle_window` apply.
+
+        Raises:
+            UserError: these are no latents to draw from, or fewer than one batch.
+            SpecError: the sampling has crops or sizes, which latents cannot be given.
+        """
+        for manifest, _ in samples.parts:
+            held = manifest.settings["content"] if manifest.kind == "latents" else manifest.kind
+            if held not in ("sample", "mean"):
+                raise UserError(
+                    f"data: {manifest.fingerprint} holds {held}, generators train on latents - extract samples or means"
+                )
+        if sampling.crop or sampling.buckets:
+            raise SpecError("data.sampling: `crop` and `buckets` are for images, latents have one size - remove them")
+        self._turns = Turns(samples, sampling.shuffle_window, batch_size, seed, rank, world)
+        self._samples, self._flip = samples, sampling.flip
+        self._is_bfloat16 = samples.parts[0][0].settings["dtype"] == "bfloat16"
+        self._buffers = Buffers()
+
+    def batch(self, step: int) -> LatentBatch:
+        """This worker's part of the global batch of a step (0-based).
+
+        Raises:
+            UserError: a shard holds records without a label.
+        """
+        ids, _, coins = self._turns.at(step)
+        stored = self._samples.read(ids, *FIELDS, choice_B=coins & self._flip, empty=self._buffers.empty)
+        latents = torch.from_numpy(stored)
+        labels = torch.from_numpy(self._samples.labels(ids))
+        return LatentBatch(ids, latents.view(torch.bfloat16) if self._is_bfloat16 else latents, labels)
+
+
+@dataclass(frozen=True)
+class ChannelScale:
+    """Between stored latents and what a generator sees: mean 0 and deviation 1 in every channel."""
+
+    mean: Tensor
+    std: Tensor
+    """(C, 1, 1) float32"""
+
+    @classmethod
+    def of(cls, samples: Samples) -> ChannelScale:
+        """From the manifests; of a mixture, the statistics of all samples in their shares.
+
+        Raises:
+            UserError: a data set has no statistics, or a channel that never changes.
+        """
+        shares = np.array([share for _, share in samples.parts])
+        known = [_statistics(manifest) for manifest, _ in samples.parts]
+        means_NC, stds_NC = (np.array(values) for values in zip(*known, strict=True))
+        weights = shares / shares.sum()
+        mean_C = weights @ means_NC
+        # what varies within the parts, and between them
+        std_C = np.sqrt(weights @ (stds_NC**2 + (means_NC - mean_C) ** 2))
+        return cls(*(torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean_C, std_C)))
+
+    def to(self, device: torch.device) -> ChannelScale:
+        """The same on a device."""
+        return ChannelScale(self.mean.to(device), self.std.to(device))
+
+    def model_input(self, batch: LatentBatch) -> tuple[Tensor, Tensor]:
+        """(z_BCHW, y_B): normalised float32 latents and int64 labels on this scale's device."""
+        device = self.mean.device
+        latents_BCHW = batch.latents.to(device)  # before it grows to float32
+        return (latents_BCHW.float() - self.mean) / self.std, batch.labels.to(device)
+
+    def restore(self, z_BCHW: Tensor) -> Tensor:
+        """What a generator made, as the decoder wants it: z * std + mean."""
+        return z_BCHW * self.std + self.mean
+
+
+def _statistics(manifest: Manifest) -> tuple[list[float], list[float]]:
+    named = manifest.statistics
+    if not named or not all(deviation > 0 for deviation in named["std"]):
+        what = "a channel that never changes" if named else "no statistics of its channels"
+        raise UserError(f"data: {manifest.fingerprint} has {what}, it cannot be normalised - extract its latents again")
+    return named["mean"], named["std"]

@@ -1,0 +1,32 @@
+"""Memory is used again, but never while anybody can see it."""
+
+import numpy as np
+import torch
+
+from transvae_platform.data.stream.buffers import Buffers
+
+
+def test_memory_is_used_again_when_nobody_holds_it():
+    buffers = Buffers()
+    address = buffers.empty((4, 5), np.dtype(np.float32)).ctypes.data
+    assert buffers.empty((5, 4), np.dtype(np.float32)).ctypes.data == address
+    kept = buffers.empty((4, 5), np.dtype(np.float32))
+    assert buffers.empty((4, 5), np.dtype(np.float32)).ctypes.data != kept.ctypes.data
+
+
+def test_whoever_keeps_a_part_keeps_its_memory():
+    buffers, held = Buffers(), []
+    for view in (lambda a: a[1:], torch.from_numpy, lambda a: torch.from_numpy(a).permute(1, 0)[2]):
+        array = buffers.empty((4, 5), np.dtype(np.int32))
+        array[:] = len(held)
+        held.append(view(array))
+        del array
+    buffers.empty((4, 5), np.dtype(np.int32))[:] = 99
+    assert [int(part.flatten()[0]) for part in held] == [0, 1, 2]
+
+
+def test_memory_of_another_size_goes():
+    buffers = Buffers()
+    buffers.empty((4,), np.dtype(np.uint8))
+    buffers.empty((8,), np.dtype(np.uint8))
+    assert [kept.size for kept in buffers._kept] == [8]

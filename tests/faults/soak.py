@@ -1,0 +1,248 @@
+"""A small study under random kills: the same command again and again, until the study has ended.
+
+What is killed, drawn from a seed: a training worker; the submitting process (its Ray is left to notice); the MLflow
+server, which comes back later; everything that the submission started, at once. Real trials, real Ray, a real server;
+half of the trials on two workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow.tracking import MlflowClient
+from tests.faults.mlflow_server import Mlflow, wait_for
+from torch import Tensor
+
+from transvae_platform.study.state import StudyState
+from transvae_platform.tracking import points
+from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.manifest import sha256_of
+from transvae_platform.training.tensors import read_tensors
+
+STEPS, EVERY = 300, 50
+SPEC: dict[str, Any] = {
+    "study": "soak",
+    "question": "Does it survive?",
+    "expected": {"outcome": "It does.", "source": "assumption"},
+    "grid": {"ladder": "micro", "code": "f8d8", "families": {"transvae": ["T"], "vit": ["T"]}, "seeds": [0, 1]},
+    "data": {"source": "bundled", "resolution": 32, "view": {"kind": "crops", "per_photograph": 32}},
+    "recipe": {"steps": STEPS, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 20, "schedule": "cosine"},
+    "evaluation": {"every": EVERY, "log_every": 1, "images": 16, "pictures": 2},
+    # kills of workers are charged to a trial; here no number of them shall end one
+    "resources": {"max_failures": 1000, "overrides": {"vit-*": {"workers": 2}}},
+}
+AWAY_SECONDS = 20.0  # how long the server stays away at most
+CALM_SECONDS = 1800.0  # for an undisturbed study on busy cores; ends a hang, judges no speed
+AGAIN = {0, 4, -signal.SIGKILL}
+"""Exit codes after which the command is typed again: done, the server did not answer, killed."""
+MARK = "TRANSVAE_SOAK"
+
+
+@dataclass
+class Home:
+    """A home with the study of `SPEC`, and the command that runs it."""
+
+    folder: Path
+    tracking: str | None = None
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def study(self) -> Path:
+        return self.folder / "runs" / "studies" / "soak"
+
+    def submit(self) -> subprocess.Popen[bytes]:
+        """The command, the same every time; its processes are found again by a mark in their environment."""
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / "soak.yaml"
+        file.write_text(yaml.safe_dump(SPEC))
+        environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+        environment |= {MARK: self.token, **({"MLFLOW_TRACKING_URI": self.tracking} if self.tracking else {})}
+        command = [sys.executable, "-m", "transvae_platform", "study", "submit", str(file)]
+        with (self.folder / "said.txt").open("ab") as said:
+            return subprocess.Popen(
+                [*command, "--home", str(self.folder / "runs")],
+                env=environment, stdout=said, stderr=said, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "said.txt").read_text()[-4000:]
+
+    def processes(self, title: str = "") -> list[int]:
+        """Everything that submissions of this home have started and that lives, or what of it has such a title."""
+        mark, found = f"{MARK}={self.token}".encode(), []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended, or is another user's
+                ours = mark in (process / "environ").read_bytes().split(b"\0")
+                if ours and (process / "cmdline").read_text().startswith(title):
+                    found.append(int(process.name))
+        return found
+
+    def kill_all(self) -> None:
+        """Until nothing is left, for a process may have begun another one meanwhile."""
+        while living := self.processes():
+            for pid in living:
+                _kill(pid)
+            time.sleep(0.2)
+
+
+def undisturbed(folder: Path) -> tuple[Home, float]:
+    """The twin: the study in a home of its own, in one go; and the seconds from the command to its first step."""
+    home, began = Home(folder), time.time()
+    code = home.submit().wait(CALM_SECONDS)
+    assert code == 0, home.said
+    first = min(record["at"] for trial in StudyState(home.study).trials.values() for record in trial.train.values())
+    return home, first - began
+
+
+class Round:
+    """One study under kills until `end` (monotonic), and then in peace to its own end.
+
+    `pause` is the mean of the seconds between two kills.
+    """
+
+    def __init__(self, folder: Path, chance: random.Random, pause: float, end: float) -> None:
+        folder.mkdir()
+        self.server = Mlflow(folder).start()
+        self.home = Home(folder, self.server.uri)
+        self.kills: Counter[str] = Counter()
+        self.submissions = 0
+        self._chance, self._pause, self._end = chance, pause, end
+        self._back: float | None = None
+        """When the server is started again, while it is away."""
+
+    def run(self) -> None:
+        try:
+            wait_for(self.server.answers)
+            self._until_done()
+        finally:
+            self.home.kill_all()
+            self.server.kill()
+
+    def _until_done(self) -> None:
+        process, (struck, kind) = self._submit(), self._next()
+        hang = self._end + CALM_SECONDS
+        while True:
+            now = time.monotonic()
+            assert now < hang, self.home.said
+            if self._back is not None and now >= min(self._back, self._end):
+                self.server.start()
+                self._back = None
+            if (code := process.poll()) is not None:
+                assert code in AGAIN, f"exit code {code}: {self.home.said}"
+                if code == 0:  # it may have ended while the server was away: what it says is judged by the caller
+                    return
+                time.sleep(self._chance.uniform(0, 3))
+                process, struck = self._submit(), max(struck, time.monotonic() + 1)
+            if struck <= now < self._end and self._strike(process, kind):
+                struck, kind = self._next()
+            time.sleep(0.05)
+
+    def _submit(self) -> subprocess.Popen[bytes]:
+        self.submissions += 1
+        return self.home.submit()
+
+    def _next(self) -> tuple[float, str]:
+        """When the next kill is, and of what."""
+        kind = self._chance.choice(("worker", "submission", "server", "group"))
+        return time.monotonic() + self._chance.expovariate(1 / self._pause), kind
+
+    def _strike(self, submission: subprocess.Popen[bytes], kind: str) -> bool:
+        """Kill one of a kind; False where none is there yet: a worker is waited for until it trains."""
+        if kind == "worker":
+            workers = sorted(self.home.processes("ray::RayTrainWorker"))
+            if not workers:
+                return False
+            _kill(self._chance.choice(workers))
+        elif kind == "submission":
+            submission.kill()
+        elif kind == "group":
+            self.home.kill_all()
+        elif self._back is not None:
+            return False
+        else:
+            self.server.kill()
+            self._back = time.monotonic() + self._chance.uniform(0, AWAY_SECONDS)
+        self.kills[kind] += 1
+        return True
+
+    def finish(self) -> None:
+        """The same command once more, with the server there: a study that has ended runs nothing again."""
+        self.server.start()
+        try:
+            wait_for(self.server.answers)
+            assert self.home.submit().wait(CALM_SECONDS) == 0, self.home.said
+            self.held = _points_in_mlflow(self.server.uri)
+        finally:
+            self.server.kill()
+
+
+def results(home: Home) -> dict[str, Any]:
+    """What a study ended with, by trial: everything that must not depend on what happened on the way."""
+    found = {}
+    for identity, trial in StudyState(home.study).trials.items():
+        assert trial.state == "finished", f"{identity}: {trial.state}, {trial.reason}"
+        with CheckpointStore(trial.folder / "checkpoints", keep=9).newest_good() as good:
+            assert good is not None
+            step, folder = good
+            state = json.loads((folder / "state.json").read_text())
+            # not of the files: safetensors writes the entries of a header in an order of chance
+            tensors = {key: _sha256(tensor) for key, tensor in read_tensors(folder / "state").items()}
+            average = sha256_of(folder / "ema" / "model.safetensors")
+        found[identity] = {
+            "step": step,
+            "weights, optimiser, guard": tensors,
+            "their numbers": state["parts"],
+            "average": average,
+            "best": state["best"],
+            "training": {step: record["metrics"] for step, record in trial.train.items()},
+            "validation": {step: record["metrics"] for step, record in trial.validation.items()},
+            "picture_psnr": trial.picture_psnr,
+            "registered": (trial.registered or {}).get("sha256"),
+        }
+    return found
+
+
+def points_in_journals(home: Home) -> dict[str, dict[points.Point, float]]:
+    """Every point of every trial that MLflow has to hold."""
+    trials = StudyState(home.study).trials
+    return {
+        identity: {point: metric.value for point, metric in points.wanted(points.records_of(trial)).items()}
+        for identity, trial in trials.items()
+    }
+
+
+def _points_in_mlflow(uri: str) -> dict[str, list[tuple[points.Point, float]]]:
+    """Every point of every run by its trial, as a list, so that repeats show."""
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("soak")
+    held: dict[str, list[tuple[points.Point, float]]] = {}
+    for run in client.search_runs([experiment.experiment_id], "tags.kind = 'trial'"):
+        assert run.info.status == "FINISHED"
+        histories = [(key, client.get_metric_history(run.info.run_id, key)) for key in run.data.metrics]
+        told = [((key, point.step), point.value) for key, history in histories for point in history]
+        held.setdefault(run.data.tags["trial_id"], []).extend(told)
+    return held
+
+
+def _sha256(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended
+        os.kill(pid, signal.SIGKILL)
