@@ -3,7 +3,7 @@
 import pytest
 
 from transvae.accounting import count_model
-from transvae_platform.cluster.schedule import check_devices
+from transvae_platform.cluster.devices import check_devices
 from transvae_platform.errors import SpecError
 from transvae_platform.study.plan import ASSUMED_RATE, START_SECONDS, Plan, TrialPlan, build_plan
 from transvae_platform.study.state import StudyState
