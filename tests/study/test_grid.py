@@ -117,8 +117,8 @@ def test_identity_refuses_numbers_without_a_canonical_form():
             {"resources__workers": 3},
             "recipe.batch_size: 8 does not divide among the 3 workers of transvae-T - choose a mult",
         ),
-        ({"recipe__warmup_steps": 40}, "recipe.warmup_steps: 40 is not below the 40 steps of transvae-T"),
-        ({"recipe__overrides": {"cnn-*": {"steps": 4}}}, "recipe.warmup_steps: 4 is not below the 4 steps of cnn-T"),
+        ({"recipe__warmup_steps": 40}, "transvae-T: recipe.warmup_steps: 40 is not below the 40 steps"),
+        ({"recipe__overrides": {"cnn-*": {"steps": 4}}}, "cnn-T: recipe.warmup_steps: 4 is not below the 4 steps"),
         (
             {"recipe__overrides": {"cnm-T": {"steps": 80}}},
             "recipe.overrides: 'cnm-T' matches no model of the grid - did you mean 'cnn-T'?",

@@ -92,7 +92,7 @@ def row(trial, seconds, workers, device="cpu", state="queued"):
     trial = trial.model_copy(
         update={"workers": trial.workers.model_copy(update={"workers": workers, "device": device})}
     )
-    return TrialPlan(trial, 1, 1, 1.0, 1, "", seconds, True, 1, state)
+    return TrialPlan(trial, 1, 1, 1.0, 1, "", seconds, True, 1, 1, state)
 
 
 @pytest.mark.parametrize(

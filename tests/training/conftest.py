@@ -68,7 +68,7 @@ def make_trial(home: Path, **changes: Any) -> Trial:
     return build_grid(StudySpec.model_validate(values), made.manifest.fingerprint)[0]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def trial(home) -> Callable[..., Trial]:
     """`make_trial` with this home."""
     return partial(make_trial, home)

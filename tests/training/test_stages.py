@@ -1,14 +1,16 @@
 """All losses in two stages: what learns when, and that a resumed run equals an uninterrupted one in either stage."""
 
-import json
-
 import pytest
 import torch
 
 from transvae.autoencoder import Autoencoder
+from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.study.grid import Initial
+from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.loop import train_vae
 from transvae_platform.training.tensors import read_tensors
+from transvae_platform.world import World
 
 VISION = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 LOSSES = {
@@ -17,7 +19,14 @@ LOSSES = {
     "vf": {"network": "random", "features": VISION},
     "gan": {"layers": 1, "alone": 1},
 }
-STAGES = {"recipe__losses": LOSSES, "recipe__steps": 12, "recipe__decoder_stage": {"steps": 4}}
+STAGES = {
+    "recipe__losses": LOSSES, "recipe__steps": 12, "recipe__decoder_stage": {"steps": 4}, "recipe__batch_size": 4,
+    "evaluation__keep_checkpoints": 9,
+}  # fmt: skip
+
+
+class KilledError(Exception):
+    pass
 
 
 def state(folder, step=None):
@@ -26,7 +35,6 @@ def state(folder, step=None):
     with store.verified(step or store.steps()[-1]) as path:
         averaged = Autoencoder.from_pretrained(path / "ema").state_dict()
         tensors = read_tensors(path / "state")
-        json.loads((path / "state.json").read_text())
         return {**tensors, **{f"average/{key}": value for key, value in averaged.items()}}
 
 
@@ -34,10 +42,19 @@ def changed(one, other, prefix):
     return {key for key in one if key.startswith(prefix) and not torch.equal(one[key], other[key])}
 
 
-@pytest.fixture
-def whole(trial, train, tmp_path):
-    train(trial(**STAGES, evaluation__keep_checkpoints=9), "whole")
-    return tmp_path / "whole"
+@pytest.fixture(scope="module")
+def whole(trial, samples, tmp_path_factory):
+    """The folder of a trial that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    journal = Journal(folder / "journal.jsonl")
+    train_vae(trial(**STAGES), samples, folder, journal, World(), {})
+    journal.close()
+    return folder
+
+
+def metrics_of(folder):
+    """The losses of every step."""
+    return {r["step"]: r["metrics"] for r in read_journal(folder / "journal.jsonl") if r["event"] == "step"}
 
 
 def test_the_encoder_learns_in_stage_1_only(whole):
@@ -53,47 +70,50 @@ def test_the_encoder_learns_in_stage_1_only(whole):
     assert all(torch.equal(value, last[key.replace("model/", "average/")]) for key, value in encoder.items())
 
 
-def test_the_discriminator_begins_with_stage_2_and_is_heard_one_step_later(whole, records):
+def test_the_discriminator_begins_with_stage_2_and_is_heard_one_step_later(whole):
     first, edge, last = (state(whole, step) for step in (4, 8, 12))
     assert not changed(first, edge, "discriminator/")
     assert changed(edge, last, "discriminator/")
-    steps = {record["step"]: record["metrics"] for record in records("whole", "step")}
+    steps = metrics_of(whole)
     assert [step for step, metrics in steps.items() if "train/gan_discriminator" in metrics] == [9, 10, 11, 12]
     assert [step for step, metrics in steps.items() if "train/gan_weight" in metrics] == [10, 11, 12]
 
 
-def test_terms_carry_the_names_of_what_they_are(whole, records):
-    steps = {record["step"]: record["metrics"] for record in records("whole", "step")}
+def test_terms_carry_the_names_of_what_they_are(whole):
+    steps = metrics_of(whole)
     for metrics in steps.values():
         assert "train/lpips_random" in metrics
         assert "train/vf_random" in metrics
         assert not {"train/lpips", "train/vf"} & metrics.keys()
     assert "train/vf_random_weight" in steps[1]
     assert "train/vf_random_weight" not in steps[10], "alignment has no way to the decoder"
-    (networks,) = records("whole", "frozen")
+    (networks,) = [record for record in read_journal(whole / "journal.jsonl") if record["event"] == "frozen"]
     assert [(network["network"], network["weights"]) for network in networks["networks"]] == [
         ("VGG16 of LPIPS", "random"),
         (VISION, "random"),
     ]
 
 
-@pytest.mark.parametrize("killed_at", [3, 7, 8, 10])
-def test_killed_in_either_stage_and_resumed_equals_uninterrupted(
-    trial, train, records, tmp_path, monkeypatch, whole, killed_at
-):
-    from tests.training.test_loop import KilledError, kill_at
+@pytest.mark.parametrize("killed_at", [(3, 8), (7, 10)], ids=["and at the edge", "and in the second"])
+def test_killed_in_either_stage_and_resumed_equals_uninterrupted(trial, train, tmp_path, monkeypatch, whole, killed_at):
+    left, read = list(killed_at), TrainStream.batch
 
-    kill_at(monkeypatch, [killed_at])
-    work = trial(**STAGES, evaluation__keep_checkpoints=9)
-    with pytest.raises(KilledError):
-        train(work)
-    train(work)
+    def batch(self, step):
+        if left and step == left[0]:
+            left.pop(0)
+            raise KilledError
+        return read(self, step)
+
+    monkeypatch.setattr(TrainStream, "batch", batch)
+    for _ in killed_at:
+        with pytest.raises(KilledError):
+            train(trial(**STAGES))
+    train(trial(**STAGES))
     assert not changed(state(whole), state(tmp_path / "run"), "")
-    resumed = {record["step"]: record["metrics"] for record in records(event="step")}
-    assert resumed == {record["step"]: record["metrics"] for record in records("whole", "step")}
+    assert metrics_of(tmp_path / "run") == metrics_of(whole)
 
 
-def test_stage_2_alone_from_a_saved_model_equals_stage_2_of_the_whole(trial, train, tmp_path, whole):
+def test_stage_2_alone_starts_from_a_saved_model_and_keeps_its_encoder(trial, train, tmp_path, whole):
     with CheckpointStore(whole / "checkpoints", keep=9).verified(8) as path:
         model = Autoencoder.from_pretrained(path / "ema")
     model.save_pretrained(tmp_path / "model")

@@ -82,8 +82,11 @@ class Losses(Section):
     reduction: Literal["sum_per_sample", "mean"] = "sum_per_sample"
     """The convention in which the weights are written: VA-VAE's sums per sample, or means per element."""
     lpips: Lpips | None = None
+    """Perceptual distance (VGG16); none without this section."""
     vf: Vf | None = None
+    """Alignment with a vision foundation model; none without this section."""
     gan: Gan | None = None
+    """A discriminator; none without this section."""
 
 
 class DecoderStage(Section):
@@ -153,6 +156,7 @@ class Recipe(Section):
     """Recompute activations block by block in the backward pass: less memory, about a third more compute."""
     losses: Losses = Losses()
     decoder_stage: DecoderStage | None = None
+    """Stage 2, with a frozen encoder; none without this section."""
     start_from: str | None = None
     """A registered model that every trial starts from, e.g. `models:/figure5-{model}@best`; `{model}` stands for the
     trial's family and size."""
