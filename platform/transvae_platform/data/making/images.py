@@ -14,7 +14,11 @@ from transvae_platform.data.making.work import Work, write_result
 from transvae_platform.data.pixels.decode import UnreadableImageError, decode
 from transvae_platform.data.pixels.views import cut_samples
 from transvae_platform.data.sets.shards import Field, image_field, write_shard
+from transvae_platform.data.stream.buffers import Buffers
 from transvae_platform.study.data_spec import CropsView, Data
+
+_memory = Buffers()
+"""Of one shard, for the next one of this process."""
 
 
 def record_layout(data: Data) -> tuple[Field, ...]:
@@ -38,7 +42,7 @@ def make_shard(work: Work) -> None:
         table = pa.ipc.open_file(file).read_all().slice(work["start"], work["stop"] - work["start"])
     per_item = samples_per_item(data)
     (field,) = record_layout(data)
-    images = np.empty((table.num_rows * per_item, *field.shape), np.uint8)
+    images = _memory.empty((table.num_rows * per_item, *field.shape), np.dtype(np.uint8))
     used: list[int] = []
     hashes, quarantined = [], []
     names = table.column("name")
