@@ -140,3 +140,16 @@ def test_pieces_of_a_batch_give_the_gradients_of_the_whole(trial, train, tmp_pat
     for key in one:
         if key.startswith("optimizer/exp_avg/"):
             torch.testing.assert_close(four[key], one[key], rtol=1e-3, atol=1e-6)
+
+
+def test_other_sets_are_measured_once_at_the_end(trial, samples, tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    work = trial(recipe__steps=4, evaluation__every=2)
+    metrics = train_vae(work, samples, tmp_path, journal, World(), {}, {"again": samples[1]})
+    journal.close()
+    validated = [record for record in read_journal(tmp_path / "journal.jsonl") if record["event"] == "validated"]
+    assert [any(key.startswith("again/") for key in record["metrics"]) for record in validated] == [False, True]
+    assert metrics["again/psnr"] == metrics["val/psnr"]
+    assert {key.replace("again/", "val/") for key in metrics} == {"val/l1", "val/mse", "val/psnr", "val/ssim"}
+    assert (tmp_path / "pictures" / "step_000000004_again.png").exists()
+    assert not (tmp_path / "pictures" / "step_000000002_again.png").exists()

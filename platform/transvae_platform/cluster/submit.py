@@ -18,19 +18,11 @@ from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
 from transvae_platform.cluster.initial import find_initial
 from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
-from transvae_platform.data.listing import Listing, list_source
-from transvae_platform.data.listing.bundled import list_bundled
-from transvae_platform.data.making.images import samples_per_item
-from transvae_platform.data.making.ingest import ingest, ingest_key
-from transvae_platform.data.making.on_ray import run_on_ray
-from transvae_platform.data.making.split import split_listing
-from transvae_platform.data.making.work import find_made
-from transvae_platform.data.sets.catalogue import NoDataSetError, TrainingData, at_home
-from transvae_platform.data.sets.fit import images_for
+from transvae_platform.cluster.sources import Source, find_source, make_source
+from transvae_platform.data.sets.catalogue import TrainingData
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
 from transvae_platform.redaction import without_password
-from transvae_platform.study.data_spec import Data
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import Initial, Trial, build_grid
 from transvae_platform.study.identity import refuse_changed_study
@@ -53,10 +45,10 @@ class Prepared:
     """A study that passed every check which needs no cluster."""
 
     spec: StudySpec
-    listing: Listing | None
-    """What the source holds; None where the data sets are made already by `transvae data ingest`."""
-    data: TrainingData | None
-    """What is trained on, if it is made."""
+    source: Source
+    """What is trained on."""
+    sets: Mapping[str, Source]
+    """What is measured on besides, by the name in `evaluation.sets`."""
     trials: tuple[Trial, ...]
     """Their ids are final once the data set is made."""
     initial: Mapping[str, Initial]
@@ -65,7 +57,7 @@ class Prepared:
     @property
     def fingerprint(self) -> str | None:
         """Of the data set; None while it is not made."""
-        return self.data.fingerprint if self.data else None
+        return self.source.fingerprint
 
 
 def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Prepared:
@@ -75,51 +67,15 @@ def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Pre
         SpecError: anything in the study file that cannot work.
         UnreachableError: the registry that it starts from does not answer.
     """
-    listing, made = None, None
-    if spec.data.source in ("dataset", "mixture"):
-        made = _find_parts(spec.data, home)
-        samples, held_out = made.samples("train"), made.samples("validation")
-    else:
-        listing = list_bundled() if spec.data.path is None else list_source(spec.data.path, spec.data.layout)
-        table = split_listing(listing, spec.data)
-        found = find_made(home, ingest_key(table, spec.data))
-        made = TrainingData(((at_home(home, found), 1.0),)) if found else None
-        held_out = table.column("split").to_pylist().count("validation")
-        images = table.num_rows - held_out
-        samples = found.samples("train") if found else images * samples_per_item(spec.data)
-    _refuse_no_validation(held_out, spec.data)
-    _refuse_too_few(samples, spec)
+    source = find_source(spec.data, home)
+    _refuse_too_few(source.train, spec)
+    sets = {name: find_source(data, home, f"evaluation.sets.{name}") for name, data in spec.evaluation.sets.items()}
     initial = find_initial(spec, _open_study(study_folder(home, spec.study)), home, tracking_uri)
-    trials = build_grid(spec, made.fingerprint if made else NOT_MADE, initial)
+    known = {name: other.fingerprint for name, other in sets.items() if other.fingerprint}
+    trials = build_grid(spec, source.fingerprint or NOT_MADE, initial, known)
     refuse_missing_files(spec, trials)
     refuse_impossible_losses(trials)
-    return Prepared(spec, listing, made, trials, initial)
-
-
-def _find_parts(data: Data, home: Path) -> TrainingData:
-    """The data sets that a study names.
-
-    Raises:
-        SpecError: one cannot serve, or two are the same; names its key.
-    """
-    parts = []
-    for part, share in (data.parts or {str(data.path): 1.0}).items():
-        try:
-            parts.append((images_for(data, home, part), share))
-        except NoDataSetError as error:
-            key = f"data.parts.{part}" if data.parts else "data.path"
-            raise SpecError(f"{key}: {error}") from None
-    return TrainingData(tuple(parts))
-
-
-def _refuse_no_validation(held_out: int, data: Data) -> None:
-    if not held_out:
-        way_out = (
-            "train on one that was ingested with a hold-out, or add one as a part (source: mixture)"
-            if data.source in ("dataset", "mixture")
-            else "hold some out (data.holdout), or add images"
-        )
-        raise SpecError(f"data: {data.path or data.source} has no validation images, and studies validate - {way_out}")
+    return Prepared(spec, source, sets, trials, initial)
 
 
 def _refuse_too_few(samples: int, spec: StudySpec) -> None:
@@ -195,11 +151,16 @@ def submit_study(
                     cluster=address or "local",
                 )
                 made = _ingest(prepared, home, journal, state, listen)
-                left = _left(build_grid(spec, made.fingerprint, prepared.initial), state, ended)
+                sets = {
+                    name: make_source(other, home, lambda text: listen(state, text))
+                    for name, other in prepared.sets.items()
+                }
+                known = {name: other.fingerprint for name, other in sets.items()}
+                left = _left(build_grid(spec, made.fingerprint, prepared.initial, known), state, ended)
                 _queue(left, journal, state, fence)
                 if left:  # a finished study's images may only have had to be read again
                     with Follower(state, tracker, lease, listen):
-                        run_trials(left, folder, fence, record, _places(made, prepared.spec))
+                        run_trials(left, folder, fence, record, _places(made, sets, prepared.spec))
         tracker.take(state.refresh())
         _register(state, tracker, journal, listen)
         journal.close()
@@ -235,20 +196,9 @@ def _check_writable(folder: Path) -> None:
 
 
 def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState, listen: Listener) -> TrainingData:
-    made = prepared.data
-    if made is None:
-        assert prepared.listing is not None, "what is not made has a source"
-        listen(state, f"ingesting {prepared.listing.table.num_rows} images")
-        manifest = ingest(
-            prepared.listing,
-            prepared.spec.data,
-            home,
-            run_on_ray,
-            lambda done, items: listen(state, f"ingesting, {done} of {items} images"),
-        )
-        made = TrainingData(((at_home(home, manifest), 1.0),))
-        refuse_changed_study(state, prepared.spec, made.fingerprint)
-        _refuse_too_few(made.samples("train"), prepared.spec)
+    made = make_source(prepared.source, home, lambda text: listen(state, text))
+    refuse_changed_study(state, prepared.spec, made.fingerprint)
+    _refuse_too_few(made.samples("train"), prepared.spec)
     journal.append(
         "ingested",
         fingerprint=made.fingerprint,
@@ -262,10 +212,14 @@ def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState,
     return made
 
 
-def _places(made: TrainingData, spec: StudySpec) -> dict[str, Any]:
+def _places(made: TrainingData, sets: Mapping[str, TrainingData], spec: StudySpec) -> dict[str, Any]:
     """Where a trial's workers find the data, and how much of what is far away they may keep."""
-    places = [(part.location, share) for part, share in made.parts]
-    return {"data": places, "cache_bytes": spec.data.cache_bytes}
+
+    def places(data: TrainingData) -> list[tuple[str, float]]:
+        return [(part.location, share) for part, share in data.parts]
+
+    others = {name: places(data) for name, data in sets.items()}
+    return {"data": places(made), "sets": others, "cache_bytes": spec.data.cache_bytes}
 
 
 def _queue(left: Sequence[Trial], journal: Journal, state: StudyState, fence: Fence) -> None:

@@ -94,8 +94,10 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     if world.rank == 0:
         journal = Journal(folder / "journal.jsonl", _fence(job).attempt(folder), patience=PATIENCE)
     try:
-        samples = open_training_data(job["data"], default_cache(), job["cache_bytes"], trial.resolution)
-        return train_vae(trial, samples, folder, journal, world, job["lineage"])
+        cache, cache_bytes = default_cache(), job["cache_bytes"]
+        samples = open_training_data(job["data"], cache, cache_bytes, trial.resolution)
+        sets = {name: open_training_data(places, cache, cache_bytes)[1] for name, places in job["sets"].items()}
+        return train_vae(trial, samples, folder, journal, world, job["lineage"], sets)
     except DivergedError as error:
         if journal:
             journal.append("failed", reason=str(error))

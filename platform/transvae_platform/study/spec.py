@@ -92,7 +92,7 @@ class Evaluation(Section):
     """Steps at which it does so, too: pictures of early training, e.g. `[512, 1500, 6000]`."""
     sets: dict[Name, Data] = Field(default_factory=dict)
     """Other images, possibly of another resolution, that the finished model is measured on once, at its last step: the
-    held-out samples of each, by a name that its metrics and pictures bear (`val/psnr@coco-512`)."""
+    held-out samples of each, by a name that its metrics and pictures bear (`coco-512/psnr`)."""
     images: Annotated[int, Field(ge=1, le=MOST)] = 1024
     """Held-out samples per validation (fewer if there are fewer)."""
     pictures: Annotated[int, Field(ge=1, le=64)] = 8
@@ -113,6 +113,8 @@ class Evaluation(Section):
         if list(self.at) != sorted(set(self.at)):
             raise ValueError(f"at names steps in ascending order, each once: {list(self.at)}")
         for name, other in self.sets.items():
+            if name in ("val", "train"):
+                raise ValueError(f"sets.{name}: the name of metrics that every trial has - give another one")
             if other.sampling != Sampling():
                 raise ValueError(f"sets.{name}.sampling belongs to training, no effect here - remove it")
         return self

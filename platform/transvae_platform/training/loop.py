@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +36,9 @@ from transvae_platform.training.step import train_step
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import Notice, World
 
+VALIDATION = "val"
+"""Begins the metrics of the held-out samples of the data that is trained on."""
+
 
 class DivergedError(UserError):
     """Training broke down again after every rewind; trying again would end the same way."""
@@ -46,6 +51,7 @@ def train_vae(
     journal: Journal | None,
     world: World,
     lineage: dict[str, Any],
+    sets: Mapping[str, Samples] | None = None,
 ) -> dict[str, float]:
     """Train one trial to its last step, resuming from its newest good checkpoint; returns the final metrics.
 
@@ -54,13 +60,14 @@ def train_vae(
         folder: the trial's folder, for checkpoints and pictures.
         journal: the trial's journal on rank 0, None on the others.
         lineage: code version and environment, recorded with the attempt.
+        sets: other images that the model is measured on at its last step, by the name that begins their metrics.
 
     Raises:
         DivergedError: the loss, the weights or a metric stayed bad through all rewinds (`training/guard.py`).
         UserError: there are fewer samples than one batch, or the last checkpoint or the journal cannot be written.
     """
-    recipe = trial.recipe
-    train, validation = samples
+    recipe, train = trial.recipe, samples[0]
+    held_out = {VALIDATION: samples[1], **(sets or {})}
     stream = Ahead(
         TrainStream(
             train, trial.sampling, batch_size=recipe.batch_size, seed=trial.seed, rank=world.rank, world=world.size
@@ -74,7 +81,7 @@ def train_vae(
     try:
         while weights.step < recipe.steps:
             try:
-                _train(weights, criterion, saver, stream, validation, folder, journal, world)
+                _train(weights, criterion, saver, stream, held_out, folder, journal, world)
             except BadStretchError as breach:
                 _take_back(weights, saver, journal, world, str(breach))
         saver.finish()
@@ -85,8 +92,8 @@ def train_vae(
 
 
 def _train(
-    weights: TrialWeights, criterion: Criterion, saver: Saver, stream: Stream[Batch], validation: Samples, folder: Path,
-    journal: Journal | None, world: World,
+    weights: TrialWeights, criterion: Criterion, saver: Saver, stream: Stream[Batch], held_out: Mapping[str, Samples],
+    folder: Path, journal: Journal | None, world: World,
 ) -> None:  # fmt: skip
     """From where the weights are to the last step, kept; or to a BadStretchError."""
     recipe, evaluation = weights.trial.recipe, weights.trial.evaluation
@@ -106,8 +113,9 @@ def _train(
             clock, since = time.monotonic(), step
         if (evaluation.due(step) or last) and weights.guard.look(step, last).calm:
             _refuse_unless_finite(weights, world)
-            _validate(weights, validation, world)
-            _keep(weights, validation, saver, folder, journal, world, progress)
+            due = held_out if last else {VALIDATION: held_out[VALIDATION]}
+            _validate(weights, due, world)
+            _keep(weights, due, saver, folder, journal, world, progress)
             clock, since = time.monotonic(), step
         if not last and (notice := notices.at(step)) is not None:
             _save_at_once(weights, saver, journal, world, notice)
@@ -160,20 +168,24 @@ def _mean_over_workers(terms: dict[str, Tensor], world: World) -> dict[str, floa
     return dict(zip((f"train/{name}" for name in terms), means.tolist(), strict=True))
 
 
-def _validate(weights: TrialWeights, validation: Samples, world: World) -> None:
-    recipe = weights.trial.recipe
+def _validate(weights: TrialWeights, held_out: Mapping[str, Samples], world: World) -> None:
+    trial, metrics = weights.trial, dict[str, float]()
     weights.optimizer.zero_grad(set_to_none=True)  # the gradients' memory, while nothing needs them
-    share = recipe.batch_size // world.size  # what fits in training fits here
-    with torch.autocast(world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-        metrics = evaluate_reconstruction(weights.averaged, validation, weights.trial.evaluation.images, share, world)
+    for name, samples in held_out.items():
+        # what fits in training fits here: as many pixels at once
+        area = (samples.read(np.zeros(1, np.int64)).shape[1] / trial.resolution) ** 2
+        share = max(1, int(trial.recipe.batch_size // world.size / area))
+        with torch.autocast(world.device.type, torch.bfloat16, enabled=trial.recipe.precision == "bf16"):
+            found = evaluate_reconstruction(weights.averaged, samples, trial.evaluation.images, share, world)
+        metrics |= {key.replace(VALIDATION, name, 1): value for key, value in found.items()}
     if not all(math.isfinite(value) for value in metrics.values()):
         raise BadStretchError(f"a validation metric is not finite at step {weights.step}: {metrics}")
     weights.validated(metrics)
 
 
 def _keep(
-    weights: TrialWeights, validation: Samples, saver: Saver, folder: Path, journal: Journal | None, world: World,
-    progress: dict[str, float],
+    weights: TrialWeights, held_out: Mapping[str, Samples], saver: Saver, folder: Path, journal: Journal | None,
+    world: World, progress: dict[str, float],
 ) -> None:  # fmt: skip
     """At a validated step: pictures on rank 0, then the checkpoint of all; each in the journal once it is there."""
     saver.wait()  # so that records stand in the order of their steps
@@ -181,13 +193,17 @@ def _keep(
     if journal:
         journal.append("validated", **progress, metrics=weights.metrics)
     if journal and journal.problem is None:  # else not even a line finds room
-        picture, count = Path("pictures") / f"step_{step:09d}.png", weights.trial.evaluation.pictures
-        try:
-            psnr = save_pictures(weights.averaged, validation, count, world.device, folder / picture)
-            journal.append("pictures", step=step, path=picture.as_posix(), psnr=psnr)
-        except OSError as error:  # the next checkpoint, or the next pictures, may find room again
-            told = f"{folder / picture} cannot be written ({first_line(error)}); training goes on"
-            saver.mind(f"pictures: {first_line(error)}", told)
+        for name, samples in held_out.items():
+            mark = "" if name == VALIDATION else f"_{name}"
+            picture, count = Path("pictures") / f"step_{step:09d}{mark}.png", weights.trial.evaluation.pictures
+            try:
+                psnr = save_pictures(weights.averaged, samples, count, world.device, folder / picture)
+            except OSError as error:  # the next checkpoint, or the next pictures, may find room again
+                told = f"{folder / picture} cannot be written ({first_line(error)}); training goes on"
+                saver.mind(f"pictures: {first_line(error)}", told)
+                continue
+            event = "pictures" if name == VALIDATION else "set_pictures"
+            journal.append(event, step=step, path=picture.as_posix(), psnr=psnr)
     saver.save(weights)
 
 
