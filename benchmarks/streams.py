@@ -108,11 +108,12 @@ def measure(reader: str, folder: str, batch: str) -> dict[str, float]:
     count = int(batch)
     if reader == "memcpy":
         images = np.load(Path(folder) / "images.npy", mmap_mode="r")
-        target = np.empty((count, *images.shape[1:]), np.uint8)
+        # two in turn, as while one batch is used the next is read: a target that stays in the cache is no batch
+        targets = [np.empty((count, *images.shape[1:]), np.uint8) for _ in range(2)]
 
         def epoch(number: int) -> int:
-            for start in range(0, len(images) - count + 1, count):
-                np.copyto(target, images[start : start + count])
+            for step, start in enumerate(range(0, len(images) - count + 1, count)):
+                np.copyto(targets[step % 2], images[start : start + count])
             return len(images) // count * count
     else:
         import torch

@@ -20,7 +20,7 @@ from transvae_platform.study.state import StudyState, code_changed
 SCHEMA_VERSION = 1
 
 
-def print_plan(spec: StudySpec, plan: Plan) -> None:
+def print_plan(spec: StudySpec, plan: Plan, price: float | None = None) -> None:
     """A study's plan: one row per trial, the totals below."""
     out = console()
     out.print(f"[bold]{spec.study}[/]: {escape(spec.question)}")
@@ -55,19 +55,23 @@ def print_plan(spec: StudySpec, plan: Plan) -> None:
         f"\n{len(plan.rows)} trials, {left} left to run: {format_seconds(plan.device_seconds)} of device time, about "
         f"{format_seconds(plan.wall_seconds)} on {_devices(plan)}, {format_bytes(plan.disk_bytes)} of checkpoints"
     )
+    hours = plan.device_seconds / 3600
+    cost = "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
+    out.print(f"{hours:,.1f} device-hours{cost}")
     if assumed:
         out.print(
             f"~ {assumed} times are not measured but computed from FLOPs and an assumed rate; expect a factor of 3"
         )
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
+def plan_document(plan: Plan, price: float | None = None) -> dict[str, Any]:
     """A plan for programs: the same numbers, in base units."""
     return {
         "schema_version": SCHEMA_VERSION,
         "trials": [_plan_row(row) for row in plan.rows],
         "device_seconds": plan.device_seconds,
         "wall_seconds": plan.wall_seconds,
+        "cost": None if price is None else plan.device_seconds / 3600 * price,
         "disk_bytes": plan.disk_bytes,
         "slots": dict(plan.slots),
     }

@@ -32,18 +32,29 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead 
 
 
 @app.command()
-def plan(file: File, changes: Changes = None, home: Home = Path("runs"), as_json: AsJson = False) -> None:
-    """Print every trial with its parameters, FLOPs, time and disk. Changes nothing."""
+def plan(
+    file: File,
+    changes: Changes = None,
+    home: Home = Path("runs"),
+    gpus: Annotated[
+        int | None,
+        typer.Option(help="Plan for a cluster with so many GPUs; images and files are not looked for here.", min=1),
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="Of an hour of one device, for the cost.", min=0)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print every trial with its parameters, FLOPs, time, memory and disk, and what all cost. Changes nothing."""
     from transvae_platform.cli.render import plan_document, print_plan
-    from transvae_platform.cluster.submit import plan_study, prepare
+    from transvae_platform.cluster.submit import plan_study, prepare, prepare_elsewhere
     from transvae_platform.study.load import load_study
 
-    prepared = prepare(load_study(file, tuple(changes or ())), home.resolve())
-    planned = plan_study(prepared, home.resolve(), os.environ.get("RAY_ADDRESS"))
+    spec = load_study(file, tuple(changes or ()))
+    prepared = prepare(spec, home.resolve()) if gpus is None else prepare_elsewhere(spec)
+    planned = plan_study(prepared, home.resolve(), os.environ.get("RAY_ADDRESS"), gpus)
     if as_json:
-        print(json.dumps(plan_document(planned), indent=1))
+        print(json.dumps(plan_document(planned, price), indent=1))
     else:
-        print_plan(prepared.spec, planned)
+        print_plan(spec, planned, price)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from transvae_platform.data.sets.catalogue import NoDataSetError, TrainingData, 
 from transvae_platform.data.sets.fit import images_for
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Data
+from transvae_platform.study.section import MOST
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ def find_source(section: Data, home: Path, key: str = "data") -> Source:
         train = found.samples("train") if found else (table.num_rows - held_out) * samples_per_item(section)
     _refuse_no_validation(held_out, section, key)
     return Source(section, listing, made, train, held_out)
+
+
+def assume_source(section: Data) -> Source:
+    """A section whose images lie elsewhere: taken to be enough."""
+    return Source(section, None, None, train=MOST, held_out=MOST)
 
 
 def make_source(source: Source, home: Path, listen: Callable[[str], None]) -> TrainingData:

@@ -18,7 +18,7 @@ from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
 from transvae_platform.cluster.initial import find_initial
 from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
-from transvae_platform.cluster.sources import Source, find_source, make_source
+from transvae_platform.cluster.sources import Source, assume_source, find_source, make_source
 from transvae_platform.data.sets.catalogue import TrainingData
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
@@ -78,6 +78,18 @@ def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Pre
     return Prepared(spec, source, sets, trials, initial)
 
 
+def prepare_elsewhere(spec: StudySpec) -> Prepared:
+    """The same for a plan of another machine: neither images nor registered models nor files are looked for.
+
+    Raises:
+        SpecError: anything else in the study file that cannot work.
+    """
+    trials = build_grid(spec, NOT_MADE)
+    refuse_impossible_losses(trials)
+    sets = {name: assume_source(data) for name, data in spec.evaluation.sets.items()}
+    return Prepared(spec, assume_source(spec.data), sets, trials, {})
+
+
 def _refuse_too_few(samples: int, spec: StudySpec) -> None:
     if samples < spec.recipe.batch_size:
         raise SpecError(
@@ -86,11 +98,14 @@ def _refuse_too_few(samples: int, spec: StudySpec) -> None:
         )
 
 
-def plan_study(prepared: Prepared, home: Path, address: str | None = None) -> Plan:
-    """The plan against this machine, or against a running cluster; starts nothing, writes nothing."""
+def plan_study(prepared: Prepared, home: Path, address: str | None = None, gpus_elsewhere: int | None = None) -> Plan:
+    """The plan against this machine, a running cluster, or so many GPUs elsewhere; starts nothing, writes nothing."""
     current = _open_study(study_folder(home, prepared.spec.study))
     left = _left(prepared.trials, current, ("finished",))
-    if address is None:
+    if gpus_elsewhere is not None:
+        cpus, gpus = local_devices()[0], gpus_elsewhere
+        check_devices(left, cpus, gpus, "that cluster")
+    elif address is None:
         cpus, gpus = local_devices()
         check_devices(left, cpus, gpus, "this machine")
     else:
