@@ -57,7 +57,7 @@ def print_plan(spec: StudySpec, plan: Plan, price: float | None = None) -> None:
     )
     hours = plan.device_seconds / 3600
     cost = "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
-    out.print(f"{hours:,.1f} device-hours{cost}")
+    out.print(f"{hours:,.3g} device-hours{cost}")
     if assumed:
         out.print(
             f"~ {assumed} times are not measured but computed from FLOPs and an assumed rate; expect a factor of 3"

@@ -32,7 +32,7 @@ RUNTIME_BYTES = {"cpu": 600 * 10**6, "gpu": 1500 * 10**6}
 """A process with torch and Ray (cpu: measured); CUDA's context and libraries (gpu: assumption)."""
 SLACK = 1.1  # of activations: what kernels need while they run, and gaps between tensors (assumption)
 LPIPS_BYTES_PER_PIXEL = 2200  # VGG16's activations in fp32 for one image, and its normalised features (counted)
-FROZEN_BYTES = 1_217_000_000  # DINOv2 ViT-L/14 in fp32: 304 M parameters
+FROZEN_BYTES = 1_217_000_000  # DINOv2 ViT-L/14 in fp32: 304 M parameters; others are smaller
 BYTES_PER_PARAMETER = 16  # a checkpoint: fp32 weights, their average and AdamW's two moments
 
 
@@ -118,7 +118,7 @@ def memory_bytes(trial: Trial, parameters: int) -> int:
     if recipe.losses.lpips:
         kept += LPIPS_BYTES_PER_PIXEL * size * size
     state = parameters * (STATE_BYTES + (CAST_BYTES if bf16 else 0))
-    networks = FROZEN_BYTES if recipe.losses.vf else 0
+    networks = FROZEN_BYTES if recipe.losses.vf and recipe.losses.vf.network == "pretrained" else 0
     return state + networks + int(images * kept * SLACK) + RUNTIME_BYTES[trial.workers.device]
 
 

@@ -1,0 +1,45 @@
+"""What a training needs of a device, as the plan estimates it."""
+
+import pytest
+
+from transvae.memory import count_activations
+from transvae.registry import model_config
+from transvae_platform.errors import SpecError
+from transvae_platform.study.plan import build_plan, refuse_too_big
+
+
+@pytest.mark.parametrize(
+    ("model", "gib"),
+    [("transvae-T", 41), ("transvae-L", 75), ("transvae-G", 159), ("cnn-G", 151), ("vit-G", 41)],
+)
+def test_activations_of_32_images_are_what_was_counted_by_hand(model, gib):
+    # bf16, 256 x 256, without checkpointing; the numbers were counted independently from the layouts
+    kept = count_activations(model_config(f"{model}/f16d32"), 256, bf16=True, checkpointing=False)
+    assert 32 * kept / 2**30 == pytest.approx(gib, rel=0.06)
+
+
+def test_checkpointing_and_a_shorter_type_keep_less():
+    config = model_config("transvae-T/f16d32")
+    whole = count_activations(config, 256, bf16=False, checkpointing=False)
+    assert count_activations(config, 256, bf16=True, checkpointing=False) < 0.6 * whole
+    assert count_activations(config, 256, bf16=False, checkpointing=True) < 0.3 * whole
+
+
+def test_attention_keeps_no_matrix():
+    config = model_config("vit-T/f16d32")
+    small, large = (count_activations(config, size, bf16=False, checkpointing=False) for size in (256, 1024))
+    assert large == pytest.approx(16 * small, rel=0.02)  # as the tokens, not as their square
+
+
+def test_a_trial_that_cannot_fit_is_refused_with_the_ways_out(grid, tmp_path):
+    trials = grid(
+        grid={"families": {"transvae": ["T"]}, "ladder": "paper", "code": "f16d32"},
+        data__resolution=256,
+        recipe__batch_size=64,
+        resources={"device": "gpu"},
+    )
+    plan = build_plan(trials, {"cpu": 2, "gpu": 1}, tmp_path, None)
+    refuse_too_big(plan, 10**12)
+    refuse_too_big(plan, None)
+    with pytest.raises(SpecError, match=r"transvae-T needs about \d+ GB per GPU of 24 GB\n.*gradient_checkpointing"):
+        refuse_too_big(plan, 24e9)
