@@ -138,13 +138,13 @@ def attempt(job, monkeypatch):
         monkeypatch.setattr(ray.train.torch, "get_device", lambda: "cpu")
         monkeypatch.setattr(mixture, "open_training_data", lambda *_: None)
         monkeypatch.setattr(loop, "train_vae", train)
-        return worker.train_worker({**job, "data": [], "cache_bytes": 0})
+        return worker.train_worker({**job, "data": [], "sets": {}, "cache_bytes": 0})
 
     return run
 
 
 def test_a_worker_of_an_earlier_attempt_writes_nothing_more(attempt, drive, tmp_path):
-    def stalled(trial, samples, folder, journal, world, lineage):
+    def stalled(trial, samples, folder, journal, *_):
         journal.append("started")
         attempt(lambda trial, samples, folder, journal, *_: journal.append("started"))
         with pytest.raises(SupersededError, match="a later attempt"):
@@ -159,7 +159,7 @@ def test_a_worker_of_an_earlier_attempt_writes_nothing_more(attempt, drive, tmp_
 
 
 def test_a_worker_whose_disk_is_full_trains_on(attempt, tmp_path):
-    def full(trial, samples, folder, journal, world, lineage):
+    def full(trial, samples, folder, journal, *_):
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
         journal.append("step", step=1)

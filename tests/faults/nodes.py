@@ -67,7 +67,7 @@ class Bench:
         """Run trials to their end while `meanwhile` does its deed; returns their folders by label."""
         study = self.home / "studies" / name
         folders = {trial.label: study / "trials" / trial.id for trial in trials}
-        places = {"data": [(self._location, 1.0)], "cache_bytes": self._cache}
+        places = {"data": [(self._location, 1.0)], "sets": {}, "cache_bytes": self._cache}
         with wait_for_lease(study, lambda holder: None) as fence, ThreadPoolExecutor(1) as pool:
             deed = pool.submit(meanwhile, folders)
             schedule.run_trials(trials, study, fence, {"code": "test"}, places)
