@@ -27,13 +27,14 @@ DEADLINE_SECONDS = 240
 @pytest.fixture(scope="module")
 def head():
     """The address of a Ray head of these tests' own, ended with its whole process group."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        port, jobs = one.getsockname()[1], other.getsockname()[1]
+    with socket.socket() as one, socket.socket() as other, socket.socket() as third:
+        for free in (one, other, third):
+            free.bind(("127.0.0.1", 0))
+        port, jobs, agent = (free.getsockname()[1] for free in (one, other, third))
     command = [
         str(BIN / "ray"), "start", "--head", "--block", f"--port={port}", "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={jobs}", "--num-cpus=2", '--resources={"head": 1, "cpu_slots": 2}',
+        f"--dashboard-port={jobs}", f"--dashboard-agent-listen-port={agent}",
+        "--num-cpus=2", '--resources={"head": 1, "cpu_slots": 2}',
         "--temp-dir=/tmp/ray-job-test",  # sockets below it: the path must be short
     ]  # fmt: skip
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "RAY_USAGE_STATS_ENABLED": "0"}

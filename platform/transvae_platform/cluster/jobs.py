@@ -13,10 +13,11 @@ import shlex
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 JOB_FILE = "submitted-study.yaml"
+HEAD_SECONDS = 60.0  # that a head which has just started may take before it takes jobs (assumption)
+PAUSE_SECONDS = 2.0
 SOURCE_ROOTS = ("models", "platform", "dashboards")
 OVERRIDING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # variables that Ray's client prefers to the address it is given
 
@@ -93,7 +96,9 @@ def submit_job(job: Job, address: str, home: Path, *, follow: bool) -> str:
     group, verb, *rest = job.command
     command = ("python", "-m", "transvae_platform", group, verb, "--home", str(home), *rest)
     with tempfile.TemporaryDirectory() as folder:
-        identity = client.submit_job(
+        identity = _submit(
+            client,
+            address,
             entrypoint=shlex.join(command),
             runtime_env={
                 "working_dir": str(_bundle(Path(folder), job.files)),
@@ -121,6 +126,22 @@ def submit_job(job: Job, address: str, home: Path, *, follow: bool) -> str:
     if (ended := client.get_job_status(identity)) != JobStatus.SUCCEEDED:
         raise UserError(f"job {identity} ended as {ended}: see its output above, or `ray job logs {identity}`")
     return identity
+
+
+def _submit(client: JobSubmissionClient, address: str, **job: Any) -> str:
+    """Hand a job over; the head of a cluster that has just started takes none for some seconds."""
+    end = time.monotonic() + HEAD_SECONDS
+    while True:
+        try:
+            return client.submit_job(**job)
+        except RuntimeError as error:  # Ray's client tells every refusal of the head by this type
+            if "No available agent" not in str(error) or time.monotonic() > end:
+                raise UnreachableError(
+                    f"--address: the head at {address} does not take the job ({error}) - does its dashboard agent run? "
+                    "See dashboard_agent.log on the head; two clusters on one machine need different values of "
+                    "--dashboard-agent-listen-port"
+                ) from None
+        time.sleep(PAUSE_SECONDS)
 
 
 def _connect(address: str) -> JobSubmissionClient:
