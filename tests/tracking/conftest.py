@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +33,15 @@ NUMBERS = itertools.count()
 
 @dataclass
 class Averaged:
-    """A checkpoint of nothing but averaged weights."""
+    """A checkpoint of nothing but averaged weights and their lineage."""
 
     step: int
     model: Autoencoder
+    lineage: dict[str, str]
 
     def write(self, folder: Path, ranks: Ranks) -> None:
         self.model.save_pretrained(folder / "ema")
+        (folder / "state.json").write_text(json.dumps({"lineage": self.lineage}))
 
 
 class Study:
@@ -113,7 +116,7 @@ class Study:
         if spoil:
             next(model.parameters()).data.view(-1)[3] = spoil
 
-        sha256 = save_checkpoint(open_checkpoints(trial, folder), Averaged(step, model), Ranks())
+        sha256 = save_checkpoint(open_checkpoints(trial, folder), Averaged(step, model, self.lineage), Ranks())
         journal.append("checkpoint", step=step, sha256=sha256, best_step=best or step)
 
     def finish(self, trial: Trial) -> None:

@@ -197,3 +197,15 @@ def test_damaged_checkpoint_is_not_registered(client, study, register):
     with pytest.raises(UserError, match=r"the checkpoint cannot be used: ema/model.safetensors differs"):
         register(trial)
     assert not versions(client, study)
+
+
+def test_lineage_is_that_of_the_checkpoint_not_of_the_last_attempt(client, study, register):
+    trial = study.trials[0]
+    study.start(trial)
+    study.validate(trial, 40, 20.0)
+    study.lineage = {**study.lineage, "commit": "b" * 40}
+    study.start(trial, resumed_from=40)
+    study.finish(trial)
+    register(trial)
+    (version,) = versions(client, study)
+    assert version.tags["lineage.commit"] == "a" * 40

@@ -9,6 +9,7 @@ from transvae_platform.study.grid import Initial
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.loop import train_vae
+from transvae_platform.training.manifest import sha256_of
 from transvae_platform.training.tensors import read_tensors
 from transvae_platform.world import World
 
@@ -117,7 +118,7 @@ def test_stage_2_alone_starts_from_a_saved_model_and_keeps_its_encoder(trial, tr
     with CheckpointStore(whole / "checkpoints", keep=9).verified(8) as path:
         model = Autoencoder.from_pretrained(path / "ema")
     model.save_pretrained(tmp_path / "model")
-    start = Initial(folder=str(tmp_path / "model"), weights_sha256="0" * 64)
+    start = Initial(folder=str(tmp_path / "model"), weights_sha256=sha256_of(tmp_path / "model" / "model.safetensors"))
     work = trial(
         recipe__losses={**LOSSES, "vf": None, "gan": {"layers": 1}},
         recipe__steps=4,

@@ -111,7 +111,7 @@ def import_latents(
     folder: Annotated[Path, typer.Argument(help="LightningDiT's latents of the training images.", show_default=False)],
     name: Annotated[str, typer.Option(help="What to call the latents.", show_default=False)],
     model: Annotated[str, typer.Option(help="The tokenizer that made them, in words.", show_default=False)],
-    resolution: Annotated[int, typer.Option(help="Of the images that they were made from.")] = 256,
+    resolution: Annotated[int, typer.Option(help="Of the images that they were made from.", min=8, max=4096)] = 256,
     validation: Annotated[
         Path | None, typer.Option(help="The same of held-out images, if there are.", show_default=False)
     ] = None,

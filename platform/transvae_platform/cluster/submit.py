@@ -204,8 +204,10 @@ def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable.{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
+        try:
+            probe.write_bytes(bytes(4096))  # a full disk still makes empty files
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise UnreachableError(f"--home: {folder} cannot be written ({error}) - choose another folder") from None
 

@@ -236,7 +236,7 @@ def _run_of(client: MlflowClient, version: ModelVersion) -> Run | None:
 def _validated(client: MlflowClient, run: Run, step: str) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for key in run.data.metrics:
-        if key.startswith("val"):
+        if key.startswith("val/"):
             at = {str(point.step): point.value for point in client.get_metric_history(run.info.run_id, key)}
             found[key] = at.get(step)
     return found

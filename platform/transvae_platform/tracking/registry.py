@@ -9,6 +9,7 @@ The files are ours (config.json, model.safetensors, README.md): loading executes
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import tempfile
 from collections.abc import Iterator
@@ -207,6 +208,7 @@ def _checkpoint(trial: TrialState) -> Iterator[tuple[Path, dict[str, str]]]:
         folder = found / "ema"
         if reasons := list(of_values(folder / WEIGHTS)):
             raise UserError(f"{trial.trial.id}: it is not registered: {reasons[0]}")
+        lineage = json.loads((found / "state.json").read_text())["lineage"]
         tags = {
             "trial_id": trial.trial.id,
             "study": trial.trial.study,
@@ -215,7 +217,8 @@ def _checkpoint(trial: TrialState) -> Iterator[tuple[Path, dict[str, str]]]:
             "step": str(best),
             "data_fingerprint": trial.trial.data_fingerprint,
             **{tag: sha256(folder / name) for name, tag in HASHES.items()},
-            **{f"lineage.{key}": str(value) for key, value in trial.started[-1]["lineage"].items()},
+            # as the checkpoint has it: the attempt that ended the trial may have run other code
+            **{f"lineage.{key}": str(value) for key, value in lineage.items()},
             **{key.replace("/", "."): f"{value:.12g}" for key, value in metrics.items()},
         }
         yield folder, tags

@@ -48,13 +48,17 @@ def fault(folder: Path) -> str | None:
 
     Raises:
         UserError: it is that of an earlier version.
+        OSError: a file is there and cannot be read, which says nothing of what is in it.
     """
     try:
         _, files = read_manifest((folder / MANIFEST).read_text())
         for name, expected in files.items():
             if sha256_of(folder / name) != expected:
                 return f"{name} differs from its SHA-256"
-    except (OSError, ValueError) as error:
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        if strangers := found - {*files, MANIFEST}:
+            return f"{min(strangers)} is not in {MANIFEST}"
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         return str(error)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None

@@ -71,6 +71,8 @@ class Saver:
     def save(self, weights: TrialWeights) -> None:
         """Begin to save the weights as they are now, once the last save has ended; nothing if they are saved."""
         self.wait()
+        if self._failed is not None:
+            weights.forget(self._failed[0].step)
         if weights.step != self._newest:
             self._begin(weights.snapshot(self._lineage, self._ranks.rank, self._ranks.size))
 

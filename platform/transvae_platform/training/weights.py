@@ -157,6 +157,10 @@ class TrialWeights:
         ranking = sorted([*self._ranking, (metrics["val/psnr"], self.step)], key=lambda entry: (-entry[0], entry[1]))
         self._ranking = ranking[: self.trial.evaluation.keep_best]
 
+    def forget(self, step: int) -> None:
+        """Take a step out of the ranking: its checkpoint could not be written."""
+        self._ranking = [entry for entry in self._ranking if entry[1] != step]
+
     def snapshot(self, lineage: Mapping[str, Any], rank: int = 0, size: int = 1) -> Snapshot:
         """Copy everything that a checkpoint of this step holds; the next snapshot uses the same memory."""
         tensors, values = split_parts({name: part.state_dict() for name, part in self.parts.items()})
@@ -230,7 +234,13 @@ class TrialWeights:
         """Drawn from the global generator, or the registered model that the trial starts from."""
         if self.trial.initial is None:
             return create_model(self.config)
-        return Autoencoder.from_pretrained(self.trial.initial.folder)
+        folder, expected = Path(self.trial.initial.folder), self.trial.initial.weights_sha256
+        if sha256_of(folder / storage.WEIGHTS) != expected:
+            raise UserError(
+                f"recipe.start_from: the weights in {folder} are no longer those that the study began with (SHA-256 "
+                f"{expected}) - put them back, or give the study a new name"
+            )
+        return Autoencoder.from_pretrained(folder)
 
     def _projection_state(self) -> dict[str, Tensor]:
         return self.network.projection.state_dict() if self.network.projection is not None else {}

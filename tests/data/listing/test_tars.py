@@ -1,6 +1,7 @@
 """Tars: samples grouped by key, found by offset, and refused where they are damaged."""
 
 import json
+import tarfile
 
 import pytest
 
@@ -130,6 +131,27 @@ def test_listing_reads_headers_and_reading_opens_a_tar_once(put, pack, monkeypat
     monkeypatch.setattr(reading, "open_file", lambda path, real=reading.open_file: opened.append(path) or real(path))
     check(listing)
     assert opened == [str(root / "a.tar")]
+
+
+def test_tar_that_leads_backwards_ends(put, pack):
+    def block(name, size, kind):
+        info = tarfile.TarInfo(name)
+        info.size, info.type = size, kind
+        return info.tobuf(tarfile.USTAR_FORMAT)
+
+    first = pack([("1.jpg", b"x" * 100)])[:1024]
+    record = b"14 size=-1536\n"
+    backwards = block("p", len(record), tarfile.XHDTYPE) + record.ljust(512, b"\0") + block("2.jpg", 0, tarfile.REGTYPE)
+    root = put({"a.tar": first + backwards + bytes(1024)})
+    with pytest.raises(SpecError, match=r"a.tar is no whole tar \(a member at byte \d+ leads backwards\)"):
+        list_source(str(root))
+
+
+def test_what_a_parser_makes_of_a_tar_names_it(put, pack):
+    caption = json.dumps({"caption": "\ud800"}).encode()  # half a character
+    root = put({"a.tar": pack([("1.jpg", b"x"), ("1.json", caption)])})
+    with pytest.raises(SpecError, match=r"cannot be listed \(Unicode\w+: .*\) - download or make it again"):
+        list_source(str(root))
 
 
 def test_tar_that_was_cut_after_listing_costs_its_tail_only(put, pack):

@@ -94,14 +94,22 @@ def test_any_position_of_a_large_set_is_reached_at_once(order):
 
 
 def test_mixture_has_exact_shares_and_each_part_its_own_order():
-    mixed = MixedOrder([FullOrder(30), FullOrder(7)], [30, 7], [3, 1], seed=1)
+    mixed = MixedOrder([FullOrder(30), FullOrder(7)], [30, 7], [3, 1])
     ids, epochs = mixed.ids_at(np.arange(1024), 5)
     assert ((ids < 30).sum(), (ids >= 30).sum()) == (768, 256)
-    alone = FullOrder(7).ids_at(np.arange(256), 5)
+    alone = FullOrder(7).ids_at(np.arange(256), 5 ^ 1 << 32)
     assert (ids[ids >= 30] - 30).tolist() == alone[0].tolist()
     assert epochs[ids >= 30].tolist() == alone[1].tolist()
     later = mixed.ids_at(np.arange(700, 900), 5)
     assert later[0].tolist() == ids[700:900].tolist()
+
+
+def test_parts_of_one_size_do_not_go_in_step_and_turns_depend_on_the_seed():
+    mixed = MixedOrder([FullOrder(50), FullOrder(50)], [50, 50], [1, 1])
+    ids, _ = mixed.ids_at(np.arange(100), 5)
+    assert ids[ids < 50].tolist()[:20] != (ids[ids >= 50] - 50).tolist()[:20]
+    other, _ = mixed.ids_at(np.arange(100), 6)
+    assert (ids < 50).tolist() != (other < 50).tolist()
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
 
 REQUESTS = 8
 """Files that are looked into at the same time: threads overlap the waiting for a store (assumption)."""
 
+UNREADABLE = (pa.ArrowException, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 _KEY = "data.path: "
 T = TypeVar("T")
 
@@ -32,6 +35,11 @@ def list_each(function: Callable[..., T], files: Sequence[dict[str, Any]]) -> tu
             return [function(**file)], ""
         except SpecError as error:
             return [], str(error).removeprefix(_KEY)
+        except UNREADABLE as error:  # parsers tell damage in many ways
+            name = next((str(value) for key, value in file.items() if key in ("path", "name", "file")), "a file")
+            what = printable(str(error).splitlines()[0]) if str(error) else type(error).__name__
+            told = f"{type(error).__name__}: {what}"
+            return [], f"{printable(name)} cannot be listed ({told}) - download or make it again"
 
     with ThreadPoolExecutor(max_workers=REQUESTS) as pool:
         answers = list(pool.map(attempt, files))

@@ -41,7 +41,7 @@ MOST_TEXT = 1 << 26
 """Bytes of a member with a label or caption (assumption: they are read whole, a longer one is something else)."""
 
 _KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
-_INTEGER = re.compile(r"-?[0-9]+")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")  # of 64 bits
 
 
 class _Part(NamedTuple):
@@ -115,7 +115,11 @@ def _parts(file: io.BufferedReader, path: str) -> Iterator[_Part]:
     """The regular members of a tar, in order."""
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+            before = -1
             while (member := tar.next()) is not None:
+                if tar.offset <= before:  # a header of a negative size: tarfile would read the same members for ever
+                    raise tarfile.ReadError(f"a member at byte {member.offset} leads backwards")
+                before = tar.offset
                 tar.members.clear()  # type: ignore[attr-defined] # a tar of a million files would keep them all
                 match = _KEY.fullmatch(member.name.removeprefix("./"))
                 if match and member.isreg() and not member.issparse():

@@ -161,7 +161,7 @@ def _refuse_too_many(
     bad = [item for item in quarantined if not item.reason.startswith(COPY)]
     planned = sorted(table.column("split").unique().to_pylist())
     empty = [split for split in planned if not any(shard.split == split for shard in shards)]
-    if not empty and len(bad) <= max(1, data.quarantine * items):
+    if not empty and len(bad) <= max(1 if data.quarantine else 0, data.quarantine * items):
         return
     shutil.rmtree(folder)  # its results are of no use: the source must change first
     if empty:

@@ -73,6 +73,10 @@ def check_name(name: str) -> None:
         raise SpecError(
             f"--name: {name!r} - use small letters, digits, '.', '_' and '-', at most 60, e.g. imagenet-256"
         )
+    if re.fullmatch(r"[0-9a-f]{16}", name):
+        raise SpecError(
+            f"--name: {name!r} looks like a fingerprint, by which data sets are found, too - give another name"
+        )
 
 
 def named(home: Path, name: str) -> DataSet | None:

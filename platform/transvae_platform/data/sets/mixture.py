@@ -61,7 +61,7 @@ class JoinedSamples:
     def order(self, window: int | None = None) -> Order:
         """Each part shuffled by itself, in its share of the positions."""
         orders = [part.order(window) for part in self._parts]
-        return MixedOrder(orders, [len(part) for part in self._parts], self._shares, seed=0)
+        return MixedOrder(orders, [len(part) for part in self._parts], self._shares)
 
     def read(
         self, ids_B: NDArray[np.int64], *fields: str, choice_B: NDArray[Any] | None = None, empty: Empty = np.empty

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -40,16 +41,18 @@ class Pattern:
 class MixedOrder:
     """Several data sets in given shares of the samples, each in its own order; ids count through all of them."""
 
-    def __init__(self, orders: Sequence[Order], sizes: Sequence[int], weights: Sequence[float], seed: int) -> None:
-        self._orders, self._pattern = tuple(orders), Pattern(weights, Purpose.MIXTURE, seed)
+    def __init__(self, orders: Sequence[Order], sizes: Sequence[int], weights: Sequence[float]) -> None:
+        self._orders = tuple(orders)
+        self._pattern = lru_cache(maxsize=1)(lambda seed: Pattern(weights, Purpose.MIXTURE, seed))
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
 
     def ids_at(self, positions: Ids, seed: int) -> tuple[Ids, Ids]:
         """See `Order`; an epoch is that of the sample's own data set."""
-        which, within = self._pattern.at(positions)
+        which, within = self._pattern(seed).at(positions)
         ids, epochs = np.empty_like(positions), np.empty_like(positions)
         for index, order in enumerate(self._orders):
             mine = which == index
-            own, epochs[mine] = order.ids_at(within[mine], seed)
+            # a seed of its own: parts of one size would else go in step
+            own, epochs[mine] = order.ids_at(within[mine], seed ^ index << 32)
             ids[mine] = self._starts[index] + own
         return ids, epochs
