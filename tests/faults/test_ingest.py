@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from transvae_platform.data.listing import list_source
+from transvae_platform.data.making import images as make
 from transvae_platform.data.making import ingest as module
 from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
@@ -29,7 +30,7 @@ import sys, time
 from pathlib import Path
 from transvae_platform.cluster.schedule import ray_session
 from transvae_platform.data.listing import list_source
-from transvae_platform.data.making import ingest as module, on_ray
+from transvae_platform.data.making import images as make, ingest as module, on_ray
 from transvae_platform.study.data_spec import Data
 
 source, home, seconds, actors = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]) or None
@@ -41,7 +42,7 @@ def slow(work):
     time.sleep(seconds)
 
 
-module.SHARD_RECORDS, module.make_shard = 8, slow
+make.SHARD_RECORDS, module.make_shard = 8, slow
 data = Data(source="folder", path=str(source), resolution=64)
 with ray_session(None):
     mapper = lambda function, work: on_ray.run_on_ray(function, work, actors=actors)
@@ -98,7 +99,7 @@ def test_ingest_killed_on_ray_continues_to_the_same_bytes(source, tmp_path, acto
     again = subprocess.run([*command[:4], "0", str(actors)], capture_output=True, text=True, check=True)
     data = Data(source="folder", path=str(source), resolution=SIDE)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(module, "SHARD_RECORDS", SHARD)
+        patched.setattr(make, "SHARD_RECORDS", SHARD)
         whole = ingest(list_source(data.path), data, twin, run_locally)
     assert again.stdout.split()[-1] == whole.fingerprint
     assert len(whole.shards) == 30
@@ -118,7 +119,7 @@ def disk(tmp_path):
 
 @pytest.mark.parametrize("room", [5_000, 150_000, 1_000_000, 2_990_000])
 def test_full_disk_is_one_error_and_the_ingest_continues(source, disk, tmp_path, monkeypatch, room):
-    monkeypatch.setattr(module, "SHARD_RECORDS", SHARD)
+    monkeypatch.setattr(make, "SHARD_RECORDS", SHARD)
     data = Data(source="folder", path=str(source), resolution=SIDE)
     listing, ballast = list_source(data.path), disk / "ballast"
     home = disk / "home"

@@ -35,7 +35,7 @@ def backwards(function, work):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(module, "SHARD_RECORDS", 8)
+    monkeypatch.setattr(make, "SHARD_RECORDS", 8)
 
 
 def test_every_image_gives_its_samples_to_its_side(photos, section, make_set):

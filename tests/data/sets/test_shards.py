@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from transvae_platform.data.sets import shards
+from transvae_platform.data.sets import uncached
 from transvae_platform.data.sets.shards import Field, Shard, ShardFile, image_field, write_shard
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
@@ -82,7 +82,7 @@ def test_shard_that_could_not_be_finished_leaves_nothing(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(shards.hashlib, "file_digest", fail)
+    monkeypatch.setattr(uncached.os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
         write_shard(tmp_path / "s.arrow", "train", {image_field(8): IMAGES}, COLUMNS)
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from transvae_platform.data.making import ingest as module
+from transvae_platform.data.making import images as module
 from transvae_platform.data.pixels.augment import random_resized_crop
 from transvae_platform.data.pixels.geometry import resize
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data

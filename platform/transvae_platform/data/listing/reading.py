@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate, groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -87,7 +88,8 @@ def _rows(table: pa.Table) -> Iterator[_Row]:
 
 def _from_file(path: str, rows: Iterator[_Row]) -> Iterator[Item]:
     """A whole file, or members of a tar."""
-    with open_file(path) as file:
+    local = local_path(path)  # Python's own file is read in a third of the time of Arrow's
+    with open_file(path) if local is None else Path(local).open("rb", buffering=0) as file:
         for row in rows:
             if (row.size or 0) > MOST_BYTES:
                 yield row.position, None, f"its {row.size} bytes are above the limit of {MOST_BYTES}"

@@ -13,9 +13,12 @@ from transvae_platform.data.listing.reading import read_items
 from transvae_platform.data.making.work import Work, write_result
 from transvae_platform.data.pixels.decode import UnreadableImageError, decode
 from transvae_platform.data.pixels.views import cut_samples
-from transvae_platform.data.sets.shards import Field, image_field, write_shard
+from transvae_platform.data.sets.shards import SHARD_BYTES, Field, image_field, write_shard
 from transvae_platform.data.stream.buffers import Buffers
 from transvae_platform.study.data_spec import CropsView, Data
+
+SHARD_RECORDS = 4096
+"""Most samples of a shard (assumption)."""
 
 _memory = Buffers()
 """Of one shard, for the next one of this process."""
@@ -31,6 +34,12 @@ def samples_per_item(data: Data) -> int:
     return data.view.per_photograph if isinstance(data.view, CropsView) else 1
 
 
+def items_per_shard(data: Data) -> int:
+    """A shard is closed at SHARD_RECORDS samples or SHARD_BYTES, whichever comes first, but holds one item."""
+    record = sum(field.nbytes for field in record_layout(data))
+    return max(1, min(SHARD_RECORDS, SHARD_BYTES // record) // samples_per_item(data))
+
+
 def make_shard(work: Work) -> None:
     """Read, decode and cut the items of one piece of work, write its shard and, after it, its result.
 
@@ -42,7 +51,8 @@ def make_shard(work: Work) -> None:
         table = pa.ipc.open_file(file).read_all().slice(work["start"], work["stop"] - work["start"])
     per_item = samples_per_item(data)
     (field,) = record_layout(data)
-    images = _memory.empty((table.num_rows * per_item, *field.shape), np.dtype(np.uint8))
+    # room for a full shard, also where this one is smaller: the same memory serves all
+    images = _memory.empty((items_per_shard(data) * per_item, *field.shape), np.dtype(np.uint8))
     used: list[int] = []
     hashes, quarantined = [], []
     names = table.column("name")

@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from transvae_platform.data.listing import Listing
-from transvae_platform.data.making.images import make_shard, record_layout, samples_per_item
+from transvae_platform.data.making.images import items_per_shard, make_shard, record_layout, samples_per_item
 from transvae_platform.data.making.integrity import COPY, check_records, copies_of_held_out
 from transvae_platform.data.making.split import split_listing
 from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, sweep, work_folder
 from transvae_platform.data.pixels.geometry import GEOMETRY_VERSION
 from transvae_platform.data.sets.catalogue import named, refuse_other
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
-from transvae_platform.data.sets.shards import SHARD_BYTES, Shard
+from transvae_platform.data.sets.shards import Shard
 from transvae_platform.errors import UserError
 from transvae_platform.lineage import library_versions
 from transvae_platform.study.data_spec import Data
@@ -33,8 +33,6 @@ from transvae_platform.study.grid import stable_hash
 
 FORMAT_VERSION = [3, GEOMETRY_VERSION]
 """Raised when the same source and settings would give other samples (decoding, filters, numbering)."""
-SHARD_RECORDS = 4096
-"""A shard is closed at this number or at SHARD_BYTES, whichever comes first (assumption)."""
 SHOWN = 20
 """Left-out images that an error lists."""
 
@@ -139,8 +137,7 @@ def _plan_shards(table: pa.Table, data: Data, folder: Path) -> list[Work]:
     listing = folder / "listing.arrow"
     with pa.OSFile(str(listing), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
-    record = sum(field.nbytes for field in record_layout(data))
-    step = max(1, min(SHARD_RECORDS, SHARD_BYTES // record) // samples_per_item(data))
+    step = items_per_shard(data)
     held = int(np.count_nonzero(table.column("split").to_numpy() == "validation"))  # these come first
     bounds = [(start, min(start + step, held), "validation") for start in range(0, held, step)]
     bounds += [(start, min(start + step, table.num_rows), "train") for start in range(held, table.num_rows, step)]

@@ -24,6 +24,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from transvae_platform.data.sets.uncached import UncachedFile
+
 # NumPy has no bfloat16: its bits travel as uint16, and readers give torch.bfloat16
 STORED_AS = {"uint8": "uint8", "int8": "int8", "float16": "float16", "bfloat16": "uint16", "float32": "float32"}
 
@@ -80,16 +82,12 @@ def write_shard(
     batch = pa.record_batch(arrays).replace_schema_metadata({"arrays": json.dumps(described), "split": split})
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        with UncachedFile(temporary) as file, pa.ipc.new_file(pa.PythonFile(file, "w"), batch.schema) as writer:
             writer.write_batch(batch)
-        with temporary.open("rb") as written:
-            sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-            os.fsync(written.fileno())
-        size = temporary.stat().st_size
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return Shard(path.name, split, batch.num_rows, size, sha256)
+    return Shard(path.name, split, batch.num_rows, file.size, file.hexdigest())
 
 
 class ShardFile:
