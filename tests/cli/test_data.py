@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from transvae_platform.data.making import images
+from transvae_platform.data.making import images as making
 from transvae_platform.data.sets.catalogue import find_data_set
 from transvae_platform.data.sets.manifest import read_manifest
 from transvae_platform.study.load import load_study
@@ -77,7 +77,7 @@ def test_export_says_what_it_wrote(made, data, tmp_path):
 
 
 def test_verify_names_every_damaged_shard(data, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "SHARD_RECORDS", 1)
+    monkeypatch.setattr(making, "SHARD_RECORDS", 1)
     data("ingest", images, "--name", "mine", "--resolution", "64", "--holdout", "0.3")
     found = find_data_set(tmp_path / "home", "mine")
     paths = [Path(found.location) / shard.file for shard in found.manifest.shards]

@@ -14,7 +14,6 @@ from PIL import Image
 
 from transvae_platform.data.listing import list_source
 from transvae_platform.data.making import images as make
-from transvae_platform.data.making import ingest as module
 from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.errors import UnreachableError
