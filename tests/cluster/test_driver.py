@@ -32,6 +32,7 @@ def job(tmp_path):
     return {
         "trial": trial.model_dump(mode="json"), "folder": str(tmp_path / "trial"), "home": str(tmp_path),
         "ray_storage": str(tmp_path / "ray"), "fence": {"lock": str(lock), "token": "token"}, "lineage": {},
+        "until": None,
     }  # fmt: skip
 
 

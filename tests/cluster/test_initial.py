@@ -40,23 +40,23 @@ def study(tmp_path):
 
 def test_a_folder_beside_the_file_is_found_and_decides_the_trial(study, tmp_path):
     spec = study()
-    initial = find_initial(spec, None, tmp_path / "home", None)
+    initial = find_initial(spec, None, tmp_path / "home", None, {})
     assert initial["vit-T"].folder == str(tmp_path / "models" / "vit-T")
     (trial,) = build_grid(spec, "d" * 16, initial)
     assert trial.initial == initial["vit-T"]
-    other = find_initial(study(), None, tmp_path / "home", None)  # the same architecture, other weights
+    other = find_initial(study(), None, tmp_path / "home", None, {})  # the same architecture, other weights
     assert other["vit-T"].weights_sha256 != initial["vit-T"].weights_sha256
     assert build_grid(spec, "d" * 16, other)[0].id != trial.id
 
 
 def test_a_study_goes_on_from_what_it_began_with(study, tmp_path):
     spec = study()
-    initial = find_initial(spec, None, tmp_path / "home", None)
+    initial = find_initial(spec, None, tmp_path / "home", None, {})
 
     begun = build_grid(spec, "d" * 16, initial)[0]
     known = SimpleNamespace(trials={begun.id: SimpleNamespace(trial=begun)})  # submitted before
     study()  # other weights lie there now
-    assert find_initial(spec, known, tmp_path / "home", None) == initial
+    assert find_initial(spec, known, tmp_path / "home", None, {}) == initial
 
 
 def test_another_architecture_is_refused_by_what_differs(study, tmp_path):
@@ -64,10 +64,10 @@ def test_another_architecture_is_refused_by_what_differs(study, tmp_path):
     with pytest.raises(
         SpecError, match=r"recipe.start_from: .* is of another architecture than vit-T: .*encoder.* instead of"
     ):
-        find_initial(spec, None, tmp_path / "home", None)
+        find_initial(spec, None, tmp_path / "home", None, {})
 
 
 def test_a_missing_model_is_refused_with_both_forms(study, tmp_path):
     spec = study("vit-micro-T/f8d8", "recipe.start_from=/nowhere/{model}")
     with pytest.raises(SpecError, match=r"/nowhere/vit-T is no model .*give models:/NAME@alias, or a folder"):
-        find_initial(spec, None, tmp_path / "home", None)
+        find_initial(spec, None, tmp_path / "home", None, {})

@@ -2,12 +2,12 @@
 
 import pytest
 
-from transvae_platform.study.recipe_spec import Recipe
+from transvae_platform.study.recipe_spec import TrialRecipe
 from transvae_platform.training.schedule import ema_decay, learning_rate
 
 
 def recipe(**changes):
-    return Recipe(**{"steps": 100, "batch_size": 1, "learning_rate": 0.8, "warmup_steps": 4, **changes})
+    return TrialRecipe(**{"steps": 100, "batch_size": 1, "learning_rate": 0.8, "warmup_steps": 4, **changes})
 
 
 def test_warm_up_reaches_the_peak_and_stays():

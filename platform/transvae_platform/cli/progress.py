@@ -15,8 +15,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from transvae_platform.study.plan import Plan
-from transvae_platform.study.state import StudyState, TrialState
+from transvae_platform.study.state import OVER, StudyState, TrialState
 
+COLOURS = {"running": "cyan", "finished": "green", "failed": "red", "stopped": "yellow", "queued": "dim"}
 LINE_EVERY_SECONDS = 15.0  # without a terminal: often enough to see that it lives, rare enough for a log
 
 
@@ -71,7 +72,7 @@ class StudyProgress:
         running = ", ".join(
             f"{trial.trial.label} {trial.step}/{trial.trial.recipe.steps}" for trial in state.in_state("running")
         )
-        counts = f"{len(state.in_state('finished'))}/{len(self._expected)} trials done"
+        counts = f"{sum(len(state.in_state(over)) for over in OVER)}/{len(self._expected)} trials done"
         if failed := len(state.in_state("failed")):
             counts += f", {failed} failed"
         self._print_line(f"{stage}: {counts}{f', running {running}' if running else ''} {eta}".rstrip())
@@ -91,9 +92,7 @@ class StudyProgress:
             trial = trials.get(cell)
             if trial is None:
                 continue
-            done += (
-                seconds if trial.state in ("finished", "failed") else seconds * trial.step / trial.trial.recipe.steps
-            )
+            done += seconds if trial.state in (*OVER, "failed") else seconds * trial.step / trial.trial.recipe.steps
         return done / total if total else 1.0
 
     def _eta(self, done: float) -> str:
@@ -120,7 +119,7 @@ def _table(state: StudyState) -> Table:
     table = Table(title=f"study {state.name}", title_justify="left", box=None, pad_edge=False)
     for column in ("trial", "state", "step", "loss", "PSNR", "s/step"):
         table.add_column(column, justify="left" if column in ("trial", "state") else "right")
-    order = {"running": 0, "queued": 1, "failed": 2, "finished": 3}
+    order = {"running": 0, "queued": 1, "failed": 2, "stopped": 3, "finished": 4}
     trials = sorted(state.trials.values(), key=lambda trial: order[trial.state])
     for trial in trials[:24]:  # a grid of the paper fits; larger ones show what runs and what is next
         table.add_row(*_row(trial))
@@ -131,7 +130,7 @@ def _row(trial: TrialState) -> tuple[str, ...]:
     train = trial.train[max(trial.train)] if trial.train else None
     loss = train["metrics"]["train/loss"] if train else None  # null in the journal where it was not finite
     psnr = trial.validation[max(trial.validation)]["metrics"]["val/psnr"] if trial.validation else None
-    colour = {"running": "cyan", "finished": "green", "failed": "red", "queued": "dim"}[trial.state]
+    colour = COLOURS[trial.state]
     seed = f" s{trial.trial.seed}" if trial.trial.seed else ""
     return (
         trial.trial.label + seed,

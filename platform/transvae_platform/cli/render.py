@@ -15,7 +15,7 @@ from transvae_platform.redaction import without_password
 from transvae_platform.study.folders import load_call
 from transvae_platform.study.plan import Plan, TrialPlan
 from transvae_platform.study.spec import StudySpec
-from transvae_platform.study.state import StudyState, code_changed
+from transvae_platform.study.state import OVER, StudyState, code_changed
 
 SCHEMA_VERSION = 1
 
@@ -50,7 +50,7 @@ def print_plan(spec: StudySpec, plan: Plan, price: float | None = None) -> None:
         )
     out.print(rows)
     assumed = sum(not row.measured for row in plan.rows)
-    left = sum(row.state != "finished" for row in plan.rows)
+    left = sum(row.state not in OVER for row in plan.rows)
     out.print(
         f"\n{len(plan.rows)} trials, {left} left to run: {format_seconds(plan.device_seconds)} of device time, about "
         f"{format_seconds(plan.wall_seconds)} on {_devices(plan)}, {format_bytes(plan.disk_bytes)} of checkpoints"

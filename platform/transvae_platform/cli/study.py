@@ -49,7 +49,7 @@ def plan(
     from transvae_platform.study.load import load_study
 
     spec = load_study(file, tuple(changes or ()))
-    prepared = prepare(spec, home.resolve()) if gpus is None else prepare_elsewhere(spec)
+    prepared = prepare(spec, home.resolve()) if gpus is None else prepare_elsewhere(spec, home.resolve())
     planned = plan_study(prepared, home.resolve(), os.environ.get("RAY_ADDRESS"), gpus)
     if as_json:
         print(json.dumps(plan_document(planned, price), indent=1))
@@ -83,6 +83,7 @@ def submit(
     from transvae_platform.cli.render import print_outcome
     from transvae_platform.cluster.submit import plan_study, prepare, submit_study
     from transvae_platform.errors import UnreachableError
+    from transvae_platform.study.state import OVER
     from transvae_platform.tracking.runs import log_page
     from transvae_platform.tracking.server import default_tracking_uri
 
@@ -102,7 +103,7 @@ def submit(
     print_outcome(state, page, home, uri)
     if unsent is not None:
         raise unsent
-    if state.in_state("failed") or len(state.in_state("finished")) < len(prepared.trials):
+    if sum(len(state.in_state(over)) for over in OVER) < len(prepared.trials):
         raise typer.Exit(3)
 
 

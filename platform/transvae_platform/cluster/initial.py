@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from transvae import storage
@@ -17,7 +18,9 @@ FREE = ("name", "resolution", "posterior_init")
 """What a model of the same weights may be configured with."""
 
 
-def find_initial(spec: StudySpec, known: StudyState | None, home: Path, tracking_uri: str | None) -> dict[str, Initial]:
+def find_initial(
+    spec: StudySpec, known: StudyState | None, home: Path, tracking_uri: str | None, rates: Mapping[str, float]
+) -> dict[str, Initial]:
     """By `family-size`: the model that `recipe.start_from` means, as it was when the study was first submitted.
 
     An alias may have moved since; a study goes on from what it began with.
@@ -30,7 +33,7 @@ def find_initial(spec: StudySpec, known: StudyState | None, home: Path, tracking
         return {}
     begun = {f"{t.trial.family}-{t.trial.size}": t.trial.initial for t in (known.trials.values() if known else ())}
     found: dict[str, Initial] = {}
-    for trial in build_grid(spec, ""):
+    for trial in build_grid(spec, "", rates=rates):
         cell = f"{trial.family}-{trial.size}"
         name = spec.recipe.start_from.replace("{model}", cell)
         initial = found.get(cell) or begun.get(cell) or _find(name, home, tracking_uri)

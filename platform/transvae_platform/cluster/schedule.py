@@ -124,9 +124,14 @@ def cluster_devices() -> tuple[int, int]:
 
 
 def run_trials(
-    trials: Sequence[Trial], study_folder: Path, fence: Fence, lineage: dict[str, Any], places: dict[str, Any]
+    trials: Sequence[Trial],
+    study_folder: Path,
+    fence: Fence,
+    lineage: dict[str, Any],
+    places: dict[str, Any],
+    until: int | None = None,
 ) -> None:
-    """Run trials to their end, each as one Tune trial; outcomes stand in the trials' journals.
+    """Run trials to their end, or to the step `until`, each as one Tune trial; outcomes stand in the trials' journals.
 
     Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says
     where workers find the data set.
@@ -140,6 +145,7 @@ def run_trials(
             "ray_storage": str(ray_storage),
             "fence": {"lock": str(fence.lock), "token": fence.token},
             "lineage": lineage,
+            "until": until,
         }
         for trial in trials
     ]
@@ -158,8 +164,8 @@ def run_trials(
             reuse_actors=len({trial.workers for trial in trials}) == 1,
         ),
         run_config=tune.RunConfig(
-            # Tune's own files are disposable, the journal says what is left to run: a new name per submission
-            name=f"tune-{fence.token}",
+            # Tune's own files are disposable, the journal says what is left to run: a new name per submission and round
+            name=f"tune-{fence.token}-{until or 'end'}",
             storage_path=str(ray_storage),
             verbose=0,
         ),

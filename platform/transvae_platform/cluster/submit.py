@@ -17,12 +17,14 @@ from transvae_platform.cluster.devices import check_devices, local_devices, loca
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
 from transvae_platform.cluster.initial import find_initial
+from transvae_platform.cluster.rounds import run_rounds
 from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
 from transvae_platform.cluster.sources import Source, assume_source, find_source, make_source
 from transvae_platform.data.sets.catalogue import TrainingData
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
 from transvae_platform.redaction import without_password
+from transvae_platform.study.calibration import find_rates
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import Initial, Trial, build_grid
 from transvae_platform.study.identity import refuse_changed_study
@@ -30,7 +32,7 @@ from transvae_platform.study.journal import Journal
 from transvae_platform.study.lease import Fence
 from transvae_platform.study.plan import Plan, build_plan, model_cost, refuse_too_big
 from transvae_platform.study.spec import StudySpec
-from transvae_platform.study.state import StudyState
+from transvae_platform.study.state import OVER, StudyState
 from transvae_platform.tracking.registry import register_best
 from transvae_platform.tracking.runs import Tracker
 from transvae_platform.tracking.server import answering, reach
@@ -53,6 +55,8 @@ class Prepared:
     """Their ids are final once the data set is made."""
     initial: Mapping[str, Initial]
     """What they start from, by `family-size`, if not from random weights."""
+    rates: Mapping[str, float]
+    """Their learning rates, by `family-size`, if a calibration study found them."""
 
     @property
     def fingerprint(self) -> str | None:
@@ -68,32 +72,38 @@ def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Pre
         UnreachableError: the registry that it starts from does not answer.
     """
     source = find_source(spec.data, home)
-    _refuse_too_few(source.train, spec)
     sets = {name: find_source(data, home, f"evaluation.sets.{name}") for name, data in spec.evaluation.sets.items()}
-    initial = find_initial(spec, _open_study(study_folder(home, spec.study)), home, tracking_uri)
+    rates = find_rates(spec, home)
+    initial = find_initial(spec, _open_study(study_folder(home, spec.study)), home, tracking_uri, rates)
     known = {name: other.fingerprint for name, other in sets.items() if other.fingerprint}
-    trials = build_grid(spec, source.fingerprint or NOT_MADE, initial, known)
+    trials = build_grid(spec, source.fingerprint or NOT_MADE, initial, known, rates)
+    _refuse_too_few(source.train, trials)
     refuse_missing_files(spec, trials)
     refuse_impossible_losses(trials)
-    return Prepared(spec, source, sets, trials, initial)
+    return Prepared(spec, source, sets, trials, initial, rates)
 
 
-def prepare_elsewhere(spec: StudySpec) -> Prepared:
+def prepare_elsewhere(spec: StudySpec, home: Path) -> Prepared:
     """The same for a plan of another machine: neither images nor registered models nor files are looked for.
+
+    Args:
+        home: of the calibration study that the rates come from, if the study names one.
 
     Raises:
         SpecError: anything else in the study file that cannot work.
     """
-    trials = build_grid(spec, NOT_MADE)
+    rates = find_rates(spec, home)
+    trials = build_grid(spec, NOT_MADE, rates=rates)
     refuse_impossible_losses(trials)
     sets = {name: assume_source(data) for name, data in spec.evaluation.sets.items()}
-    return Prepared(spec, assume_source(spec.data), sets, trials, {})
+    return Prepared(spec, assume_source(spec.data), sets, trials, {}, rates)
 
 
-def _refuse_too_few(samples: int, spec: StudySpec) -> None:
-    if samples < spec.recipe.batch_size:
+def _refuse_too_few(samples: int, trials: Sequence[Trial]) -> None:
+    batch = max(trial.recipe.batch_size for trial in trials)
+    if samples < batch:
         raise SpecError(
-            f"data: {samples} training samples are fewer than one batch of {spec.recipe.batch_size} - add images, cut "
+            f"data: {samples} training samples are fewer than one batch of {batch} - add images, cut "
             "more crops (data.view.per_photograph) or lower recipe.batch_size"
         )
 
@@ -101,7 +111,7 @@ def _refuse_too_few(samples: int, spec: StudySpec) -> None:
 def plan_study(prepared: Prepared, home: Path, address: str | None = None, gpus_elsewhere: int | None = None) -> Plan:
     """The plan against this machine, a running cluster, or so many GPUs elsewhere; starts nothing, writes nothing."""
     current = _open_study(study_folder(home, prepared.spec.study))
-    left = _left(prepared.trials, current, ("finished",))
+    left = _left(prepared.trials, current, OVER)
     if gpus_elsewhere is not None:
         cpus, gpus = local_devices()[0], gpus_elsewhere
         check_devices(left, cpus, gpus, "that cluster")
@@ -145,7 +155,7 @@ def submit_study(
         state = StudyState(folder)
         refuse_changed_study(state, prepared.spec, prepared.fingerprint)
         journal = Journal(folder / "journal.jsonl", fence)
-        ended = ("finished", "failed") if followed else ("finished",)
+        ended = (*OVER, "failed") if followed else OVER
         left = _left(prepared.trials, state, ended)
         record = lineage(folder / "lineage")
         tracker = Tracker(server, state, home)
@@ -171,11 +181,15 @@ def submit_study(
                     for name, other in prepared.sets.items()
                 }
                 known = {name: other.fingerprint for name, other in sets.items()}
-                left = _left(build_grid(spec, made.fingerprint, prepared.initial, known), state, ended)
+                left = _left(build_grid(spec, made.fingerprint, prepared.initial, known, prepared.rates), state, ended)
                 _queue(left, journal, state, fence)
-                if left:  # a finished study's images may only have had to be read again
+
+                def run(trials: Sequence[Trial], until: int | None) -> None:
                     with Follower(state, tracker, lease, listen):
-                        run_trials(left, folder, fence, record, _places(made, sets, prepared.spec))
+                        run_trials(trials, folder, fence, record, _places(made, sets, prepared.spec), until)
+
+                # `left` may be empty: a finished study's images may only have had to be read again
+                run_rounds(spec.calibration, left, state, fence, run)
         tracker.take(state.refresh())
         _register(state, tracker, journal, listen)
         journal.close()
@@ -215,7 +229,7 @@ def _check_writable(folder: Path) -> None:
 def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState, listen: Listener) -> TrainingData:
     made = make_source(prepared.source, home, lambda text: listen(state, text))
     refuse_changed_study(state, prepared.spec, made.fingerprint)
-    _refuse_too_few(made.samples("train"), prepared.spec)
+    _refuse_too_few(made.samples("train"), prepared.trials)
     journal.append(
         "ingested",
         fingerprint=made.fingerprint,

@@ -45,7 +45,7 @@ def drive_trial(config: dict[str, Any]) -> None:
         ),
         run_config=ray.train.RunConfig(
             # a new name per submission: Ray must start from nothing, our checkpoints say where to continue
-            name=f"{trial.id}-{job['fence']['token']}",
+            name=f"{trial.id}-{job['fence']['token']}-{job['until'] or 'end'}",
             storage_path=job["ray_storage"],
             # what a trial is not charged for: nodes that were taken away (no limit), and waiting for new ones (none)
             failure_config=ray.train.FailureConfig(
@@ -97,10 +97,10 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         cache, cache_bytes = default_cache(), job["cache_bytes"]
         samples = open_training_data(job["data"], cache, cache_bytes, trial.resolution)
         sets = {name: open_training_data(places, cache, cache_bytes)[1] for name, places in job["sets"].items()}
-        return train_vae(trial, samples, folder, journal, world, job["lineage"], sets)
+        return train_vae(trial, samples, folder, journal, world, job["lineage"], sets, job["until"])
     except DivergedError as error:
         if journal:
-            journal.append("failed", reason=str(error))
+            journal.append("failed", reason=str(error), diverged=True)
         return {"failed": str(error)}
     finally:
         if journal:
@@ -152,4 +152,4 @@ def _root_cause(error: BaseException) -> str:
 def ended(folder: Path) -> bool:
     """Whether a trial's journal ends with an outcome."""
     records = read_journal(folder / "journal.jsonl")
-    return bool(records) and records[-1]["event"] in ("finished", "failed")
+    return bool(records) and records[-1]["event"] in ("finished", "failed", "paused")

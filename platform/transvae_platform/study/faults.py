@@ -43,8 +43,8 @@ def message(fault: Any, location: KeyPath) -> str:
 
 def is_union_step(part: str | int) -> bool:
     """Whether a step of pydantic's path is no key of the file."""
-    # the tags of `data.view` and of `data.holdout`, and pydantic's name for the key of a mapping
-    return part in {"centre", "crops", "<share>", "<names>", "[key]"}
+    # the tags of `data.view`, those of other unions, and pydantic's name for the key of a mapping
+    return part in {"centre", "crops", "[key]"} or str(part).startswith("<")
 
 
 def _known_keys(parents: KeyPath) -> list[str]:

@@ -20,10 +20,10 @@ from transvae.config import AutoencoderConfig
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Sampling
-from transvae_platform.study.recipe_spec import Recipe
+from transvae_platform.study.recipe_spec import Recipe, TrialRecipe
 from transvae_platform.study.section import Section
 from transvae_platform.study.spec import Evaluation, StudySpec, Workers
-from transvae_platform.study.variants import Variant, read_variant
+from transvae_platform.study.variants import Variant, read_variant, sweep
 
 HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
 
@@ -48,6 +48,7 @@ class _Made:
     """Fingerprint of the data set."""
     initial: Mapping[str, Initial]
     sets: Mapping[str, str]
+    rates: Mapping[str, float]
 
 
 class Trial(Section):
@@ -66,7 +67,7 @@ class Trial(Section):
     data_fingerprint: str
     resolution: int
     sampling: Sampling
-    recipe: Recipe
+    recipe: TrialRecipe
     evaluation: Evaluation
     workers: Workers
     max_failures: int
@@ -92,12 +93,14 @@ def build_grid(
     data_fingerprint: str,
     initial: Mapping[str, Initial] | None = None,
     sets: Mapping[str, str] | None = None,
+    rates: Mapping[str, float] | None = None,
 ) -> tuple[Trial, ...]:
     """All trials of a study, largest models first within the grid's order of families.
 
     Args:
         initial: what the trials of a `family-size` start from, where `recipe.start_from` names it.
         sets: the fingerprints of those of `evaluation.sets` that are made, by name.
+        rates: learning rates by `family-size`, where `recipe.learning_rate` names a calibration study.
 
     Raises:
         SpecError: a size, variant switch or override that does not exist, named with the way out.
@@ -107,7 +110,9 @@ def build_grid(
     _check_patterns("resources.overrides", spec.resources.overrides, names)
     variants = [read_variant(name, values) for name, values in spec.grid.variants.items()]
     _check_variants(variants, names)
-    made = _Made(data_fingerprint, initial or {}, sets or {})
+    if spec.calibration:
+        variants = sweep(spec.calibration.learning_rates)
+    made = _Made(data_fingerprint, initial or {}, sets or {}, rates or {})
     trials = [
         _trial(spec, family, size, variant, seed, made)
         for family, sizes in spec.grid.families.items()
@@ -131,7 +136,7 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
     name = model_name(spec, family, size)
     config = _model_config(spec, name, variant)
     cell = f"{family}-{size}"
-    recipe = variant.recipe(_resolve_recipe(spec.recipe, cell))
+    recipe = variant.recipe(_overridden(spec.recipe, cell)).resolve(cell, made.rates)
     workers = _resolve_workers(spec, cell)
     initial = made.initial.get(cell)
     for key, count in (("workers", workers.workers), ("workers x accumulate", workers.workers * workers.accumulate)):
@@ -216,12 +221,12 @@ def stable_hash(values: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _resolve_recipe(recipe: Recipe, cell: str) -> Recipe:
+def _overridden(recipe: Recipe, cell: str) -> Recipe:
     values: dict[str, Any] = {"overrides": {}}
     for pattern, override in recipe.overrides.items():
         if fnmatch.fnmatchcase(cell, pattern):
-            values |= override.model_dump(exclude_none=True)
-    return recipe.model_copy(update=values)
+            values |= {key: getattr(override, key) for key in override.model_fields_set - {"source"}}
+    return recipe.model_copy(update={key: value for key, value in values.items() if value is not None})
 
 
 def _resolve_workers(spec: StudySpec, cell: str) -> Workers:

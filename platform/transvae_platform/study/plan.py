@@ -20,7 +20,7 @@ from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.eta import makespan
 from transvae_platform.study.grid import Trial, stable_hash
-from transvae_platform.study.state import StudyState
+from transvae_platform.study.state import OVER, StudyState
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
 # GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of an H100's 990 TFLOP/s dense bf16 peak (assumption; published
@@ -55,7 +55,7 @@ class TrialPlan:
     """Of one device, estimated; see `memory_bytes`."""
     disk_bytes: int
     state: str
-    """What the journal says of this trial: queued, running, finished or failed."""
+    """What the journal says of this trial: one of `STATES`."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Plan:
         return sum(row.disk_bytes for row in self.rows)
 
     def _left(self) -> list[TrialPlan]:
-        return [row for row in self.rows if row.state != "finished"]
+        return [row for row in self.rows if row.state not in OVER]
 
 
 def model_cost(trial: Trial) -> dict[str, float]:
@@ -170,7 +170,7 @@ def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
     lines = [
         f"{row.trial.label} needs about {row.memory_bytes / 1e9:.0f} GB per GPU of {gpu_bytes / 1e9:.0f} GB"
         for row in plan.rows
-        if row.trial.workers.device == "gpu" and row.state != "finished" and row.memory_bytes > gpu_bytes
+        if row.trial.workers.device == "gpu" and row.state not in OVER and row.memory_bytes > gpu_bytes
     ]
     if lines:
         raise SpecError(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from transvae_platform.study.data_spec import Data, Sampling
+from transvae_platform.study.rate_rules import Calibration
 from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.study.section import MOST, Name, Section, Seed
 
@@ -149,3 +150,19 @@ class StudySpec(Section):
     resources: Resources = Resources()
     evaluation: Evaluation = Evaluation()
     fits: Fits = Fits()
+    calibration: Calibration | None = None
+    """Makes the study a calibration: the grid at several learning rates, of which another study takes the best."""
+
+    @model_validator(mode="after")
+    def _calibration_fits(self) -> StudySpec:
+        if self.calibration is None:
+            return self
+        if set(self.grid.variants) != {"base"} or self.grid.variants["base"]:
+            raise ValueError("calibration: a study tries learning rates or grid.variants, not both - split it")
+        for step in self.calibration.stop_at:
+            if not self.evaluation.due(step) or step >= self.recipe.steps:
+                raise ValueError(
+                    f"calibration.stop_at: no validation is due at step {step} of {self.recipe.steps} - give multiples "
+                    f"of evaluation.every ({self.evaluation.every}) before the end, or add it to evaluation.at"
+                )
+        return self

@@ -12,7 +12,9 @@ from transvae_platform.errors import UserError
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import JournalReader, Record
 
-STATES = ("queued", "running", "finished", "failed")
+STATES = ("queued", "running", "finished", "stopped", "failed")
+OVER = ("finished", "stopped")
+"""States that no submission changes; a failed trial is tried again by the next one."""
 TIMED = ("started", "step", "validated", "pictures", "checkpoint", "finished")
 """Records of an attempt that its one writer makes while it works: the time between two of them was spent on it."""
 
@@ -37,7 +39,9 @@ class TrialState:
     alarm: str | None = None
     """What is wrong although the trial goes on, such as a full disk; None once it is over."""
     reason: str | None = None
-    """Why the trial failed."""
+    """Why the trial failed or was stopped."""
+    diverged: bool = False
+    """Whether it failed because its training broke down, which every attempt would."""
     started: list[Record] = field(default_factory=list)
     """The `started` record of every attempt: device, world size, lineage, the step it resumed from."""
     rewound: list[Record] = field(default_factory=list)
@@ -106,9 +110,10 @@ class TrialState:
                 self.picture_psnr[record["step"]] = record["psnr"]
             case "finished":
                 self.state, self.alarm = "finished", None
-            case "failed":
-                self.state, self.reason, self.alarm = "failed", record["reason"], None
-            case "queued":  # a later submission tries a failed trial again
+            case "failed" | "stopped" as end:
+                self.state, self.reason, self.alarm = end, record["reason"], None
+                self.diverged = record.get("diverged", False)
+            case "queued" | "paused":  # a later submission, or a later round of this one, goes on with it
                 self.state, self.reason, self.alarm = "queued", None, None
             case "preempted":
                 self.preemptions += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,3 +87,8 @@ def read_variant(name: str, values: Mapping[str, Any]) -> Variant:
                 "as recipe.losses.vf; everything else is the same for all trials of a study"
             )
     return Variant(name, models, rest, changes)
+
+
+def sweep(learning_rates: Iterable[float]) -> list[Variant]:
+    """The variants of a grid that is calibrated: one per learning rate."""
+    return [Variant(f"lr-{rate:g}", ("*",), {}, {"learning_rate": rate}) for rate in learning_rates]

@@ -36,15 +36,17 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from transvae_platform.study.journal import Record
-from transvae_platform.study.state import StudyState, TrialState
+from transvae_platform.study.state import OVER, StudyState, TrialState
 from transvae_platform.tracking import points
 from transvae_platform.tracking.server import Server, answering, first_line
 
 SEND_EVERY_SECONDS = 10.0  # one batch of many steps per call is 25 times faster than one call per step (measured)
 METRICS_PER_CALL = 1000  # the server's limit for one batch
 PICTURES, LINEAGE = "pictures", "lineage"  # folders of artifacts, of a trial's run and of the study's
-MLFLOW_STATUS = {"queued": "SCHEDULED", "running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
-ENDED = ("finished", "failed")
+MLFLOW_STATUS = {
+    "queued": "SCHEDULED", "running": "RUNNING", "finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED",
+}  # fmt: skip
+ENDED = (*OVER, "failed")
 COMPARED = "points_sha256"
 MOST_REMADE = 3  # new runs for one ended trial in one submission; assumption: more means a server that cannot be right
 

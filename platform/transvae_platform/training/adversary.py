@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from transvae.losses.adversarial import PatchDiscriminator
-from transvae_platform.study.recipe_spec import Recipe
+from transvae_platform.study.recipe_spec import TrialRecipe
 from transvae_platform.training.parts import Moments
 from transvae_platform.world import World
 
@@ -19,7 +19,7 @@ from transvae_platform.world import World
 class Adversary:
     """A PatchGAN that learns beside the autoencoder from `recipe.gan_start` on."""
 
-    def __init__(self, recipe: Recipe, world: World, skip: Tensor) -> None:
+    def __init__(self, recipe: TrialRecipe, world: World, skip: Tensor) -> None:
         """Args: skip: 1 while the newest step is bad, else 0; then `update` moves nothing."""
         assert recipe.losses.gan is not None
         self._world = world

@@ -52,6 +52,7 @@ def train_vae(
     world: World,
     lineage: dict[str, Any],
     sets: Mapping[str, Samples] | None = None,
+    until: int | None = None,
 ) -> dict[str, float]:
     """Train one trial to its last step, resuming from its newest good checkpoint; returns the final metrics.
 
@@ -61,12 +62,14 @@ def train_vae(
         journal: the trial's journal on rank 0, None on the others.
         lineage: code version and environment, recorded with the attempt.
         sets: other images that the model is measured on at its last step, by the name that begins their metrics.
+        until: an earlier step to pause at, kept like the last one.
 
     Raises:
         DivergedError: the loss, the weights or a metric stayed bad through all rewinds (`training/guard.py`).
         UserError: there are fewer samples than one batch, or the last checkpoint or the journal cannot be written.
     """
     recipe, train = trial.recipe, samples[0]
+    end = recipe.steps if until is None else until
     held_out = {VALIDATION: samples[1], **(sets or {})}
     stream = Ahead(
         TrainStream(
@@ -79,13 +82,16 @@ def train_vae(
     if journal and criterion.origins:
         journal.append("frozen", networks=[asdict(origin) for origin in criterion.origins])
     try:
-        while weights.step < recipe.steps:
+        while weights.step < end:
             try:
-                _train(weights, criterion, saver, stream, held_out, folder, journal, world)
+                _train(weights, criterion, saver, stream, held_out, folder, journal, world, end)
             except BadStretchError as breach:
                 _take_back(weights, saver, journal, world, str(breach))
         saver.finish()
-        saver.report(weights.metrics, recipe.steps)
+        if end == recipe.steps:
+            saver.report(weights.metrics, recipe.steps)
+        elif journal:
+            journal.append("paused", step=weights.step)
     finally:
         saver.close()
     return weights.metrics
@@ -93,14 +99,14 @@ def train_vae(
 
 def _train(
     weights: TrialWeights, criterion: Criterion, saver: Saver, stream: Stream[Batch], held_out: Mapping[str, Samples],
-    folder: Path, journal: Journal | None, world: World,
+    folder: Path, journal: Journal | None, world: World, end: int,
 ) -> None:  # fmt: skip
-    """From where the weights are to the last step, kept; or to a BadStretchError."""
+    """From where the weights are to the step `end`, kept; or to a BadStretchError."""
     recipe, evaluation = weights.trial.recipe, weights.trial.evaluation
     flops_per_step = recipe.batch_size * model_cost(weights.trial)["training_flops"]
     notices = Notices(world)
     clock, since = time.monotonic(), weights.step
-    while weights.step < recipe.steps:
+    while weights.step < end:
         terms = train_step(weights, stream, criterion, world)
         step, last = weights.step, weights.step == recipe.steps
         progress: dict[str, float] = {"step": step, "images": step * recipe.batch_size, "flops": step * flops_per_step}

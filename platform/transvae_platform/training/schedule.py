@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from transvae_platform.study.recipe_spec import Recipe
+from transvae_platform.study.recipe_spec import TrialRecipe
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
+def learning_rate(recipe: TrialRecipe, step: int) -> float:
     """The rate of the update from `step` to `step + 1`: linear warm-up, then constant or cosine to 0, in each stage."""
     start, end, peak, warmup = 0, recipe.stage_edge, recipe.learning_rate, recipe.warmup_steps
     if recipe.decoder_stage and step >= recipe.stage_edge:
@@ -21,7 +21,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (end - start - warmup)))
 
 
-def ema_decay(recipe: Recipe, updates: int) -> float:
+def ema_decay(recipe: TrialRecipe, updates: int) -> float:
     """The decay after some updates: min(decay, (1 + n) / (10 + n)), the warm-up rule of TensorFlow's moving average,
 
     without which an average of a short run would still hold its initial weights.

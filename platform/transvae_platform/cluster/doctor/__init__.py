@@ -5,6 +5,7 @@ Every check gives findings and changes nothing (but for probe files in the home,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from transvae_platform.cluster.doctor.data import check_data
@@ -14,11 +15,12 @@ from transvae_platform.cluster.doctor.machine import check_cluster, check_machin
 from transvae_platform.cluster.doctor.study import check_study
 from transvae_platform.cluster.doctor.tracking import check_tracking
 from transvae_platform.errors import UserError
+from transvae_platform.study.calibration import find_rates
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.plan import BYTES_PER_PARAMETER, model_cost
 from transvae_platform.study.spec import StudySpec
-from transvae_platform.study.state import StudyState
+from transvae_platform.study.state import OVER, StudyState
 
 __all__ = ["Finding", "examine"]
 
@@ -43,7 +45,7 @@ def examine(
                 findings.append(Finding("journal", "wrong", str(error)))
         else:
             findings.append(Finding("study", "ok", f"{study} was not submitted in {home} yet"))
-    findings = check_home(home, _disk_needed(state, spec)) + findings
+    findings = check_home(home, _disk_needed(state, spec, find_rates(spec, home) if spec else {})) + findings
     if state is not None:
         findings += check_study(state)
     findings += check_data(home, state)
@@ -52,11 +54,13 @@ def examine(
     return findings + (check_cluster(address) if address else [])
 
 
-def _disk_needed(state: StudyState | None, spec: StudySpec | None) -> int:
+def _disk_needed(state: StudyState | None, spec: StudySpec | None, rates: Mapping[str, float]) -> int:
     """Bytes of the checkpoints that are still to be written."""
     if state is not None:
-        open_trials = [trial for trial in state.trials.values() if trial.state != "finished"]
+        open_trials = [trial for trial in state.trials.values() if trial.state not in OVER]
         counted = [(trial.trial, trial.cost.get("parameters", 0.0)) for trial in open_trials]
     else:
-        counted = [(trial, model_cost(trial)["parameters"]) for trial in (build_grid(spec, "") if spec else ())]
+        counted = [
+            (trial, model_cost(trial)["parameters"]) for trial in (build_grid(spec, "", rates=rates) if spec else ())
+        ]
     return sum(int(count) * BYTES_PER_PARAMETER * (trial.evaluation.keep_checkpoints + 1) for trial, count in counted)

@@ -9,7 +9,7 @@ from pathlib import Path
 from transvae_platform.cluster.doctor.finding import Finding
 from transvae_platform.errors import UserError
 from transvae_platform.study.lease import is_beating, read_holder
-from transvae_platform.study.state import StudyState, TrialState
+from transvae_platform.study.state import STATES, StudyState, TrialState
 from transvae_platform.training.checkpoint import CheckpointStore, open_checkpoints
 
 AGAIN = "submit the study again: it continues from the newest good checkpoints"
@@ -65,7 +65,7 @@ def _is_record(line: bytes) -> bool:
 
 
 def _trials(state: StudyState, alive: bool) -> Iterator[Finding]:
-    counts = {name: len(state.in_state(name)) for name in ("finished", "running", "queued", "failed")}
+    counts = {name: len(state.in_state(name)) for name in STATES}
     yield Finding("trials", "ok", ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none yet")
     left = state.in_state("running") + state.in_state("queued")
     if left and not alive:
