@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from transvae_dashboards.sections.notices import notices
 from transvae_dashboards.sections.opening import opening
 from transvae_dashboards.sections.pictures import pictures
 from transvae_dashboards.sections.provenance import provenance
+from transvae_dashboards.sections.rates import rates
 from transvae_dashboards.sections.trials import trials
-from transvae_dashboards.tables import study_table
+from transvae_dashboards.tables import TrialRow, study_table
+from transvae_platform.fitting import FitReport
 from transvae_platform.study.state import StudyState
 
 
@@ -38,9 +41,7 @@ def render(state: StudyState) -> str:
         opening(state, rows, fits),
         notices(state, rows),
         trials(rows),
-        *(scaling(report) for report in fits.values()),
-        quality(rows),
-        laws(fits),
+        *_answers(state, rows, fits),
         losses(state),
         pictures(state),
         provenance(state, rows, fits),
@@ -54,3 +55,10 @@ def render(state: StudyState) -> str:
         tag("style", style),
     )
     return f'<!doctype html>\n<html lang="en">{head}{tag("body", main)}</html>\n'
+
+
+def _answers(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, FitReport]) -> list[Html]:
+    """What the study found: learning rates of a calibration, else scaling laws."""
+    if state.spec.get("calibration"):
+        return [rates(state)]
+    return [*(scaling(report) for report in fits.values()), quality(rows), laws(fits)]

@@ -78,10 +78,10 @@ def trial(home) -> Callable[..., Trial]:
 def train(samples, tmp_path) -> Callable[..., dict[str, float]]:
     """Train a trial in `tmp_path/<name>` as its only process."""
 
-    def run(trial: Trial, name: str = "run", world: World | None = None) -> dict[str, float]:
+    def run(trial: Trial, name: str = "run", world: World | None = None, until: int | None = None) -> dict[str, float]:
         journal = Journal(tmp_path / name / "journal.jsonl", patience=PATIENCE)
         try:
-            return train_vae(trial, samples, tmp_path / name, journal, world or World(), {"code": "test"})
+            return train_vae(trial, samples, tmp_path / name, journal, world or World(), {"code": "test"}, until=until)
         finally:
             journal.close()
 

@@ -144,6 +144,19 @@ def test_killed_and_resumed_equals_uninterrupted(trial, train, records, tmp_path
     assert resumed == whole
 
 
+@pytest.mark.parametrize("until", [4, 8])
+def test_paused_and_continued_equals_uninterrupted(trial, train, records, tmp_path, until):
+    work = trial(recipe__steps=12, recipe__schedule="cosine")
+    train(work, "whole")
+    train(work, until=until)
+    assert [record["step"] for record in records(event="paused")] == [until]
+    assert records(event="finished") == []
+    assert records(event="validated")[-1]["step"] == until
+    train(work)
+    assert_same(last_state(tmp_path / "run"), last_state(tmp_path / "whole"))
+    assert records(event="started")[-1]["resumed_from"] == until
+
+
 def test_kill_between_a_checkpoint_and_its_record_loses_neither(trial, train, records, tmp_path, monkeypatch):
     append = Journal.append
 

@@ -11,6 +11,7 @@ from transvae_dashboards.markup import Html, join, tag
 from transvae_dashboards.tables import FAMILIES, FAMILY_NAMES, METRIC_NAMES, SIZE_NAMES, X_WORDS, TrialRow, mean
 from transvae_platform.fitting import FamilyFit, FitReport
 from transvae_platform.fitting.compare import Contrast
+from transvae_platform.study.calibration import outcomes, transfer
 from transvae_platform.study.state import STATES, StudyState
 
 
@@ -22,10 +23,16 @@ def opening(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, FitR
         tag("p", "Scaling study", class_="eyebrow"),
         tag("h1", state.name),
         tag("p", state.spec.get("question", "This study has not been submitted yet."), class_="question"),
-        _answers(fits["parameters"], rows),
+        _rates(state) if state.spec.get("calibration") else _answers(fits["parameters"], rows),
         _expectation(expected.get("outcome"), expected.get("source")),
         _headlines(state, rows),
     )
+
+
+def _rates(state: StudyState) -> Html:
+    """The answer of a calibration."""
+    said = transfer(outcomes(state)) or ["No answer yet: no family has two sizes with a finished rate."]
+    return tag("div", tag("h2", "Answer"), tag("ul", *(tag("li", sentence) for sentence in said)), class_="answer")
 
 
 def answer(fit: FamilyFit, rows: Sequence[TrialRow], metric: str) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from transvae_platform.cli.progress import format_seconds
 from transvae_platform.redaction import without_password
+from transvae_platform.study.calibration import outcomes, transfer
 from transvae_platform.study.folders import load_call
 from transvae_platform.study.plan import Plan, TrialPlan
 from transvae_platform.study.spec import StudySpec
@@ -103,8 +104,13 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
         )
     out.print(rows)
     out.print()
-    for fit in in_order(fit_study(state)["parameters"]):
-        out.print(f"{fit.family}: {fit.verdict}", highlight=False)
+    if state.spec["calibration"]:
+        for sentence in transfer(outcomes(state)):
+            out.print(sentence, highlight=False)
+        out.print(f"use it: recipe.learning_rate: {{calibrated: {state.name}}}", highlight=False)
+    else:
+        for fit in in_order(fit_study(state)["parameters"]):
+            out.print(f"{fit.family}: {fit.verdict}", highlight=False)
     if state.data and state.data["skipped"]:
         skipped = ", ".join(f"{skip['name']} ({skip['reason']})" for skip in state.data["skipped"][:5])
         count = len(state.data["skipped"])

@@ -57,8 +57,6 @@ class Outcome:
             return None
         (x0, x1, x2), (y0, y1, y2) = map(math.log, around), (self.losses[rate] for rate in around)
         rise, fall = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
-        if fall == rise:  # level: any of them
-            return self.best
         return math.exp((x0 + x1) / 2 - rise * (x2 - x0) / (2 * (fall - rise)))
 
     @property
@@ -175,7 +173,7 @@ def slower_rates(state: StudyState, step: int, keep: float) -> list[tuple[TrialS
             if trial.state == "queued":
                 better = ", ".join(f"{_rate(other):g}" for other in going)
                 ending.append(
-                    (trial, f"{metric} {_said(loss.get(trial.trial.id))} at step {step}, {better} did better")
+                    (trial, f"{metric} {_said(loss.get(trial.trial.id))} at step {step}; {better} did better")
                 )
     return ending
 
