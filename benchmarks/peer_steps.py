@@ -2,11 +2,11 @@
 
     python benchmarks/peer_steps.py OUTPUT.json vavae=FILE [side=128] [batch=1] [rounds=7]
 
-`FILE` is `tokenizer/autoencoder.py` of hustvl/LightningDiT (VA-VAE's network); diffusers is imported if it is installed.
-All three have the f16d32 layout of VA-VAE (widths 128 to 512, two blocks per stage); diffusers' `AutoencoderKL` has no
-attention in its deepest stage, only in the middle: its parameters stand beside. One step: forward with a sampled latent,
-mean L1 + 1e-8 KL, backward, AdamW; float32, one thread, CPU seconds of that thread. Rounds are interleaved, medians
-compared. Wanted: at most 1.0 x each peer, target 0.85. Ends with exit code 1 where that is missed.
+`FILE` is `tokenizer/autoencoder.py` of hustvl/LightningDiT (VA-VAE's network); diffusers is imported where it is
+installed. All three have the f16d32 layout of VA-VAE (widths 128 to 512, two blocks per stage); `AutoencoderKL` of
+diffusers has no attention in its deepest stage, only in the middle: its parameters stand beside. One step: forward with
+a sampled latent, mean L1 + 1e-8 KL, backward, AdamW; float32, one thread, CPU seconds of that thread. Rounds are
+interleaved, medians compared. Wanted: at most 1.0 x each peer, target 0.85. Exit code 1 where that is missed.
 """
 
 import importlib.util
@@ -52,9 +52,9 @@ def main() -> None:
 
 
 def ours() -> tuple[nn.Module, Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]]:
-    """As the platform trains it."""
+    """As the platform trains it (`training/weights.py`): convolutions' weights as channels_last."""
     model = create_model("cnn-T/f16d32").to(memory_format=torch.channels_last)
-    return model, lambda x: model(x.contiguous(memory_format=torch.channels_last))
+    return model, model
 
 
 def vavae(file: Path) -> tuple[nn.Module, Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]]:
