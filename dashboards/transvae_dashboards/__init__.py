@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from transvae_dashboards.figure_files import write_figures as write_figures
     from transvae_dashboards.page import write_report as write_report
 
-__all__ = ["write_report"]
+__all__ = ["write_figures", "write_report"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from transvae_dashboards.page import write_report
 
         return write_report
+    if name == "write_figures":
+        from transvae_dashboards.figure_files import write_figures
+
+        return write_figures
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

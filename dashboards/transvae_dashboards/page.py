@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transvae_dashboards.laws import fit_study
 from transvae_dashboards.markup import Html, tag
-from transvae_dashboards.sections.charts import losses, quality, scaling
+from transvae_dashboards.sections.charts import losses, quality, scaling, variants
 from transvae_dashboards.sections.laws import laws
 from transvae_dashboards.sections.notices import notices
 from transvae_dashboards.sections.opening import opening
@@ -58,7 +58,8 @@ def render(state: StudyState) -> str:
 
 
 def _answers(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, FitReport]) -> list[Html]:
-    """What the study found: learning rates of a calibration, else scaling laws."""
+    """What the study found: learning rates of a calibration, else its variants and scaling laws."""
     if state.spec.get("calibration"):
         return [rates(state)]
-    return [*(scaling(report) for report in fits.values()), quality(rows), laws(fits)]
+    compared = [variants(rows)] if any(row.variant != "base" for row in rows) else []
+    return [*compared, *(scaling(report) for report in fits.values()), quality(rows), laws(fits)]

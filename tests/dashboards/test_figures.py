@@ -2,16 +2,18 @@
 
 import re
 from itertools import pairwise
+from xml.etree import ElementTree
 
 import pytest
 
-from transvae_dashboards import formats
+from transvae_dashboards import formats, write_figures
 from transvae_dashboards.figures.axes import log_ticks, spread
 from transvae_dashboards.figures.forest import forest_panels
 from transvae_dashboards.figures.losses import loss_panels
 from transvae_dashboards.figures.quality import quality_panel
 from transvae_dashboards.figures.scaling import scaling_panels
 from transvae_dashboards.laws import fit_study
+from transvae_dashboards.page import render
 from transvae_dashboards.tables import study_table
 
 
@@ -97,3 +99,21 @@ def test_formats():
     assert formats.percent(-0.0123, signed=True) == "−1.2 %"
     assert formats.significant(0.0123456) == "0.0123"
     assert formats.number(float("nan")) == "–"
+
+
+def test_every_chart_of_the_page_is_a_file_that_browsers_open_alone(whole, tmp_path):
+    state = whole.state()
+    page, files = render(state), write_figures(state, tmp_path / "figures")
+    charts = re.findall(r'<figure id="chart-([^"]+)"', page)
+    assert [file.name for file in files] == [f"{state.name}-{name}.svg" for name in charts]
+    for file in files:
+        assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_variants_stand_beside_each_other_with_their_seeds(write_study):
+    study = write_study({"vit": "T"}, grid__seeds=(0, 1), grid__variants={"base": {}, "no-rope": {"position": "none"}})
+    study.submit()
+    study.run_all()
+    page = render(study.state())
+    assert page.count("PSNR of held-out images by model") == 1
+    assert "ViT-T no-rope" in page

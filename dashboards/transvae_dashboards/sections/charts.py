@@ -9,6 +9,7 @@ from transvae_dashboards.figures.canvas import Panel
 from transvae_dashboards.figures.losses import TRAIN, loss_panels
 from transvae_dashboards.figures.quality import quality_panel
 from transvae_dashboards.figures.scaling import scaling_panels
+from transvae_dashboards.figures.variants import variants_panel
 from transvae_dashboards.icons import family_mark
 from transvae_dashboards.laws import in_order
 from transvae_dashboards.markup import Html, details, section, table, tag
@@ -53,6 +54,18 @@ def quality(rows: Sequence[TrialRow]) -> Html:
         "loss, so no law is fitted to it."
     )
     return section(title, tag("div", figure(panel), numbers, class_="pair"), anchor="quality", lead=lead)
+
+
+def variants(rows: Sequence[TrialRow]) -> Html:
+    """PSNR of every model and variant, finished ones only."""
+    panel, title = variants_panel(rows), "Variants"
+    if panel is None:
+        return section(title, _missing("two finished models"), anchor="variants")
+    lead = (
+        "PSNR of held-out images at the end of training: a small marker per seed, a large one for their mean. "
+        "Differences below what seeds differ by mean nothing; with one seed nobody knows how much that is."
+    )
+    return section(title, figure(panel), anchor="variants", lead=lead)
 
 
 def losses(state: StudyState) -> Html:

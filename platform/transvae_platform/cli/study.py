@@ -124,9 +124,18 @@ def report(
     study: StudyName,
     home: Home = Path("runs"),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the page.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="A folder for every chart as an SVG file.", show_default=False)
+    ] = None,
 ) -> None:
     """Write the study's page: tables, loss curves, scaling curves, pictures, provenance, in one HTML file."""
-    print(_write_report(_open(study, home), output).resolve().as_uri())
+    state = _open(study, home)
+    print(_write_report(state, output).resolve().as_uri())
+    if figures is not None:
+        from transvae_dashboards import write_figures
+
+        for path in write_figures(state, figures):
+            print(path)
 
 
 @app.command()
