@@ -31,7 +31,7 @@ from transvae_platform.lineage import library_versions
 from transvae_platform.study.data_spec import Data
 from transvae_platform.study.grid import stable_hash
 
-FORMAT_VERSION = [3, GEOMETRY_VERSION]
+FORMAT_VERSION = [4, GEOMETRY_VERSION]
 """Raised when the same source and settings would give other samples (decoding, filters, numbering)."""
 SHARD_RECORDS = 4096
 """A shard is closed at this number or at SHARD_BYTES, whichever comes first (assumption)."""
