@@ -96,6 +96,19 @@ def test_verify_names_every_damaged_shard(data, images, tmp_path, monkeypatch):
         assert what in line
 
 
+def test_verify_finds_a_changed_manifest(made, data, tmp_path):
+    found = find_data_set(tmp_path / "home", "mine")
+    path = Path(found.location) / "manifest.json"
+    path.write_text(path.read_text().replace('"records": 4', '"records": 5'))
+    answer = data("verify", "mine")
+    assert answer.code == 1
+    assert f"error: mine was changed - delete {found.location}" in answer.err
+    assert "manifest.json: records of train-00001.arrow: it says 5, the shard 4" in answer.err
+    answer = data("show", "mine")
+    assert answer.code == 1
+    assert "holds 4 records, its manifest says 5 - see `transvae data verify" in answer.err
+
+
 def test_verify_finds_a_flipped_bit(made, data, tmp_path):
     assert "as the manifest says" in data("verify", "mine").out
     found = find_data_set(tmp_path / "home", "mine")

@@ -129,26 +129,24 @@ def show(
 
 @app.command()
 def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
-    """Compare every shard with the SHA-256 in the manifest; names all that are damaged."""
+    """Compare every shard with the manifest, and the manifest with its shards; names all that is damaged."""
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render import format_bytes
     from transvae_platform.cli.render_data import counted
+    from transvae_platform.data.making.verify import MANIFEST, find_damage
     from transvae_platform.data.sets.catalogue import find_data_set
-    from transvae_platform.data.sets.transfer import find_damage
     from transvae_platform.errors import UserError
 
     found = find_data_set(home.resolve(), data_set)
     shards = found.manifest.shards
-    damaged = []
     with bar("verifying") as listen:
-        for number, (shard, problem) in enumerate(find_damage(found.location, found.manifest), start=1):
-            if problem:
-                damaged.append(f"{shard.file}: {problem}")
-            listen(number, len(shards))
+        damaged = find_damage(found.location, found.manifest, listen)
     if damaged:
+        count = sum(file != MANIFEST for file, _ in damaged)
+        what = f"{count} of {len(shards)} shards of {data_set} are damaged" if count else f"{data_set} was changed"
         raise UserError(
-            f"{len(damaged)} of {len(shards)} shards of {data_set} are damaged - delete {found.location} and make "
-            "or copy the data set again:\n  " + "\n  ".join(damaged)
+            f"{what} - delete {found.location} and make or copy the data set again:"
+            + "".join(f"\n  {file}: {problem}" for file, problem in damaged)
         )
     print(f"{counted(len(shards), 'shard')}, {format_bytes(found.manifest.bytes)}: as the manifest says")
 

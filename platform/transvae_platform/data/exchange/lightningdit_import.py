@@ -8,6 +8,7 @@ images: whoever imports says it.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from itertools import accumulate
@@ -29,13 +30,14 @@ from transvae_platform.data.making.work import (
     work_folder,
     write_result,
 )
+from transvae_platform.data.sets.identity import FORMAT, content_of, imported_fingerprint
 from transvae_platform.data.sets.manifest import SPLITS, Manifest
-from transvae_platform.data.sets.shards import SHARD_BYTES, Field, Shard, write_shard
+from transvae_platform.data.sets.shards import SHARD_BYTES, Field, Shard, ShardFile, write_shard
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import library_versions
 from transvae_platform.study.grid import stable_hash
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when the same files would give another data set."""
 
 
@@ -88,17 +90,18 @@ def import_lightningdit(
             return found
         work = _plan(files, [layout[0] for layout in layouts], fields, folder)
         results = run(import_records, work, mapper, listen)
-        content = [[piece["split"], result["content"]] for piece, result in zip(work, results, strict=True)]
+        shards = [Shard(**result["shard"]) for result in results]
+        contents = [(shard.split, content_of(ShardFile(folder / shard.file))) for shard in shards]
         manifest = Manifest(
-            fingerprint=stable_hash({**decisive, "content": content})[:16],
+            fingerprint=imported_fingerprint(FORMAT_VERSION, settings, statistics, contents),
             kind="latents",
             fields=fields,
             items=sum(piece["items"] for piece in work),
-            shards=tuple(Shard(**result["shard"]) for result in results),
+            shards=tuple(shards),
             quarantined=(),
             settings=settings,
             source={"location": str(folders["train"]), "layout": "lightningdit", "classes": []},
-            versions=library_versions(),
+            versions={FORMAT: json.dumps(FORMAT_VERSION), **library_versions()},
             statistics=statistics or channel_statistics([result["sums"] for result in results if result["sums"]]),
         )
         publish(folder, home, key, manifest)
@@ -127,8 +130,7 @@ def import_records(work: Work) -> None:
     }
     shard = write_shard(Path(work["shard"]), split, dict(zip(fields, stored, strict=True)), columns)
     sums = channel_sums(to_float32(stored[0], fields[0].dtype), "sample") if split == "train" else None
-    content = hashlib.sha256(b"".join(hashes) + labels.astype("<i8").tobytes()).hexdigest()
-    write_result(work, {"shard": vars(shard), "sums": sums, "content": content})
+    write_result(work, {"shard": vars(shard), "sums": sums})
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int]:

@@ -9,9 +9,9 @@ quarantined, once, with all its samples.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,9 @@ from transvae_platform.data.making.split import split_listing
 from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, sweep, work_folder
 from transvae_platform.data.pixels.geometry import GEOMETRY_VERSION
 from transvae_platform.data.sets.catalogue import named, refuse_other
+from transvae_platform.data.sets.identity import FORMAT, content_of, images_fingerprint
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
-from transvae_platform.data.sets.shards import SHARD_BYTES, Shard
+from transvae_platform.data.sets.shards import SHARD_BYTES, Shard, ShardFile
 from transvae_platform.errors import UserError
 from transvae_platform.lineage import library_versions
 from transvae_platform.study.data_spec import Data
@@ -113,25 +114,23 @@ def _make(
     quarantined = tuple(Quarantined(**item) for result in results for item in result["quarantined"])
     _refuse_too_many(quarantined, table, data, shards, folder)
     check_records(folder, shards, table, quarantined, samples_per_item(data))
-    decisive = {
-        "format": FORMAT_VERSION, "settings": data.decides_samples(), "classes": listing.classes,
-        "items": [result["content"] for result in results], "quarantined": [asdict(item) for item in quarantined],
-    }  # fmt: skip
+    settings = data.decides_samples()
+    contents = [(shard.split, content_of(ShardFile(folder / shard.file))) for shard in shards]
     return Manifest(
-        fingerprint=stable_hash(decisive)[:16],
+        fingerprint=images_fingerprint(FORMAT_VERSION, settings, listing.classes, quarantined, contents),
         kind="images",
         fields=record_layout(data),
         items=table.num_rows,
         shards=shards,
         quarantined=quarantined,
-        settings=data.decides_samples(),
+        settings=settings,
         source={
             "location": data.path or data.source,
             "layout": listing.layout,
             "classes": list(listing.classes),
             "passed_over": listing.passed_over,
         },
-        versions=library_versions(),
+        versions={FORMAT: json.dumps(FORMAT_VERSION), **library_versions()},
     )
 
 
