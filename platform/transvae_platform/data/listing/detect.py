@@ -68,7 +68,7 @@ def _detect(location: str, files: pa.Table) -> str:
     kinds = {"webdataset": TAR_SUFFIXES, "parquet": TABLE_SUFFIXES, "images": IMAGE_SUFFIXES}
     found = {kind: few for kind, suffixes in kinds.items() if len(few := with_suffix(files, suffixes)["name"])}
     if len(found) > 1:
-        examples = ", ".join(values[0].as_py() for values in found.values())
+        examples = ", ".join(printable(values[0].as_py()) for values in found.values())
         raise SpecError(
             f"data.path: {printable(location)} holds files of several kinds ({examples}) - set data.layout "
             f"({', '.join(LAYOUTS)}), or give the folder of one kind"

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from transvae_platform.data.sets.stores import as_location, below, local_path, open_store, printable, reaching
+from transvae_platform.data.sets.stores import as_location, as_utf8, below, local_path, open_store, printable, reaching
 from transvae_platform.errors import SpecError
 
 FILES_SCHEMA = pa.schema({"name": pa.string(), "path": pa.string(), "size": pa.int64(), "stamp": pa.string()})
@@ -48,7 +48,7 @@ def find_files(location: str, wanted: Wanted, passed_over: Counter[str]) -> pa.T
         tables = []
         while rows := list(islice(found, CHUNK)):
             names, paths, sizes, stamps = zip(*rows, strict=True)
-            columns = [_text(names, printable), _text(paths, as_location), pa.array(sizes, pa.int64()), stamps]
+            columns = [_text(names, as_utf8), _text(paths, as_location), pa.array(sizes, pa.int64()), stamps]
             tables.append(pa.table(columns, schema=FILES_SCHEMA))
         return pa.concat_tables(tables).combine_chunks() if tables else FILES_SCHEMA.empty_table()
 
@@ -57,7 +57,7 @@ def _counting(wanted: Wanted, passed_over: Counter[str]) -> Wanted:
     def ask(name: str) -> bool:
         if wanted(name):
             return True
-        passed_over[printable(os.path.splitext(name)[1].lower())] += 1  # noqa: PTH122 - names are text here
+        passed_over[as_utf8(os.path.splitext(name)[1].lower())] += 1  # noqa: PTH122 - names are text here
         return False
 
     return ask

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transvae_platform.data.listing.tables import is_parquet, open_arrow
-from transvae_platform.data.sets.stores import first_line, local_path, map_file, open_file
+from transvae_platform.data.sets.stores import first_line, local_path, map_file, open_file, printable
 from transvae_platform.errors import UnreachableError
 
 ROWS = 4096
@@ -175,5 +175,7 @@ def _reason(path: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "its file is missing"
     if isinstance(error, OSError) and not isinstance(error, PermissionError) and local_path(path) is None:
-        raise UnreachableError(f"data.path: {path} cannot be read ({first_line(error)}) - is the store up?") from None
+        raise UnreachableError(
+            f"data.path: {printable(path)} cannot be read ({first_line(error)}) - is the store up?"
+        ) from None
     return f"it cannot be read ({first_line(error)})"

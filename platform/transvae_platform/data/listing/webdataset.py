@@ -31,7 +31,7 @@ from transvae_platform.data.listing.schema import (
     split_in,
     with_suffix,
 )
-from transvae_platform.data.sets.stores import open_file, printable, reaching
+from transvae_platform.data.sets.stores import as_utf8, open_file, printable, reaching
 from transvae_platform.errors import SpecError
 
 BUFFER = 65_536
@@ -92,7 +92,7 @@ def _samples_of_tar(name: str, path: str, size: int, stamp: str) -> pa.Table:
             if image is None:
                 continue
             label, caption = _attributes(file, parts, path)
-            names.append(f"{name}/{printable(image.name)}")
+            names.append(f"{name}/{as_utf8(image.name)}")
             offsets.append(image.offset)
             sizes.append(image.size)
             labels.append(label)

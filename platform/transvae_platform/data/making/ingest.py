@@ -27,6 +27,7 @@ from transvae_platform.data.sets.catalogue import named, refuse_other
 from transvae_platform.data.sets.identity import FORMAT, content_of, images_fingerprint
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
 from transvae_platform.data.sets.shards import SHARD_BYTES, Shard, ShardFile
+from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import UserError
 from transvae_platform.lineage import library_versions
 from transvae_platform.study.data_spec import Data
@@ -177,5 +178,5 @@ def _refuse_too_many(
 
 def _shown(items: Sequence[Quarantined]) -> str:
     """The first items with their reasons, one per line."""
-    lines = [f"\n  {item.name}: {item.reason}" for item in items[:SHOWN]]
+    lines = [f"\n  {printable(item.name)}: {printable(item.reason)}" for item in items[:SHOWN]]
     return "".join(lines) + (f"\n  and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

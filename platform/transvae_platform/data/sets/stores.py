@@ -26,6 +26,7 @@ NATIVE = ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
 BACKENDS = {"az": "adlfs", "hf": "huggingface_hub", "http": "aiohttp", "https": "aiohttp", "sftp": "paramiko"}
 """The packages behind fsspec's usual schemes."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -54,9 +55,14 @@ def below(location: str, relative: str) -> str:
     return f"{folder.rstrip('/')}/{quote(relative)}{mark}{query}"
 
 
-def printable(name: str) -> str:
+def as_utf8(name: str) -> str:
     """A name in UTF-8: bytes that are none become \\udcXX, because neither JSON readers nor Arrow take surrogates."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def printable(name: str) -> str:
+    """A name for a message, in UTF-8 and in one line: control characters, too, are spelt out."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), as_utf8(name))
 
 
 def open_store(location: str, key: str = "data.path") -> tuple[pafs.FileSystem, str]:
@@ -114,7 +120,9 @@ def reaching(location: str) -> Iterator[None]:
         reason = first_line(error)
         if local_path(location) is not None or isinstance(error, PermissionError):
             raise SpecError(f"data.path: {printable(location)} cannot be read ({reason}) - mend or remove it") from None
-        raise UnreachableError(f"data.path: {location} does not answer ({reason}) - is the store up?") from None
+        raise UnreachableError(
+            f"data.path: {printable(location)} does not answer ({reason}) - is the store up?"
+        ) from None
 
 
 def first_line(error: BaseException) -> str:
