@@ -234,6 +234,22 @@ def test_escape_sequences_in_names_do_not_reach_the_terminal(data, images):
         assert not set("\x1b\x07\x9b") & set(answer.out + answer.err)
 
 
+def test_small_images_are_counted_and_enlarged_on_request(data, images):
+    with Image.open(next((images / "a").glob("*.[jp]*"))) as picture:
+        picture.convert("RGB").resize((50, 40)).save(images / "a" / "small.png")
+    answer = data("ingest", images, "--name", "mine", "--resolution", "64", "--check")
+    assert answer.code == 1
+    assert "a/small.png: 50 x 40 is smaller than the sample size 64 x 64" in answer.out
+    assert "0 of 7 images cannot be used" in answer.out
+    assert "1 of 7 images are too small" in answer.out
+    assert data("ingest", images, "--name", "mine", "--resolution", "64", "--check", "--enlarge").code == 0
+    answer = data("ingest", images, "--name", "mine", "--resolution", "64")
+    assert "left out:  1 of 7 items, of them 1 too small" in answer.out
+    answer = data("ingest", images, "--name", "all", "--resolution", "64", "--enlarge")
+    assert "geometry shorter_side, small images enlarged, seed 0" in answer.out
+    assert "left out:  0 of 7 items" in answer.out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -26,11 +26,17 @@ def ingest(
     resolution: Annotated[int, typer.Option(help="Height and width of a sample in pixels.")] = 256,
     layout: Annotated[str, typer.Option(help="auto, folder, classes, imagenet, coco, webdataset, ...")] = "auto",
     geometry: Annotated[str, typer.Option(help="shorter_side, adm or shorter_side_bilinear.")] = "shorter_side",
+    enlarge: Annotated[
+        bool | None,
+        typer.Option(
+            "--enlarge/--no-enlarge", help="Images below the resolution; default only with adm.", show_default=False
+        ),
+    ] = None,
     holdout: Annotated[
         float | None,
         typer.Option(help="Share held out, 0 for none; default the source's own split, or 0.1.", show_default=False),
     ] = None,
-    quarantine: Annotated[float, typer.Option(help="Largest share of unreadable images.")] = 0.001,
+    quarantine: Annotated[float, typer.Option(help="Largest share of unreadable, and of too small images.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="List every unusable file and image; make nothing.")] = False,
     home: Home = Path("runs"),
@@ -55,7 +61,8 @@ def ingest(
     data = read_data(
         {
             "source": "folder", "path": location, "layout": layout, "resolution": resolution, "seed": seed,
-            "view": {"kind": "centre", "geometry": geometry}, "holdout": holdout, "quarantine": quarantine,
+            "view": {"kind": "centre", "geometry": geometry, **({} if enlarge is None else {"enlarge": enlarge})},
+            "holdout": holdout, "quarantine": quarantine,
         }
     )  # fmt: skip
     assert data.path is not None, "the source has a path"

@@ -158,10 +158,12 @@ def _refuse_too_many(
     quarantined: Sequence[Quarantined], table: pa.Table, data: Data, shards: Sequence[Shard], folder: Path
 ) -> None:
     items = table.num_rows
-    bad = [item for item in quarantined if not item.reason.startswith(COPY)]
+    small = [item for item in quarantined if item.is_too_small]
+    bad = [item for item in quarantined if not item.is_too_small and not item.reason.startswith(COPY)]
     planned = sorted(table.column("split").unique().to_pylist())
     empty = [split for split in planned if not any(shard.split == split for shard in shards)]
-    if not empty and len(bad) <= max(1 if data.quarantine else 0, data.quarantine * items):
+    allowed = max(1 if data.quarantine else 0, data.quarantine * items)
+    if not empty and max(len(bad), len(small)) <= allowed:
         return
     shutil.rmtree(folder)  # its results are of no use: the source must change first
     if empty:
@@ -170,9 +172,15 @@ def _refuse_too_many(
             f"data: no {empty[0]} image could be used - mend or add images, or hold out others (data.holdout):"
             + _shown(ours)
         )
+    if len(bad) > allowed:
+        raise UserError(
+            f"data.quarantine: {len(bad)} of {items} images cannot be used, more than the allowed share of "
+            f"{data.quarantine:g} - mend or remove them, or raise the share:{_shown(bad)}"
+        )
     raise UserError(
-        f"data.quarantine: {len(bad)} of {items} images cannot be used, more than the allowed share of "
-        f"{data.quarantine:g} - mend or remove them, or raise the share:{_shown(bad)}"
+        f"data.quarantine: {len(small)} of {items} images are too small, more than the allowed share of "
+        f"{data.quarantine:g} - lower data.resolution, enlarge them (data.view.enlarge), or raise the share:"
+        + _shown(small)
     )
 
 
