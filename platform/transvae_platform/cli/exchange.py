@@ -146,14 +146,9 @@ def _refuse_no_model(model: str, is_here: bool) -> None:
 
 
 def _model_folder(model: str, home: Path, tracking_uri: str | None) -> Path:
-    """A folder that `from_pretrained` reads: the one that was named, or the registered model written into the home."""
-    from transvae_platform.study.grid import stable_hash
-
+    """A folder that `from_pretrained` reads: the one that was named, or that of the registered model in the home."""
     if not model.startswith(REGISTERED):
         return Path(model).resolve()
-    from transvae_platform.tracking.registry import load_model
+    from transvae_platform.tracking.registry import local_model
 
-    loaded = load_model(model, home=home, tracking_uri=tracking_uri)
-    folder = home / "data" / "models" / stable_hash([model, tracking_uri])[:16]
-    loaded.save_pretrained(folder)
-    return folder
+    return local_model(model, home, tracking_uri)[0]

@@ -36,6 +36,9 @@ class Shelf(Protocol):
     def expect(self, shards: Iterable[Shard]) -> None:
         """These shards will be needed soon, the first ones first."""
 
+    def refuse_order(self, window: int | None) -> None:
+        """Raises SpecError if the shards of an order (see `SampleSet.order`) could not all stay at hand."""
+
 
 class LocalShelf:
     """Shards in a folder."""
@@ -51,6 +54,9 @@ class LocalShelf:
 
     def expect(self, shards: Iterable[Shard]) -> None:
         """Nothing to do: they are there."""
+
+    def refuse_order(self, window: int | None) -> None:
+        """Every order is as good: all shards stay."""
 
 
 class SampleSet:
@@ -80,7 +86,12 @@ class SampleSet:
         return int(self._starts[-1])
 
     def order(self, window: int | None = None) -> Order:
-        """Every epoch shuffled over all samples, or within `window` shards at a time."""
+        """Every epoch shuffled over all samples, or within `window` shards at a time.
+
+        Raises:
+            SpecError: the samples are distant, and the cache too small for this order.
+        """
+        self._shelf.refuse_order(window)
         return FullOrder(len(self)) if window is None else ShardOrder([s.records for s in self._shards], window)
 
     def read(
