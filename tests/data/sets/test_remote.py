@@ -126,7 +126,7 @@ def test_order_that_would_thrash_the_cache_is_refused_with_what_it_needs(store, 
         train, _ = open_training_data(places, tmp_path / "cache", shards * size)
         with pytest.raises(SpecError, match=message):
             TrainStream(train, Sampling(shuffle_window=window), batch_size=4, seed=0)
-    for window, shards in ((2, 4), (None, 9), (4, 8), (100, 8)):  # no more than there are
+    for window, shards in ((2, 4), (None, 10), (4, 8), (100, 8)):  # no more than there are
         train, _ = open_training_data(places, tmp_path / "cache", shards * size)
         TrainStream(train, Sampling(shuffle_window=window), batch_size=4, seed=0)
 
