@@ -250,6 +250,24 @@ def test_small_images_are_counted_and_enlarged_on_request(data, images):
     assert "left out:  0 of 7 items" in answer.out
 
 
+def test_line_ends_in_names_are_spelt_out_everywhere(data, images, tmp_path):
+    source = images.rename(tmp_path / "two\nlines\x1b[2J")
+    (source / "a" / "bad\nname.png").write_bytes(b"")
+    (source / "a" / "worse\nname.png").write_bytes(b"")
+    refused = data("ingest", source, "--name", "mine", "--resolution", "64")
+    assert "bad\\nname.png: the file is empty" in refused.err
+    (source / "a" / "worse\nname.png").unlink()
+    made = data("ingest", source, "--name", "mine", "--resolution", "64")
+    assert made.code == 0, made.err
+    (tmp_path / "empty\nfolder").mkdir()
+    others = [data("ingest", tmp_path / "empty\nfolder", "--name", "other"),
+              data("ingest", source, "--name", "mine", "--resolution", "32"), data("list"), data("show", "mine")]  # fmt: skip
+    for answer in (refused, made, *others):
+        assert "\x1b" not in answer.out + answer.err
+        for name in ("two\n", "bad\n", "empty\n"):
+            assert name not in answer.out + answer.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -72,7 +72,7 @@ def ingest(
         check_shared("LOCATION", location)
         submit_job(Job(same_command(context, "data"), {"data_set": name}), address, home, follow=follow)
         return
-    listing = list_source(data.path, data.layout, skip_broken=check)
+    listing = list_source(data.path, data.layout, skip_broken=check, home=home)
     if check:
         with bar("checking") as listen:
             problems = sorted(find_problems(listing, data, listen))

@@ -112,6 +112,10 @@ def import_latents(
     name: Annotated[str, typer.Option(help="What to call the latents.", show_default=False)],
     model: Annotated[str, typer.Option(help="The tokenizer that made them, in words.", show_default=False)],
     resolution: Annotated[int, typer.Option(help="Of the images that they were made from.", min=8, max=4096)] = 256,
+    content: Annotated[
+        Literal["sample", "mean"] | None,
+        typer.Option(help="What they are; default what our export says, else sample.", show_default=False),
+    ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="The same of held-out images, if there are.", show_default=False)
     ] = None,
@@ -129,7 +133,7 @@ def import_latents(
     said = {"name": model, "weights_sha256": None}
     with bar("reading") as listen:
         manifest = import_lightningdit(
-            folders, home.resolve(), run_locally, resolution=resolution, model=said, listen=listen
+            folders, home.resolve(), run_locally, resolution=resolution, model=said, content=content, listen=listen
         )
     give_name(home.resolve(), name, manifest)
     print_data_set(find_data_set(home.resolve(), name))

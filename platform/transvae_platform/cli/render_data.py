@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transvae_platform.cli.render import console, format_bytes, table
-from transvae_platform.cli.text import harmless, one_line
+from transvae_platform.cli.text import one_line
 from transvae_platform.data.sets.catalogue import DataSet
 from transvae_platform.data.sets.manifest import TOO_SMALL, Manifest, Quarantined
 
@@ -67,7 +67,7 @@ def counted(number: int, what: str) -> str:
 
 def _print_rows(rows: Mapping[str, str]) -> None:
     for key, value in rows.items():
-        line = harmless(f"{key + ':':10s} {value}")
+        line = one_line(f"{key + ':':10s} {value}")
         console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -117,7 +117,7 @@ def print_data_sets(found: Sequence[DataSet]) -> None:
         rows.add_row(
             ", ".join(data_set.names), manifest.fingerprint, manifest.kind, str(manifest.resolution),
             f"{manifest.samples('train'):,}", f"{manifest.samples('validation'):,}", format_bytes(manifest.bytes),
-            harmless(str(manifest.source.get("location", ""))),
+            one_line(str(manifest.source.get("location", ""))),
         )  # fmt: skip
     console().print(rows if found else "no data sets yet: `transvae data ingest LOCATION --name NAME` makes one")
 

@@ -6,9 +6,11 @@ URIs that pyarrow opens are percent-escaped too; those of fsspec are taken as th
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -80,12 +82,12 @@ def open_file(location: str) -> pa.NativeFile:
     """A file for reading at any place of it.
 
     Raises:
-        OSError: it is missing or cannot be opened.
+        OSError: it is missing, cannot be opened, or is a pipe or a device, which might never end.
         SpecError, UnreachableError: as `open_store`.
     """
     path = local_path(location)
     if path is not None:
-        return pa.OSFile(os.fsencode(path))
+        return pa.OSFile(_regular(path))
     # the folder is opened rather than the file: the files of a folder share one connection
     start, mark, query = location.partition("?") if _scheme(location) in NATIVE else (location, "", "")
     folder, _, name = start.rpartition("/")
@@ -99,7 +101,7 @@ def open_file(location: str) -> pa.NativeFile:
 def map_file(location: str) -> pa.NativeFile:
     """As `open_file`, but a local file is mapped into memory: what nobody looks at is not read."""
     path = local_path(location)
-    return pa.memory_map(os.fsencode(path)) if path is not None else open_file(location)
+    return pa.memory_map(_regular(path)) if path is not None else open_file(location)
 
 
 @contextmanager
@@ -129,6 +131,12 @@ def first_line(error: BaseException) -> str:
     """What an error says, in one printable line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return printable(str(text).splitlines()[0])
+
+
+def _regular(path: str) -> bytes:
+    if not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode):  # noqa: PTH116 - bytes are needed
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device")
+    return os.fsencode(path)
 
 
 def _scheme(location: str) -> str | None:
