@@ -259,12 +259,13 @@ def test_line_ends_in_names_are_spelt_out_everywhere(data, images, tmp_path):
     (source / "a" / "worse\nname.png").unlink()
     made = data("ingest", source, "--name", "mine", "--resolution", "64")
     assert made.code == 0, made.err
-    (tmp_path / "empty\nfolder").mkdir()
-    others = [data("ingest", tmp_path / "empty\nfolder", "--name", "other"),
-              data("ingest", source, "--name", "mine", "--resolution", "32"), data("list"), data("show", "mine")]  # fmt: skip
+    hollow = tmp_path / "hollow\nfolder"
+    hollow.mkdir()
+    others = [data("ingest", hollow, "--name", "other"), data("list"), data("show", "mine")]
+    others.append(data("ingest", source, "--name", "mine", "--resolution", "32"))
     for answer in (refused, made, *others):
         assert "\x1b" not in answer.out + answer.err
-        for name in ("two\n", "bad\n", "empty\n"):
+        for name in ("two\n", "bad\n", "hollow\n"):
             assert name not in answer.out + answer.err
 
 
