@@ -96,6 +96,19 @@ def test_verify_names_every_damaged_shard(data, images, tmp_path, monkeypatch):
         assert what in line
 
 
+def test_verify_finds_a_changed_manifest(made, data, tmp_path):
+    found = find_data_set(tmp_path / "home", "mine")
+    path = Path(found.location) / "manifest.json"
+    path.write_text(path.read_text().replace('"records": 4', '"records": 5'))
+    answer = data("verify", "mine")
+    assert answer.code == 1
+    assert f"error: mine was changed - delete {found.location}" in answer.err
+    assert "manifest.json: records of train-00001.arrow: it says 5, the shard 4" in answer.err
+    answer = data("show", "mine")
+    assert answer.code == 1
+    assert "holds 4 records, its manifest says 5 - see `transvae data verify" in answer.err
+
+
 def test_verify_finds_a_flipped_bit(made, data, tmp_path):
     assert "as the manifest says" in data("verify", "mine").out
     found = find_data_set(tmp_path / "home", "mine")
@@ -219,6 +232,41 @@ def test_escape_sequences_in_names_do_not_reach_the_terminal(data, images):
         assert answer.code == 1
         assert r"a/\x1b]0;mine\x07\x9b2J" in answer.out + answer.err
         assert not set("\x1b\x07\x9b") & set(answer.out + answer.err)
+
+
+def test_small_images_are_counted_and_enlarged_on_request(data, images):
+    with Image.open(next((images / "a").glob("*.[jp]*"))) as picture:
+        picture.convert("RGB").resize((50, 40)).save(images / "a" / "small.png")
+    answer = data("ingest", images, "--name", "mine", "--resolution", "64", "--check")
+    assert answer.code == 1
+    assert "a/small.png: 50 x 40 is smaller than the sample size 64 x 64" in answer.out
+    assert "0 of 7 images cannot be used" in answer.out
+    assert "1 of 7 images are too small" in answer.out
+    assert data("ingest", images, "--name", "mine", "--resolution", "64", "--check", "--enlarge").code == 0
+    answer = data("ingest", images, "--name", "mine", "--resolution", "64")
+    assert "left out:  1 of 7 items, of them 1 too small" in answer.out
+    answer = data("ingest", images, "--name", "all", "--resolution", "64", "--enlarge")
+    assert "geometry shorter_side, small images enlarged, seed 0" in answer.out
+    assert "left out:  0 of 7 items" in answer.out
+
+
+def test_line_ends_in_names_are_spelt_out_everywhere(data, images, tmp_path):
+    source = images.rename(tmp_path / "two\nlines\x1b[2J")
+    (source / "a" / "bad\nname.png").write_bytes(b"")
+    (source / "a" / "worse\nname.png").write_bytes(b"")
+    refused = data("ingest", source, "--name", "mine", "--resolution", "64")
+    assert "bad\\nname.png: the file is empty" in refused.err
+    (source / "a" / "worse\nname.png").unlink()
+    made = data("ingest", source, "--name", "mine", "--resolution", "64")
+    assert made.code == 0, made.err
+    hollow = tmp_path / "hollow\nfolder"
+    hollow.mkdir()
+    others = [data("ingest", hollow, "--name", "other"), data("list"), data("show", "mine")]
+    others.append(data("ingest", source, "--name", "mine", "--resolution", "32"))
+    for answer in (refused, made, *others):
+        assert "\x1b" not in answer.out + answer.err
+        for name in ("two\n", "bad\n", "hollow\n"):
+            assert name not in answer.out + answer.err
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from transvae import create_model
 from transvae_platform.cluster import mapping
 from transvae_platform.data.sets.catalogue import find_data_set
+from transvae_platform.tracking import registry
 
 
 @pytest.fixture
@@ -26,6 +27,21 @@ def test_latents_are_made_once(made, data, model, starts, tmp_path):
     assert starts == [None, None]
     codes = find_data_set(tmp_path / "home", "codes").manifest
     assert (codes.kind, codes.samples("train")) == ("latents", 4)
+
+
+def test_registered_model_is_read_where_the_registry_keeps_it(made, data, model, tmp_path, monkeypatch):
+    asked = []
+
+    def local_model(uri, home, tracking_uri):
+        asked.append((uri, home, tracking_uri))
+        return model, "0" * 64
+
+    monkeypatch.setattr(registry, "local_model", local_model)
+    answer = data("latents", "models:/m@best", "mine", "--name", "codes", "--content", "mean")
+    assert answer.code == 0, answer.err
+    assert asked == [("models:/m@best", tmp_path / "home", None)]
+    assert not (tmp_path / "home" / "data" / "models").exists()  # no second copy
+    assert find_data_set(tmp_path / "home", "codes").manifest.settings["model"]["name"] == "models:/m@best"
 
 
 def test_ingest_of_what_is_made_starts_no_ray(made, data, images, starts):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -78,3 +80,16 @@ def make_set(tmp_path, listing_of) -> Callable[..., tuple[Path, Manifest]]:
         return tmp_path / home / "data" / manifest.fingerprint, manifest
 
     return make
+
+
+@pytest.fixture
+def memory_copy() -> Callable[[Path], str]:
+    """A copy of a flat folder on fsspec's store in memory; returns its URI."""
+
+    def copy(folder: Path) -> str:
+        store, name = fsspec.filesystem("memory"), uuid.uuid4().hex
+        for path in folder.iterdir():
+            store.pipe(f"/{name}/{path.name}", path.read_bytes())
+        return f"memory://{name}"
+
+    return copy

@@ -26,11 +26,17 @@ def ingest(
     resolution: Annotated[int, typer.Option(help="Height and width of a sample in pixels.")] = 256,
     layout: Annotated[str, typer.Option(help="auto, folder, classes, imagenet, coco, webdataset, ...")] = "auto",
     geometry: Annotated[str, typer.Option(help="shorter_side, adm or shorter_side_bilinear.")] = "shorter_side",
+    enlarge: Annotated[
+        bool | None,
+        typer.Option(
+            "--enlarge/--no-enlarge", help="Images below the resolution; default only with adm.", show_default=False
+        ),
+    ] = None,
     holdout: Annotated[
         float | None,
         typer.Option(help="Share held out, 0 for none; default the source's own split, or 0.1.", show_default=False),
     ] = None,
-    quarantine: Annotated[float, typer.Option(help="Largest share of unreadable images.")] = 0.001,
+    quarantine: Annotated[float, typer.Option(help="Largest share of unreadable, and of too small images.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="List every unusable file and image; make nothing.")] = False,
     home: Home = Path("runs"),
@@ -55,7 +61,8 @@ def ingest(
     data = read_data(
         {
             "source": "folder", "path": location, "layout": layout, "resolution": resolution, "seed": seed,
-            "view": {"kind": "centre", "geometry": geometry}, "holdout": holdout, "quarantine": quarantine,
+            "view": {"kind": "centre", "geometry": geometry, **({} if enlarge is None else {"enlarge": enlarge})},
+            "holdout": holdout, "quarantine": quarantine,
         }
     )  # fmt: skip
     assert data.path is not None, "the source has a path"
@@ -65,7 +72,7 @@ def ingest(
         check_shared("LOCATION", location)
         submit_job(Job(same_command(context, "data"), {"data_set": name}), address, home, follow=follow)
         return
-    listing = list_source(data.path, data.layout, skip_broken=check)
+    listing = list_source(data.path, data.layout, skip_broken=check, home=home)
     if check:
         with bar("checking") as listen:
             problems = sorted(find_problems(listing, data, listen))
@@ -129,26 +136,24 @@ def show(
 
 @app.command()
 def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
-    """Compare every shard with the SHA-256 in the manifest; names all that are damaged."""
+    """Compare every shard with the manifest, and the manifest with its shards; names all that is damaged."""
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render import format_bytes
     from transvae_platform.cli.render_data import counted
+    from transvae_platform.data.making.verify import MANIFEST, find_damage
     from transvae_platform.data.sets.catalogue import find_data_set
-    from transvae_platform.data.sets.transfer import find_damage
     from transvae_platform.errors import UserError
 
     found = find_data_set(home.resolve(), data_set)
     shards = found.manifest.shards
-    damaged = []
     with bar("verifying") as listen:
-        for number, (shard, problem) in enumerate(find_damage(found.location, found.manifest), start=1):
-            if problem:
-                damaged.append(f"{shard.file}: {problem}")
-            listen(number, len(shards))
+        damaged = find_damage(found.location, found.manifest, listen)
     if damaged:
+        count = sum(file != MANIFEST for file, _ in damaged)
+        what = f"{count} of {len(shards)} shards of {data_set} are damaged" if count else f"{data_set} was changed"
         raise UserError(
-            f"{len(damaged)} of {len(shards)} shards of {data_set} are damaged - delete {found.location} and make "
-            "or copy the data set again:\n  " + "\n  ".join(damaged)
+            f"{what} - delete {found.location} and make or copy the data set again:"
+            + "".join(f"\n  {file}: {problem}" for file, problem in damaged)
         )
     print(f"{counted(len(shards), 'shard')}, {format_bytes(found.manifest.bytes)}: as the manifest says")
 

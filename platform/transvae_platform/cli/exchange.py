@@ -112,6 +112,10 @@ def import_latents(
     name: Annotated[str, typer.Option(help="What to call the latents.", show_default=False)],
     model: Annotated[str, typer.Option(help="The tokenizer that made them, in words.", show_default=False)],
     resolution: Annotated[int, typer.Option(help="Of the images that they were made from.", min=8, max=4096)] = 256,
+    content: Annotated[
+        Literal["sample", "mean"] | None,
+        typer.Option(help="What they are; default what our export says, else sample.", show_default=False),
+    ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="The same of held-out images, if there are.", show_default=False)
     ] = None,
@@ -129,7 +133,7 @@ def import_latents(
     said = {"name": model, "weights_sha256": None}
     with bar("reading") as listen:
         manifest = import_lightningdit(
-            folders, home.resolve(), run_locally, resolution=resolution, model=said, listen=listen
+            folders, home.resolve(), run_locally, resolution=resolution, model=said, content=content, listen=listen
         )
     give_name(home.resolve(), name, manifest)
     print_data_set(find_data_set(home.resolve(), name))
@@ -146,14 +150,9 @@ def _refuse_no_model(model: str, is_here: bool) -> None:
 
 
 def _model_folder(model: str, home: Path, tracking_uri: str | None) -> Path:
-    """A folder that `from_pretrained` reads: the one that was named, or the registered model written into the home."""
-    from transvae_platform.study.grid import stable_hash
-
+    """A folder that `from_pretrained` reads: the one that was named, or that of the registered model in the home."""
     if not model.startswith(REGISTERED):
         return Path(model).resolve()
-    from transvae_platform.tracking.registry import load_model
+    from transvae_platform.tracking.registry import local_model
 
-    loaded = load_model(model, home=home, tracking_uri=tracking_uri)
-    folder = home / "data" / "models" / stable_hash([model, tracking_uri])[:16]
-    loaded.save_pretrained(folder)
-    return folder
+    return local_model(model, home, tracking_uri)[0]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transvae_platform.cli.render import console, format_bytes, table
-from transvae_platform.cli.text import harmless, one_line
+from transvae_platform.cli.text import one_line
 from transvae_platform.data.sets.catalogue import DataSet
-from transvae_platform.data.sets.manifest import Manifest
+from transvae_platform.data.sets.manifest import TOO_SMALL, Manifest, Quarantined
 
 if TYPE_CHECKING:  # they import torch, and most verbs need none
     from transvae_platform.data.listing import Listing
@@ -36,7 +36,7 @@ def print_data_set(data_set: DataSet) -> None:
             "classes": f"{len(source.get('classes', ())):,}" if source.get("classes") else "none",
             **_settings(manifest.settings),
             "passed by": _passed_over(source.get("passed_over", {})),
-            "left out": f"{len(left_out):,} of {counted(manifest.items, 'item')}",
+            "left out": f"{len(left_out):,} of {counted(manifest.items, 'item')}" + _of_them_small(left_out),
         }
     )
     out = console()
@@ -67,12 +67,17 @@ def counted(number: int, what: str) -> str:
 
 def _print_rows(rows: Mapping[str, str]) -> None:
     for key, value in rows.items():
-        line = harmless(f"{key + ':':10s} {value}")
+        line = one_line(f"{key + ':':10s} {value}")
         console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _samples(manifest: Manifest) -> str:
     return f"{manifest.samples('train'):,} train, {manifest.samples('validation'):,} validation"
+
+
+def _of_them_small(left_out: Sequence[Quarantined]) -> str:
+    small = sum(item.is_too_small for item in left_out)
+    return f", of them {small:,} too small" if small else ""
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -90,7 +95,8 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, str]:
         scales = ", ".join(f"{scale:g}" for scale in view["scales"])
         cut = f"{counted(view['per_photograph'], 'crop')} per photograph at scales {scales}"
     else:
-        cut = f"the central square, geometry {view.get('geometry', 'unknown')}"
+        enlarged = ", small images enlarged" if view.get("enlarge") else ""
+        cut = f"the central square, geometry {view.get('geometry', 'unknown')}{enlarged}"
     if isinstance(holdout, (list, tuple)):
         held = f"by name: {', '.join(holdout)}"
     elif holdout is None:
@@ -111,7 +117,7 @@ def print_data_sets(found: Sequence[DataSet]) -> None:
         rows.add_row(
             ", ".join(data_set.names), manifest.fingerprint, manifest.kind, str(manifest.resolution),
             f"{manifest.samples('train'):,}", f"{manifest.samples('validation'):,}", format_bytes(manifest.bytes),
-            harmless(str(manifest.source.get("location", ""))),
+            one_line(str(manifest.source.get("location", ""))),
         )  # fmt: skip
     console().print(rows if found else "no data sets yet: `transvae data ingest LOCATION --name NAME` makes one")
 
@@ -122,7 +128,10 @@ def print_problems(listing: Listing, problems: Sequence[Problem]) -> None:
     lines = [*listing.broken, *(f"{problem.name}: {problem.reason}" for problem in problems)]
     if listing.broken:
         lines.append(f"{counted(len(listing.broken), 'file')} cannot be read: what they hold was not checked")
-    lines.append(f"{len(problems) - copies:,} of {items:,} images cannot be used")
+    small = sum(TOO_SMALL in problem.reason for problem in problems)
+    lines.append(f"{len(problems) - copies - small:,} of {items:,} images cannot be used")
+    if small:
+        lines.append(f"{small:,} of {items:,} images are too small")
     if copies:
         lines.append(f"{copies:,} of {items:,} images are left out of the training as copies of held-out ones")
     for line in (*lines, f"passed by: {_passed_over(listing.passed_over)}"):

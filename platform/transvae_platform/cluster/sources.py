@@ -54,7 +54,7 @@ def find_source(section: Data, home: Path, key: str = "data") -> Source:
         made = _find_parts(section, home, key)
         train, held_out = made.samples("train"), made.samples("validation")
     else:
-        listing = list_bundled() if section.path is None else list_source(section.path, section.layout)
+        listing = list_bundled() if section.path is None else list_source(section.path, section.layout, home=home)
         table = split_listing(listing, section)
         found = find_made(home, ingest_key(table, section))
         made = TrainingData(((at_home(home, found), 1.0),)) if found else None

@@ -45,6 +45,14 @@ class CentreView(Section):
     geometry: Geometry = "shorter_side"
     """`shorter_side`: antialiased bicubic; `adm`: ADM's crop (LightningDiT's latents); `shorter_side_bilinear`:
     torchvision's Resize and CenterCrop (VA-VAE's evaluation). Published numbers compare at equal geometry only."""
+    enlarge: bool = False
+    """Whether a photograph with a side below the resolution is enlarged, by the geometry's own filter; otherwise it is
+    left out, by name. By default `adm` enlarges, as ADM does, and the others do not."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_adm_does(cls, values: Any) -> Any:
+        return {"enlarge": True, **values} if isinstance(values, dict) and values.get("geometry") == "adm" else values
 
 
 class CropsView(Section):
@@ -130,7 +138,8 @@ class Data(Section):
     the source's own validation split, or a tenth where it has none. 0: all images are for training, which makes a data
     set that no study can validate on (`transvae data ingest`)."""
     quarantine: Annotated[float, Field(ge=0, lt=1)] = 0.001
-    """Largest share of images that may be unreadable (and are left out, by name); one image always may."""
+    """Largest share of images that may be unreadable, and of those that may be too small (both are left out, by name);
+    one image always may."""
     sampling: Sampling = Sampling()
     cache_bytes: Annotated[int, Field(ge=10**6)] = 50 * 10**9
     """Local disk per node for shards of a data set on an object store (assumption)."""

@@ -66,8 +66,8 @@ def values(manifest, folder, field="latent", split="train"):
 
 @pytest.fixture
 def bring_back(tmp_path):
-    def run(folders, home="home", mapper=run_locally):
-        manifest = import_lightningdit(folders, tmp_path / home, mapper, resolution=16, model=MODEL)
+    def run(folders, home="home", mapper=run_locally, content=None):
+        manifest = import_lightningdit(folders, tmp_path / home, mapper, resolution=16, model=MODEL, content=content)
         return manifest, tmp_path / home / "data" / manifest.fingerprint
 
     return run
@@ -298,3 +298,18 @@ def test_killed_import_continues_with_the_same_bytes(bring_back, latent_set, tmp
     continued, undisturbed = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
     assert continued == undisturbed
     assert bring_back({"train": tmp_path / "in"}, mapper=None)[1] == folders[0]  # found: nothing is done
+
+
+def test_content_is_what_our_export_or_the_importer_says(latent_set, bring_back, tmp_path):
+    _, folder = latent_set(content="mean")
+    export_lightningdit(folder, tmp_path / "out", run_locally)
+    found, _ = bring_back({"train": tmp_path / "out"})
+    assert found.settings["content"] == "mean"
+    with pytest.raises(SpecError, match=r"out/export.json says that its latents are 'mean', not 'sample'"):
+        bring_back({"train": tmp_path / "out"}, content="sample")
+    (tmp_path / "out" / "export.json").unlink()  # as LightningDiT leaves a folder
+    assert bring_back({"train": tmp_path / "out"})[0].settings["content"] == "sample"
+    said, _ = bring_back({"train": tmp_path / "out"}, content="mean")
+    assert said == found
+    with pytest.raises(SpecError, match="latents are one of sample, mean, not 'posterior'"):
+        bring_back({"train": tmp_path / "out"}, content="posterior")

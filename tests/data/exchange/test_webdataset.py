@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from transvae_platform.data.listing import list_source
 from transvae_platform.data.listing.reading import read_items
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.pixels.decode import decode
-from transvae_platform.data.sets.manifest import Manifest, write_manifest
+from transvae_platform.data.sets.manifest import Manifest, read_manifest, write_manifest
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.errors import SpecError, UserError
 
@@ -140,3 +141,13 @@ def test_wrong_options_and_sets_are_refused(images, tmp_path):
             export_webdataset(images, tmp_path / "out", run_locally, **options)
     with pytest.raises(UserError, match="holds no finished data set"):
         export_webdataset(tmp_path, tmp_path / "out", run_locally)
+
+
+def test_class_names_come_back(images, tmp_path):
+    names = ["cat", *map(str, range(1, 8)), "größer"]
+    write_manifest(images, replace(read_manifest(images), source={"classes": names}))
+    files = export_webdataset(images, tmp_path / "out", run_locally)
+    assert [path.suffix for path in files] == [".tar", ".tar"]
+    listing = list_source(str(tmp_path / "out"))
+    assert list(listing.classes) == names
+    assert listing.table["label"].to_pylist() == LABELS

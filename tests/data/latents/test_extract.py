@@ -17,11 +17,12 @@ from transvae_platform.data.latents import encode
 from transvae_platform.data.latents.channels import channel_statistics, channel_sums, to_float32, to_stored
 from transvae_platform.data.latents.encode import model_identity
 from transvae_platform.data.latents.extract import extract_latents, plan_extraction
+from transvae_platform.data.making.verify import find_damage
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.manifest import Manifest, Quarantined, write_manifest
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet
 from transvae_platform.data.sets.shards import ShardFile, image_field, write_shard
-from transvae_platform.data.sets.transfer import copy_set, find_damage
+from transvae_platform.data.sets.transfer import copy_set
 from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import SpecError, UserError
@@ -126,7 +127,7 @@ def test_records_stand_where_their_images_stand(extract, images):
         for name in ("item", "view", "sha256", "label", "caption"):
             assert latents.column(name) == pictures.column(name)
     assert (manifest.items, manifest.quarantined, manifest.source) == (9, images[0].quarantined, images[0].source)
-    assert not any(problem for _, problem in find_damage(folder, manifest))
+    assert find_damage(str(folder), manifest) == []
 
 
 def test_settings_say_of_what_and_by_whom(extract, model_folder):

@@ -1,6 +1,7 @@
 """Broken tars and tables are named together, and a look at a source goes on without them."""
 
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,3 +92,10 @@ def test_an_outage_is_no_broken_file(put, memory, monkeypatch):
     monkeypatch.setattr(webdataset, "open_file", refuse)
     with pytest.raises(UnreachableError, match="connection reset"):
         list_source(location, skip_broken=True)
+
+
+def test_pipes_among_tars_and_tables_are_broken_files(put, pack):
+    root = put({"a.tar": pack([("1.jpg", b"x")])})
+    os.mkfifo(root / "b.tar")
+    with pytest.raises(SpecError, match=r"b.tar cannot be read \(it is a pipe, a socket or a device\)"):
+        list_source(str(root))

@@ -76,3 +76,24 @@ def test_deep_captions_file_is_named(coco):
     (coco / "annotations" / "captions_val2017.json").write_bytes(b'{"images": ' + b"[" * 100_000)
     with pytest.raises(SpecError, match=r"captions_val2017.json is no COCO captions file"):
         list_source(str(coco))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        captions(images=[(1, "v.jpg")], annotations=[(1, 1, 5)]),
+        captions(images=[(1, "v.jpg")], annotations=[(1, 1, "\ud800")]),
+        captions(images=[([], "v.jpg")], annotations=[]),
+        captions(images=[(1, 7)], annotations=[(1, 1, "a")]),
+        captions(images=[(1, "v.jpg")], annotations=[("x", 1, "a"), (2, 1, "b")]),
+        b'{"images": [], "annotations": [{"id": ' + b"9" * 5000 + b"}]}",
+    ],
+    ids=["number as caption", "surrogate", "list as id", "number as name", "mixed ids", "endless number"],
+)
+def test_captions_that_are_none_are_told_with_the_other_broken_files(coco, content):
+    (coco / "annotations" / "captions_val2017.json").write_bytes(content)
+    with pytest.raises(SpecError, match=r"captions_val2017.json is no COCO captions file \(.*\) - download it again"):
+        list_source(str(coco))
+    listing = list_source(str(coco), skip_broken=True)
+    assert len(listing.broken) == 1
+    assert listing.table["caption"].null_count == 2  # those of the other file are there

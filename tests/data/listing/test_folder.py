@@ -137,13 +137,6 @@ def test_unreadable_folders_are_named(put, monkeypatch):
         list_source(str(root))
 
 
-def test_pipes_are_no_images(put, check):
-    root = put(["a.jpg"])
-    os.mkfifo(root / "b.jpg")
-    (root / "c.jpg").symlink_to(root / "b.jpg")
-    assert check(list_source(str(root))).keys() == {"a.jpg"}
-
-
 @pytest.mark.parametrize("store", [False, True])
 def test_locations_that_cannot_serve(put, memory, store):
     root = put(["empty/notes.txt", "file.txt", "a.jpg"])
@@ -249,3 +242,34 @@ def test_twenty_thousand_files_are_listed_in_a_moment(put):
     start = time.process_time()
     assert list_source(str(root)).table.num_rows == 20_000
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_home_inside_the_source_is_no_part_of_it(put, rows, tmp_path, linked):
+    root = put(["a.jpg", "runs/data/sheet.png", "runs/studies/x/page.jpg", "runs2/b.jpg"])
+    home = root / "runs"
+    if linked:
+        home = tmp_path / "elsewhere"
+        (root / "runs").rename(home)
+        (root / "runs").symlink_to(home)
+        (root / "one.png").symlink_to(home / "data" / "sheet.png")
+    names = [name for (name,) in rows(list_source(str(root), home=root / "runs"), "name")]
+    assert names == (["a.jpg", "one.png", "runs2/b.jpg"] if linked else ["a.jpg", "runs2/b.jpg"])
+    everything = [name for (name,) in rows(list_source(str(root)), "name")]
+    assert len(everything) == 4
+    for inside in (root / "runs", root / "runs" / "studies"):  # who names it means it
+        assert rows(list_source(str(inside), home=root / "runs"), "name")
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_pipes_are_named_and_never_opened(put, tmp_path, linked):
+    root = put(["a.jpg"])
+    os.mkfifo(tmp_path / "pipe.jpg" if linked else root / "pipe.jpg")
+    if linked:
+        (root / "pipe.jpg").symlink_to(tmp_path / "pipe.jpg")
+        (root / "zero.png").symlink_to("/dev/zero")
+    items = list(read_items(list_source(str(root)).table))
+    assert [content for _, content, _ in items] == [b"a.jpg", None, None][: len(items)]
+    assert len(items) == (3 if linked else 2)
+    for _, _, reason in items[1:]:
+        assert reason == "it cannot be read (it is a pipe, a socket or a device)"

@@ -46,6 +46,41 @@ def test_huge_files_and_members_are_never_read(put, pack, monkeypatch):
         assert [content is None for _, content, _ in items] == [bool(reason) for reason in reasons]
 
 
+@pytest.mark.parametrize("made", ["parquet", "stream", "file"])
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view(), None], ids=str)
+def test_huge_rows_of_tables_are_never_copied(tmp_path, monkeypatch, kind, made):
+    """None: a struct, as `datasets` writes images."""
+    monkeypatch.setattr(reading, "MOST_BYTES", 14)
+    values = [b"small", b"x" * 15, None, b"x" * 14, b"y" * 1_000_000]
+    if kind is None:
+        values, kind = [value and {"bytes": value} for value in values], pa.struct({"bytes": pa.binary()})
+    made_of = pa.table({"image": pa.array(values, kind)})
+    path = tmp_path / f"a.{'parquet' if made == 'parquet' else 'arrow'}"
+    if made == "parquet":
+        pq.write_table(made_of, path)
+    else:
+        with (pa.ipc.new_stream if made == "stream" else pa.ipc.new_file)(str(path), made_of.schema) as writer:
+            writer.write_table(made_of)
+    items = list(read_items(list_source(str(path)).table))
+    assert [content for _, content, _ in items] == [b"small", None, None, b"x" * 14, None]
+    assert [reason for _, _, reason in items] == [
+        "", "its 15 bytes are above the limit of 14", "its row holds no bytes", "",
+        "its 1000000 bytes are above the limit of 14",
+    ]  # fmt: skip
+
+
+def test_one_row_of_parquet_at_a_time_is_held(tmp_path):
+    rows, size = 16, 1_000_000
+    images = pa.table({"image": [os.urandom(size) for _ in range(rows)]})
+    pq.write_table(images, tmp_path / "a.parquet", write_batch_size=1, data_page_size=1, use_dictionary=False)
+    del images
+    table, before, most = list_source(str(tmp_path)).table, pa.total_allocated_bytes(), 0
+    for _, content, _ in read_items(table):
+        assert content is not None
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 6 * size  # a page, its row and the buffer of the file
+
+
 def test_missing_files_cost_their_images_only(put):
     root = put(["a.jpg", "b.jpg", "c.jpg"])
     table = list_source(str(root)).table

@@ -168,6 +168,9 @@ def test_saved_splits_without_their_files(put):
         ({"jpg": images(2), "caption": [[], ["3rd"]]}, (), [None, None], [None, "3rd"]),
         ({"jpg": images(2), "captions": pa.array([None, ["3rd"]]), "text": [1, 2]}, (), [None, None], [None, "3rd"]),
         ({"jpg": images(2), "text": pa.array([None, "long"], pa.large_string())}, (), [None, None], [None, "long"]),
+        ({"jpg": images(2), "text": pa.array(["a", None]).dictionary_encode()}, (), [None, None], ["a", None]),
+        ({"jpg": images(2), "text": pa.nulls(2)}, (), [None, None], [None, None]),
+        ({"jpg": images(2), "label": pa.array([2, None], pa.float16())}, ("0", "1", "2"), [2, None], [None, None]),
     ],
 )
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
@@ -189,6 +192,11 @@ def test_features_tell_images_from_other_media(put, check, rows):
     assert listing.classes == ("a", "b")
 
 
+def not_utf8():
+    """A string column that no Python can read; Parquet keeps it as it is."""
+    return pa.Array.from_buffers(pa.string(), 1, pa.array([b"a\xff"]).buffers())
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -202,6 +210,15 @@ def test_features_tell_images_from_other_media(put, check, rows):
         ([{"a": [b""], "label": [2_000_000]}], r"has the label 2000000, which is no class number"),
         ([{"a": [b""], "label": [1]}, {"a": [b""], "label": ["x"]}], r"has numbers as labels in some files and words"),
         ([{"a": []}], r"holds no images"),
+        ([{"a": [b""], "text": [3]}], r"has captions that are no strings \(text of type int64\) - cast or rename"),
+        ([{"a": [b""], "label": pa.array([0.5], pa.float16())}], r"has the label 0.5, which is no class"),
+        (
+            [{"a": [b""], "label": pa.array([2**63], pa.uint64())}],
+            r"0.parquet cannot be read \(Integer value ",
+        ),
+        ([{"a": [b""], "label": not_utf8()}], r"0.parquet cannot be read \(.*Invalid UTF8 "),
+        ([{"a": [b""], "text": not_utf8()}], r"0.parquet cannot be read \(.*Invalid UTF8 "),
+        ([{"a\nb": [b""], "c": [b""]}], r"could be the image \(a\\nb, c\) - keep one of them"),
     ],
 )
 def test_tables_that_cannot_serve(put, files, message):
@@ -209,6 +226,65 @@ def test_tables_that_cannot_serve(put, files, message):
     root = put({f"{number}.parquet": parquet(made) for number, made in enumerate(tables)})
     with pytest.raises(SpecError, match=message):
         list_source(str(root))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.string_view(), ["a", None]), (pa.list_(pa.string(), 2), [["a", "b"], None]),
+        (pa.large_list(pa.large_string()), [["a", "b"], []]), (pa.list_view(pa.string()), [["a", "b"], [None]]),
+        (pa.list_(pa.string_view()), [["a"], None]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_captions_of_any_type_of_strings_are_read(put, rows, kind, values):
+    made = pa.table({"image": images(2), "captions": pa.array(values, kind)})
+    assert rows(list_source(str(put({"a.arrow": arrow(made, stream=False)}))), "caption") == [("a",), (None,)]
+
+
+def test_two_columns_of_one_name_are_named(put):
+    for name, role in (("label", "label"), ("text", "caption")):
+        made = pa.Table.from_arrays([pa.array([b""]), *[pa.array(["x"])] * 2], names=["image", name, name])
+        with pytest.raises(SpecError, match=rf"several columns that could be the {role} \({name}, {name}\) - keep one"):
+            list_source(str(put({"a.arrow": arrow(made, stream=True)}, name)))
+
+
+@pytest.mark.parametrize("names", [5, "abc", [1, 2], {"a": 1}])
+def test_features_that_name_no_classes_are_refused(put, names):
+    made = table({"image": images(1), "label": [0]}, {"label": {"names": names, "_type": "ClassLabel"}})
+    with pytest.raises(
+        SpecError, match=r"a.parquet: the features of 'label' name no classes - save the data set again"
+    ):
+        list_source(str(put({"a.parquet": parquet(made)})))
+
+
+@pytest.mark.parametrize("features", [[], 3, {"image": 7}, {"label": {"_type": {}}}])
+def test_features_of_another_form_say_nothing(put, rows, features):
+    made = table({"image": images(1), "label": [0]}, features)
+    assert rows(list_source(str(put({"a.parquet": parquet(made)}))), "label") == [(0,)]
+
+
+def test_broken_tables_of_every_kind_are_listed_together(put):
+    bad = {
+        "a": {"text": [3]}, "b": {"label": pa.array([0.5], pa.float16())}, "c": {"label": not_utf8()},
+        "d": {"label": pa.array([2**63], pa.uint64())},
+    }  # fmt: skip
+    files = {f"{name}.parquet": parquet(pa.table({"image": images(1), **columns})) for name, columns in bad.items()}
+    listing = list_source(str(put({**files, "z.parquet": parquet(table({"image": images(1)}))})), skip_broken=True)
+    assert [wrong.partition(".parquet")[0][-1] for wrong in listing.broken] == list(bad)
+    assert listing.table.num_rows == 1
+
+
+def test_names_in_saved_data_sets_are_printable(put):
+    state = json.dumps({"_data_files": [{"filename": "\ud800\x1b[2J\n.arrow"}]}).encode()
+    with pytest.raises(SpecError, match=r"state.json names .*x1b.* but it is missing") as caught:
+        list_source(str(put({"state.json": state, "a.arrow": b""})), "huggingface")
+    splits = json.dumps({"splits": ["\ud800\x1b\n"]}).encode()
+    with pytest.raises(SpecError, match=r"has no .*x1b.*/state.json") as other:
+        list_source(str(put({"dataset_dict.json": splits}, "two")), "huggingface")
+    for error in (caught, other):
+        assert str(error.value).encode()
+        assert not set("\x1b\n") & set(str(error.value))
 
 
 def test_labels_beyond_the_classes_and_other_classes_are_refused(put):

@@ -166,3 +166,15 @@ def test_tar_that_was_cut_after_listing_costs_its_tail_only(put, pack):
     ]
     (root / "a.tar").unlink()
     assert list(read_items(table.slice(1))) == [(0, None, "its file is missing"), (1, None, "its file is missing")]
+
+
+def test_names_of_integer_classes_lie_beside_the_tars(put, pack, rows):
+    tar = pack([("1.jpg", b""), ("1.cls", b"1")])
+    listing = list_source(str(put({"a.tar": tar, "classes.json": b'["cat", "d\\u00f6g", "owl"]'})))
+    assert listing.classes == ("cat", "dög", "owl")
+    assert rows(listing, "label") == [(1,)]
+    words = pack([("1.jpg", b""), ("1.cls", b"owl")])
+    assert list_source(str(put({"a.tar": words, "classes.json": b'["cat"]'}, "words"))).classes == ("owl",)
+    for number, content in enumerate((b"{}", b"[1, 2]", b'["cat"]', b"[", b"\xff")):
+        with pytest.raises(SpecError, match=r"classes.json is no list of names for 2 classes - mend or remove it"):
+            list_source(str(put({"a.tar": tar, "classes.json": content}, f"bad{number}")))

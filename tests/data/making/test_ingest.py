@@ -370,6 +370,39 @@ def test_folder_of_small_pictures_is_refused(photos, section, make_set):
         make_set(section(photos(3), resolution=64))
 
 
+def small_and_damaged(photos, noise):
+    """20 photographs, of which three have a side below 32 pixels and one cannot be read."""
+    folder = photos(20)
+    for number in range(20):
+        noise(40 + number, 24 if number < 3 else 40, seed=number).save(folder / f"p{number}.png")
+    (folder / "p9.png").write_bytes(b"")
+    return folder
+
+
+def test_small_images_have_a_count_of_their_own(photos, noise, section, make_set):
+    folder = small_and_damaged(photos, noise)
+    with pytest.raises(
+        UserError, match=r"data.quarantine: 3 of 20 images are too small, .*data.view.enlarge"
+    ) as caught:
+        make_set(section(folder, resolution=32, holdout=0.1))
+    assert "p9.png" not in str(caught.value)
+    _, manifest = make_set(section(folder, resolution=32, holdout=0.1, quarantine=0.15))  # 4 of 20 would be more
+    assert sum(item.is_too_small for item in manifest.quarantined) == 3
+    assert len(manifest.quarantined) == 4
+
+
+def test_small_images_are_enlarged_on_request_and_by_adm(photos, noise, section, make_set):
+    folder = small_and_damaged(photos, noise)
+    views = ({"geometry": "shorter_side", "enlarge": True}, {"geometry": "adm"}, {"geometry": "adm", "enlarge": False})
+    sections = [
+        section(folder, resolution=32, holdout=0.1, quarantine=0.2, view={"kind": "centre", **view}) for view in views
+    ]
+    made = [make_set(data)[1] for data in sections]
+    assert [len(manifest.quarantined) for manifest in made] == [1, 1, 4]
+    assert [manifest.settings["view"]["enlarge"] for manifest in made] == [True, True, False]
+    assert len({manifest.fingerprint for manifest in made}) == 3
+
+
 def test_work_travels_as_plain_values(photos, section, tmp_path):
     def through_text(function, work):
         for piece in work:

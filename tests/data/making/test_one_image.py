@@ -7,11 +7,11 @@ from transvae import create_model
 from transvae_platform.data.exchange.sheet import contact_sheet
 from transvae_platform.data.exchange.webdataset import export_webdataset
 from transvae_platform.data.latents.extract import extract_latents, plan_extraction
+from transvae_platform.data.making.verify import find_damage
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.pixels.decode import decode
 from transvae_platform.data.sets.samples import open_data
 from transvae_platform.data.sets.shards import ShardFile
-from transvae_platform.data.sets.transfer import find_damage
 from transvae_platform.errors import UserError
 
 
@@ -24,7 +24,7 @@ def one(photos, section, make_set):
 def test_one_image_is_a_data_set_to_read_show_and_verify(one, tmp_path):
     source, folder, manifest = one
     assert (manifest.items, manifest.samples("train"), manifest.samples("validation")) == (1, 1, 0)
-    assert [damage for _, damage in find_damage(folder, manifest)] == [None]
+    assert find_damage(str(folder), manifest) == []
     train, validation = open_data(str(folder), tmp_path / "cache", 10**6)
     assert (len(train), len(validation)) == (1, 0)
     image = train.read(np.array([0]))[0]

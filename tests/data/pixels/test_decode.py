@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from skimage import data as photographs
 
 from transvae_platform.data.pixels import decode as module
+from transvae_platform.data.pixels import jpeg, rgb
 from transvae_platform.data.pixels.decode import UnreadableImageError, decode
 
 
@@ -34,7 +35,8 @@ def cat():
 @pytest.fixture
 def no_pil(monkeypatch):
     """Fails the test where PIL would decode."""
-    monkeypatch.setattr(module, "_to_rgb", lambda image: pytest.fail("decoded by PIL"))
+    monkeypatch.setattr(module, "to_rgb", lambda image: pytest.fail("decoded by PIL"))
+    monkeypatch.setattr(jpeg, "_as_pil_says", lambda *_: pytest.fail("decoded by PIL"))
 
 
 @pytest.fixture
@@ -96,8 +98,9 @@ def test_orientation_from_xmp_is_applied(cat, encode):
         ("I;16", 200, "PNG", (1, 1, 1)),  # dark is dark, not an 8-bit picture
         ("I;16", 65535, "TIFF", (255, 255, 255)),
         ("F", 0.5, "TIFF", (128, 128, 128)),
-        ("F", 51.0, "TIFF", (51, 51, 51)),
-        ("I", 257, "TIFF", (1, 1, 1)),
+        ("F", 0.002, "TIFF", (1, 1, 1)),
+        ("F", 1.001, "TIFF", (255, 255, 255)),  # as resizing leaves them
+        ("F", -0.001, "TIFF", (0, 0, 0)),
         ("RGBA", (10, 20, 30, 255), "PNG", (10, 20, 30)),
         ("RGBA", (10, 20, 30, 0), "PNG", (255, 255, 255)),
         ("RGBA", (0, 0, 0, 128), "PNG", (127, 127, 127)),
@@ -117,7 +120,7 @@ def test_every_mode_becomes_rgb(encode, mode, colour, kind, expected):
     assert np.abs(got.astype(int) - expected).max() <= 1
 
 
-def test_cmyk_and_ycck_jpeg_with_adobes_inverted_inks(encode, no_turbo):
+def test_cmyk_and_ycck_jpeg_with_adobes_inverted_inks(cat, encode):
     red = np.full((16, 24, 4), (0, 255, 255, 0), np.uint8)
     plain = encode(Image.fromarray(red, "CMYK"), "JPEG", quality=95)
     inverted = np.ascontiguousarray(255 - red)  # as Adobe stores inks
@@ -125,6 +128,13 @@ def test_cmyk_and_ycck_jpeg_with_adobes_inverted_inks(encode, no_turbo):
     for content, space in ((plain, "CMYK"), (ycck, "YCCK")):
         assert simplejpeg.decode_jpeg_header(content)[2] == space
         assert np.abs(decode(content).astype(int) - (255, 0, 0)).max() <= 2
+    inks = cat.convert("CMYK")
+    for content in (
+        encode(inks, "JPEG"),
+        encode(inks, "JPEG", progressive=True, subsampling="4:2:0"),
+        simplejpeg.encode_jpeg(np.asarray(inks), colorspace="CMYK"),
+    ):
+        assert (decode(content) == by_pil(content)).all()
 
 
 @pytest.mark.parametrize(("channels", "colour_type"), [(3, 2), (4, 6)])
@@ -172,7 +182,7 @@ def test_jpeg_that_ends_early_anywhere_is_unreadable(noise, encode, options):
         with pytest.raises(UnreadableImageError):
             decode(content[:length])
     start = content.rindex(b"\xff\xda")  # the last scan, cut and closed properly, which PIL fills with grey
-    with pytest.raises(UnreadableImageError, match="premature end of data segment"):
+    with pytest.raises(UnreadableImageError, match="Corrupt JPEG data"):
         decode(content[: start + (len(content) - start) // 2] + b"\xff\xd9")
 
 
@@ -227,6 +237,66 @@ def test_pixels_that_are_no_numbers_are_unreadable(encode):
             decode(encode(Image.fromarray(values), "TIFF"))
 
 
+def test_numbers_without_a_known_range_are_unreadable(encode):
+    for values in (np.float32([[0, 51]]), np.float32([[-0.1, 1]]), np.float32([[0, 1.1]])):
+        with pytest.raises(UnreadableImageError, match=r"its floats reach from .* those of an image are from 0 to 1"):
+            decode(encode(Image.fromarray(values), "TIFF"))
+    for low in (np.int32(0), np.int32(-5)):
+        with pytest.raises(UnreadableImageError, match="its integers of 32 bits, or with a sign, have no known range"):
+            decode(encode(Image.fromarray(np.array([[low, 255]], np.int32)), "TIFF"))
+    assert decode(b"Pf\n2 1\n-1.0\n" + np.float32([0, 0.5]).tobytes())[0, :, 0].tolist() == [0, 128]
+
+
+@pytest.mark.parametrize(("top", "values"), [(65535, (0, 200, 257, 65535)), (1023, (0, 1, 4, 1023)), (256, (0, 1, 2))])
+def test_grey_maps_are_scaled_by_their_own_maximum(top, values):
+    wide = b"P5 %d 1 %d\n" % (len(values), top) + np.array(values, ">u2").tobytes()
+    plain = b"P2 %d 1 %d\n" % (len(values), top) + b" ".join(b"%d" % value for value in values)
+    dark = b"P5 2 1 %d\n" % top + np.array(values[:2], ">u2").tobytes()  # no bright pixel says how dark it is
+    expected = [value * 255 / top for value in values]
+    for content, shown in ((wide, expected), (plain, expected), (dark, expected[:2])):
+        assert np.abs(decode(content)[0, :, 0] - shown).max() <= 0.51
+
+
+def png(values, depth, colour_type, transparent):
+    """A PNG of numbers of any depth with a transparent one."""
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    lines = b""
+    for line in np.array(values):
+        bits = "".join(format(value, f"0{depth}b") for value in line.ravel().tolist())
+        bits += "0" * (-len(bits) % 8)
+        lines += b"\0" + int(bits, 2).to_bytes(len(bits) // 8)
+    header = struct.pack(">IIBBBBB", len(values[0]), len(values), depth, colour_type, 0, 0, 0)
+    clear = np.array(transparent, ">u2").tobytes()
+    pixels = chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", clear) + pixels
+
+
+@pytest.mark.parametrize(
+    ("depth", "values", "transparent", "expected"),
+    [
+        (1, [0, 1], 0, [255, 255]), (2, [0, 1, 2], 1, [0, 255, 170]), (4, [0, 7, 8], 7, [0, 255, 136]),
+        (8, [0, 7, 8], 7, [0, 255, 8]), (16, [0, 300, 301, 257], 300, [0, 255, 1, 1]),
+    ],
+)  # fmt: skip
+def test_one_transparent_grey_is_over_white(depth, values, transparent, expected):
+    assert decode(png([values], depth, 0, transparent))[0, :, 0].tolist() == expected
+
+
+def test_one_transparent_colour_of_16_bits_is_only_that_one(monkeypatch):
+    colours = [[1000, 2000, 3000], [1001, 2000, 3000], [1000, 2000, 2999], [0, 0, 3000]]
+    content = png([colours, colours[::-1]], 16, 2, colours[0])
+    white, *others = ([255, 255, 255], [3, 7, 11], [3, 7, 11], [0, 0, 11])
+    for tile in (512, 2):
+        monkeypatch.setattr(rgb, "TILE", tile)
+        assert decode(content).tolist() == [[white, *others], [*others[::-1], white]]
+    black = png([[[0, 0, 0], [0, 0, 1]]], 16, 2, [0, 0, 0])  # below 256, where PIL would compare upper bytes
+    assert decode(black)[0].tolist() == [[255, 255, 255], [0, 0, 0]]
+    assert decode(png([[[1, 2, 3], [1, 2, 4]]], 8, 2, [1, 2, 3]))[0].tolist() == [[255, 255, 255], [1, 2, 4]]
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_decompression_bomb_is_refused_before_it_is_unpacked(encode, noise, monkeypatch, no_turbo, no_pil, kind):
     content = encode(noise(40, 30), kind)
@@ -271,7 +341,7 @@ def test_peak_of_a_decode_is_the_image_and_the_array(tmp_path, kind, mode):
     values = (np.arange(side * side, dtype=np.uint32) * 2654435761 >> 16).astype(np.uint16).reshape(side, side)
     image = {
         "I;16": lambda: Image.fromarray(values),
-        "F": lambda: Image.fromarray(values.astype(np.float32)),
+        "F": lambda: Image.fromarray(values.astype(np.float32) / 65535),
         "RGB": lambda: Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB"),
         "RGBA": lambda: Image.fromarray((values >> 8).astype(np.uint8)).convert("RGBA"),
     }[mode]()
@@ -297,22 +367,23 @@ def test_peak_of_a_decode_is_the_image_and_the_array(tmp_path, kind, mode):
 @pytest.mark.parametrize(
     ("mode", "kind", "options"),
     [
-        ("I;16", "PNG", {}), ("F", "TIFF", {}), ("I", "TIFF", {}), ("RGBA", "PNG", {}), ("LA", "PNG", {}),
-        ("P", "PNG", {}), ("P", "PNG", {"transparency": 3}), ("P", "GIF", {"transparency": 3}), ("L", "BMP", {}),
+        ("I;16", "PNG", {}), ("I;16", "PNG", {"transparency": 25700}), ("F", "TIFF", {}), ("RGBA", "PNG", {}),
+        ("LA", "PNG", {}), ("P", "PNG", {}), ("P", "PNG", {"transparency": 3}), ("P", "GIF", {"transparency": 3}),
+        ("L", "BMP", {}),
         ("RGB", "PNG", {"transparency": (1, 2, 3)}), ("CMYK", "JPEG", {}), ("1", "PNG", {}),
     ],
 )  # fmt: skip
 def test_tiles_leave_no_trace(cat, encode, monkeypatch, mode, kind, options):
     image = cat.crop((0, 0, 61, 47))
-    if mode in ("I;16", "F", "I"):
+    if mode in ("I;16", "F"):
         values = np.asarray(image.convert("L"), np.uint16) * 257
-        image = Image.fromarray(values if mode == "I;16" else values.astype({"F": np.float32, "I": np.int32}[mode]))
+        image = Image.fromarray(values if mode == "I;16" else values.astype(np.float32) / 65535)
     else:
         image = image.convert(mode)
         if "A" in mode:
             image.putalpha(cat.crop((50, 50, 111, 97)).convert("L"))
     content = encode(image, kind, **options)
     whole = decode(content)
-    monkeypatch.setattr(module, "TILE", 16)
+    monkeypatch.setattr(rgb, "TILE", 16)
     assert (decode(content) == whole).all()
     assert len(np.unique(whole)) > 1

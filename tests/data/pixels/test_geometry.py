@@ -8,7 +8,14 @@ from skimage import data as photographs
 
 from transvae.torchvision_cpu import ensure_torchvision
 from transvae_platform.data.pixels.decode import UnreadableImageError
-from transvae_platform.data.pixels.geometry import GEOMETRIES, adm, resize, shorter_side, shorter_side_bilinear
+from transvae_platform.data.pixels.geometry import (
+    GEOMETRIES,
+    adm,
+    refuse_small,
+    resize,
+    shorter_side,
+    shorter_side_bilinear,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,7 @@ def pil_crop(image, resolution, halve=False):
 SIZES = [(500, 375), (375, 500), (500, 333), (300, 451), (451, 300), (1000, 129), (513, 777), (1023, 1201)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES, (100, 75), (127, 200)])
 def test_shorter_side_is_pils_bicubic_and_floor_centred(photograph, size):
     image = photograph(*size)
     got = shorter_side(image, 128)
@@ -50,7 +57,7 @@ def test_shorter_side_is_pils_bicubic_and_floor_centred(photograph, size):
     assert np.abs(got.astype(int) - pil_crop(image, 128)).max() <= 2
 
 
-@pytest.mark.parametrize("size", [*SIZES, (256, 256), (255, 400), (1024, 517)])
+@pytest.mark.parametrize("size", [*SIZES, (256, 256), (255, 400), (1024, 517), (100, 75), (90, 128)])
 def test_adm_is_box_halvings_then_bicubic(photograph, size):
     image = photograph(*size)
     got = adm(image, 128)
@@ -63,7 +70,7 @@ def test_adm_differs_from_shorter_side_where_it_halves(photograph):
     assert psnr(adm(photograph(700, 640), 128), shorter_side(photograph(700, 640), 128)) < 50
 
 
-@pytest.mark.parametrize("size", [*SIZES, (256, 259), (259, 256), (128, 131), (131, 128), (128, 133)])
+@pytest.mark.parametrize("size", [*SIZES, (256, 259), (259, 256), (128, 131), (131, 128), (128, 133), (100, 75)])
 def test_bilinear_is_torchvisions_resize_and_centre_crop_of_floats(photograph, size):
     ensure_torchvision()
     from torchvision import transforms
@@ -116,10 +123,9 @@ class TestEveryGeometry:
         rows, columns = np.nonzero(GEOMETRIES[name](image, 30)[..., 0] > 127)
         assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 19, 10, 19)
 
-    def test_enlarges_nothing(self, photograph, name):
-        for width, height in [(63, 200), (200, 63)]:
-            with pytest.raises(UnreadableImageError, match=f"{width} x {height} is smaller than the sample size 64 x"):
-                GEOMETRIES[name](photograph(width, height), 64)
+    def test_enlarges_what_is_too_small(self, photograph, name):
+        for size in [(63, 200), (200, 63), (10, 10), (1, 3)]:
+            assert GEOMETRIES[name](photograph(*size), 64).shape == (64, 64, 3)
 
     def test_does_not_depend_on_the_number_of_threads(self, photograph, name):
         threads = torch.get_num_threads()
@@ -129,6 +135,13 @@ class TestEveryGeometry:
             results.append(GEOMETRIES[name](photograph(500, 375), 256))
         torch.set_num_threads(threads)
         assert (results[0] == results[1]).all()
+
+
+def test_small_images_are_refused_where_nobody_enlarges(photograph):
+    refuse_small(photograph(64, 64), 64)
+    for width, height in [(63, 200), (200, 63)]:
+        with pytest.raises(UnreadableImageError, match=f"{width} x {height} is smaller than the sample size 64 x 64"):
+            refuse_small(photograph(width, height), 64)
 
 
 def test_resize_can_enlarge_as_pil(photograph):

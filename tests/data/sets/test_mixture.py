@@ -1,5 +1,8 @@
 """Several data sets as one: exact shares, each part in its own order, ids through all of them."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,6 +12,7 @@ from transvae_platform.data.sets.manifest import Manifest, write_manifest
 from transvae_platform.data.sets.mixture import open_training_data
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.data.stream.batches import TrainStream
+from transvae_platform.errors import UserError
 from transvae_platform.study.data_spec import Sampling
 
 
@@ -71,3 +75,20 @@ def test_fingerprint_depends_on_parts_and_relative_shares(parts, make):
     assert TrainingData(((parts[0], 1.0), (make("other", 10, 100), 1.0))).fingerprint != fingerprint(1.0, 1.0)
     both = TrainingData(tuple((part, 1.0) for part in parts))
     assert (both.samples("train"), both.samples("validation"), both.items) == (50, 6, 56)
+
+
+def test_latents_of_other_classes_are_refused(make, tmp_path):
+    def latents(name, base, classes, kind="latents"):
+        made = make(name, 10, base)
+        settings = {"content": "sample", "model": {"weights_sha256": "0"}}
+        write_manifest(
+            Path(made.location), replace(made.manifest, kind=kind, settings=settings, source={"classes": classes})
+        )
+        return made.location, 1.0
+
+    animals, tools, unnamed = (latents(f"{n}a", n, c) for n, c in enumerate((["cat", "dog"], ["saw", "axe"], [])))
+    with pytest.raises(UserError, match=r"classes of 0a and 1a differ \(\['cat', 'dog'\] and \['saw', 'axe'\]\)"):
+        open_training_data([animals, tools], tmp_path, 10**9)
+    open_training_data([animals, unnamed], tmp_path, 10**9)
+    images = [latents(f"{n}b", n, c, "images") for n, c in enumerate((["cat"], ["saw"]))]
+    open_training_data(images, tmp_path, 10**9)  # autoencoders read no labels

@@ -1,10 +1,12 @@
 """Data sets on a store: what is needed comes to a bounded cache, and arrives whole or not at all."""
 
+import os
 import shutil
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -19,7 +21,7 @@ from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.data.sets.transfer import copy_set
 from transvae_platform.data.stream.batches import TrainStream
-from transvae_platform.errors import UnreachableError, UserError
+from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.study.data_spec import Sampling
 
 RECORDS = 6
@@ -113,6 +115,29 @@ def test_evicted_shard_stays_readable_for_who_has_it_open(store, local, tmp_path
 def test_cache_that_cannot_hold_two_shards_is_refused(store, local, tmp_path):
     with pytest.raises(UserError, match=r"data.cache_bytes: .* do not hold two shards"):
         RemoteShelf(store, local[1], tmp_path, local[1].shards[0].bytes)
+
+
+def test_order_that_would_thrash_the_cache_is_refused_with_what_it_needs(store, local, tmp_path):
+    size, places = local[1].shards[1].bytes, [(store, 1.0)]
+    for window, shards, message in (
+        (2, 3, f"data.cache_bytes: {3 * size} bytes for {store} do not hold two windows of 2 shards, {4 * size} bytes"),
+        (None, 8, f"data.sampling.shuffle_window: {store} has {local[1].bytes} bytes, more than its {8 * size}"),
+    ):
+        train, _ = open_training_data(places, tmp_path / "cache", shards * size)
+        with pytest.raises(SpecError, match=message):
+            TrainStream(train, Sampling(shuffle_window=window), batch_size=4, seed=0)
+    for window, shards in ((2, 4), (None, 10), (4, 8), (100, 8)):  # no more than there are
+        train, _ = open_training_data(places, tmp_path / "cache", shards * size)
+        TrainStream(train, Sampling(shuffle_window=window), batch_size=4, seed=0)
+
+
+def test_shard_is_on_the_disk_before_it_has_its_name(store, local, tmp_path, monkeypatch):
+    order, shard = [], local[1].shards[1]
+    flush, rename = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: order.append(os.fstat(file).st_size) or flush(file))
+    monkeypatch.setattr(Path, "replace", lambda path, other: order.append(other.name) or rename(path, other))
+    shelf(store, local, tmp_path).open(shard)
+    assert order == [shard.bytes, shard.file]
 
 
 def test_damaged_download_is_tried_again_then_named(store, local, tmp_path, downloads):

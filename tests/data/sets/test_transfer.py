@@ -7,12 +7,13 @@ import pyarrow as pa
 import pytest
 from pyarrow.fs import LocalFileSystem
 
+from transvae_platform.data.making.verify import find_damage
 from transvae_platform.data.sets import transfer
 from transvae_platform.data.sets.manifest import Manifest, read_manifest, write_manifest
 from transvae_platform.data.sets.remote import read_remote_manifest
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.data.sets.stores import open_store
-from transvae_platform.data.sets.transfer import copy_set, find_damage
+from transvae_platform.data.sets.transfer import copy_set
 from transvae_platform.errors import SpecError, UnreachableError
 
 
@@ -112,14 +113,14 @@ def test_a_copy_onto_another_data_set_is_refused(local, other, tmp_path, far, do
     with pytest.raises(SpecError, match="holds another data set \\(eeeeeeeeeeeeeeee\\), not ffffffffffffffff - give"):
         list(copy_set(*local, location))
     list(copy_set(*other, location))
-    assert [problem for _, problem in find_damage(location, other[1])] == [None] * 6
+    assert find_damage(location, other[1]) == []
 
 
 def test_shards_of_another_data_set_are_not_taken_for_its_own(local, other, tmp_path):
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "train-00002.arrow").write_bytes((other[0] / "train-00002.arrow").read_bytes())
     list(copy_set(*local, tmp_path / "copy"))
-    assert [problem for _, problem in find_damage(tmp_path / "copy", local[1])] == [None] * 6
+    assert find_damage(str(tmp_path / "copy"), local[1]) == []
 
 
 def test_a_damaged_copy_is_mended(local, tmp_path, copied):
@@ -128,7 +129,7 @@ def test_a_damaged_copy_is_mended(local, tmp_path, copied):
     copied.clear()
     list(copy_set(*local, tmp_path / "copy"))
     assert copied == ["train-00004.arrow", "manifest.json"]
-    assert [problem for _, problem in find_damage(tmp_path / "copy", local[1])] == [None] * 6
+    assert find_damage(str(tmp_path / "copy"), local[1]) == []
     assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == sorted(
         path.name for path in local[0].iterdir()
     )
@@ -156,16 +157,16 @@ def test_every_damaged_shard_is_found(local, far):
     if far:
         location = anywhere()
         list(copy_set(folder, manifest, location))
-    assert [problem for _, problem in find_damage(location, manifest)] == [None] * 6
+    assert find_damage(str(location), manifest) == []
     store, root = open_store(location)
     assert isinstance(store, LocalFileSystem) != far
     flip(folder / "train-00001.arrow")
     with store.open_output_stream(f"{root}/train-00001.arrow") as out:
         out.write((folder / "train-00001.arrow").read_bytes())
     store.delete_file(f"{root}/train-00004.arrow")
-    problems = [problem for _, problem in find_damage(location, manifest)]
-    assert [number for number, problem in enumerate(problems) if problem] == [1, 4]
-    assert problems[1].startswith("its SHA-256 is")
+    (first, problem), (second, _) = find_damage(location, manifest)
+    assert (first, second) == ("train-00001.arrow", "train-00004.arrow")
+    assert problem.startswith("its SHA-256 is")
 
 
 def flip(path):

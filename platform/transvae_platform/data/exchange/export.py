@@ -25,6 +25,7 @@ from transvae_platform.data.sets.samples import SampleSet, manifest_at, open_dat
 from transvae_platform.errors import UnreachableError, UserError
 
 LOCK = ".export.lock"
+ABOUT = "export.json"
 
 
 def export(
@@ -88,7 +89,7 @@ def open_split(location: str, split: str) -> SampleSet:
 
 
 def _claim(folder: Path, about: Mapping[str, Any], suffixes: set[str]) -> None:
-    path, text = folder / "export.json", json.dumps(dict(about), indent=1, sort_keys=True)
+    path, text = folder / ABOUT, json.dumps(dict(about), indent=1, sort_keys=True)
     if path.exists():
         if path.read_text() != text:
             raise UserError(f"{folder} holds another export, see its export.json - choose another folder")

@@ -2,14 +2,15 @@
 
 The files of a folder are read in the order of their names. A record's `item` counts all records, training first; its
 `sha256` is of its two latents as they are in the file. Nothing in a folder says which model made the latents of which
-images: whoever imports says it.
+images, nor whether they are samples or means: whoever imports says it. A folder of our own export says the latter.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from safetensors import safe_open
 
+from transvae_platform.data.exchange.export import ABOUT
 from transvae_platform.data.exchange.lightningdit import FIELDS, STATISTICS, list_files, read_layout, read_statistics
 from transvae_platform.data.latents.channels import channel_statistics, channel_sums, to_float32, to_stored
 from transvae_platform.data.making.work import (
@@ -29,13 +31,17 @@ from transvae_platform.data.making.work import (
     work_folder,
     write_result,
 )
+from transvae_platform.data.sets.identity import FORMAT, content_of, imported_fingerprint
 from transvae_platform.data.sets.manifest import SPLITS, Manifest
-from transvae_platform.data.sets.shards import SHARD_BYTES, Field, Shard, write_shard
+from transvae_platform.data.sets.notes import read_note
+from transvae_platform.data.sets.shards import SHARD_BYTES, Field, Shard, ShardFile, write_shard
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import library_versions
 from transvae_platform.study.grid import stable_hash
 
-FORMAT_VERSION = 1
+CONTENTS = ("sample", "mean")
+"""What a layout without a variance can hold; the sums of their channels are made alike."""
+FORMAT_VERSION = 2
 """Raised when the same files would give another data set."""
 
 
@@ -46,6 +52,7 @@ def import_lightningdit(
     *,
     resolution: int,
     model: Mapping[str, str | None],
+    content: str | None = None,
     listen: Listener | None = None,
 ) -> Manifest:
     """Make a latents data set of one folder per split, continue making it, or find it made already.
@@ -58,6 +65,8 @@ def import_lightningdit(
         resolution: of the images that the latents were made from.
         model: what made them, as `encode.model_identity` says it; `{"name": ..., "weights_sha256": None}` if nobody
             knows the weights.
+        content: `sample` or `mean`; by default what our export says of the folder, else `sample`, which LightningDiT's
+            own extraction writes.
         listen: told how many records of how many are done.
 
     Raises:
@@ -73,9 +82,10 @@ def import_lightningdit(
         if layout[1:] != layouts[0][1:]:
             raise UserError(f"{path} holds {layout[1:]}, {files[0][1].name} {layouts[0][1:]} - all must be the same")
     _, shape, dtype = layouts[0]
+    content = _content(list(folders.values()), content)
     statistics = read_statistics(folders["train"] / STATISTICS, shape[0])
     settings = {
-        "resolution": resolution, "data": None, "content": "sample", "dtype": dtype, "seed": None, "model": dict(model),
+        "resolution": resolution, "data": None, "content": content, "dtype": dtype, "seed": None, "model": dict(model),
     }  # fmt: skip
     stamps = [(split, *_stamp(path)) for split, path in files]
     decisive = {"format": FORMAT_VERSION, "settings": settings, "statistics": statistics}
@@ -88,21 +98,39 @@ def import_lightningdit(
             return found
         work = _plan(files, [layout[0] for layout in layouts], fields, folder)
         results = run(import_records, work, mapper, listen)
-        content = [[piece["split"], result["content"]] for piece, result in zip(work, results, strict=True)]
+        shards = [Shard(**result["shard"]) for result in results]
+        contents = [(shard.split, content_of(ShardFile(folder / shard.file))) for shard in shards]
         manifest = Manifest(
-            fingerprint=stable_hash({**decisive, "content": content})[:16],
+            fingerprint=imported_fingerprint(FORMAT_VERSION, settings, statistics, contents),
             kind="latents",
             fields=fields,
             items=sum(piece["items"] for piece in work),
-            shards=tuple(Shard(**result["shard"]) for result in results),
+            shards=tuple(shards),
             quarantined=(),
             settings=settings,
             source={"location": str(folders["train"]), "layout": "lightningdit", "classes": []},
-            versions=library_versions(),
+            versions={FORMAT: json.dumps(FORMAT_VERSION), **library_versions()},
             statistics=statistics or channel_statistics([result["sums"] for result in results if result["sums"]]),
         )
         publish(folder, home, key, manifest)
     return manifest
+
+
+def _content(folders: Sequence[Path], said: str | None) -> str:
+    """Whether the latents of these folders are samples or means.
+
+    Raises:
+        SpecError: it is neither, or an export of ours says otherwise.
+    """
+    written = {folder: read_note(folder / ABOUT) or {} for folder in folders}
+    found = {folder: str(about["settings"].get("content")) for folder, about in written.items() if "settings" in about}
+    content = said or next(iter(found.values()), CONTENTS[0])
+    if content not in CONTENTS:
+        raise SpecError(f"lightningdit: latents are one of {', '.join(CONTENTS)}, not {content!r}")
+    for folder, other in found.items():
+        if other != content:
+            raise SpecError(f"lightningdit: {folder / ABOUT} says that its latents are {other!r}, not {content!r}")
+    return content
 
 
 def import_records(work: Work) -> None:
@@ -126,9 +154,8 @@ def import_records(work: Work) -> None:
         "label": pa.array(labels, pa.int32()),
     }
     shard = write_shard(Path(work["shard"]), split, dict(zip(fields, stored, strict=True)), columns)
-    sums = channel_sums(to_float32(stored[0], fields[0].dtype), "sample") if split == "train" else None
-    content = hashlib.sha256(b"".join(hashes) + labels.astype("<i8").tobytes()).hexdigest()
-    write_result(work, {"shard": vars(shard), "sums": sums, "content": content})
+    sums = channel_sums(to_float32(stored[0], fields[0].dtype), CONTENTS[0]) if split == "train" else None
+    write_result(work, {"shard": vars(shard), "sums": sums})
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int]:

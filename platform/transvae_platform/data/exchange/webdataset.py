@@ -1,14 +1,16 @@
 """Export of an image data set to WebDataset tars, for code that reads those.
 
 A sample is `KEY.png` or `KEY.jpg`, with `KEY.cls` (the class index as text) and `KEY.txt` (the caption in UTF-8) where
-it has them. KEY is the item's and the view's number, unique over all splits. Samples stand in the order of their ids.
-The tars are called `train-000000.tar`, `validation-000000.tar` and so on; times, owners and modes in them are fixed,
+it has them; `classes.json` beside the tars names the classes in the order of their indices. KEY is the item's and the
+view's number, unique over all splits. Samples stand in the order of their ids. The tars are called `train-000000.tar`,
+`validation-000000.tar` and so on; times, owners and modes in them are fixed,
 so that equal samples give equal bytes with the same versions of Pillow and zlib.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from transvae_platform.data.exchange.export import export, open_split, read_data_set, whole_file
+from transvae_platform.data.listing.detect import CLASSES
 from transvae_platform.data.making.work import Listener, Mapper, Work
 from transvae_platform.data.sets.manifest import SPLITS
 from transvae_platform.errors import SpecError
@@ -62,16 +65,23 @@ def export_webdataset(
         for split in SPLITS
         for start in range(0, manifest.samples(split), samples_per_tar)
     ]  # fmt: skip
+    tars = [Path(piece["file"]) for piece in work]
+    if classes := manifest.source.get("classes"):
+        work.append({"file": str(out / CLASSES), "items": 0, "classes": classes})
     about = {
         "layout": "webdataset", "data": manifest.fingerprint, "encoding": encoding, "samples_per_tar": samples_per_tar,
         "samples": {split: manifest.samples(split) for split in SPLITS},
     }  # fmt: skip
     export(out, about, write_tar, work, mapper, listen)
-    return [Path(piece["file"]) for piece in work]
+    return tars
 
 
 def write_tar(work: Work) -> None:
-    """Write one tar: the samples of a split from `start` on, `items` of them."""
+    """Write one tar, the samples of a split from `start` on, `items` of them; or the names of the classes."""
+    if "classes" in work:
+        with whole_file(Path(work["file"])) as path:
+            path.write_text(json.dumps(work["classes"], indent=1))
+        return
     samples = open_split(work["images"], work["split"])
     ids = np.arange(work["start"], work["start"] + work["items"])
     with whole_file(Path(work["file"])) as path, tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:

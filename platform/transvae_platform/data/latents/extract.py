@@ -10,6 +10,7 @@ Legend: B batch, H, W pixels, f compression, d latent channels, h = H/f, w = W/f
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,11 @@ from transvae import storage
 from transvae_platform.data.latents.channels import DTYPES, channel_statistics
 from transvae_platform.data.latents.encode import extract_shard, model_identity
 from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, sweep, work_folder
+from transvae_platform.data.sets.identity import FORMAT, latents_fingerprint
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.shards import Field, Shard
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import library_versions
-from transvae_platform.study.grid import stable_hash
 
 FORMAT_VERSION = 3
 """Raised when the same images, model and settings would give other latents (noise, order, mirroring)."""
@@ -45,8 +46,7 @@ class Extraction:
     @property
     def fingerprint(self) -> str:
         """Of the latents: a hash of everything that decides them, of the model its weights and configuration."""
-        model = {key: value for key, value in self.settings["model"].items() if key != "name"}
-        return stable_hash({"format": FORMAT_VERSION, "settings": {**self.settings, "model": model}})[:16]
+        return latents_fingerprint(FORMAT_VERSION, self.settings)
 
 
 def plan_extraction(
@@ -137,7 +137,7 @@ def extract_latents(
             quarantined=images.quarantined,
             settings=plan.settings,
             source=images.source,
-            versions=library_versions(),
+            versions={FORMAT: json.dumps(FORMAT_VERSION), **library_versions()},
             statistics=channel_statistics([result["sums"] for result in results if result["sums"]]),
         )
         publish(folder, home, fingerprint, latents)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 from transvae_platform.data.listing.broken import refuse_broken
 from transvae_platform.data.listing.coco import list_coco
@@ -28,12 +29,13 @@ _LISTERS = {
 }
 
 
-def list_source(location: str, layout: str = "auto", *, skip_broken: bool = False) -> Listing:
+def list_source(location: str, layout: str = "auto", *, skip_broken: bool = False, home: Path | None = None) -> Listing:
     """The images of a source, sorted by name; the row number is the image's index.
 
     Args:
         location: a folder, a tar, a Parquet or Arrow file; a local path or a URI (see `stores`).
         layout: one of `detect.LAYOUTS`, or `auto`.
+        home: where this platform keeps what it makes; it is no part of a source that contains it.
         skip_broken: list the images of the other files, and name the broken ones in the listing.
 
     Raises:
@@ -42,7 +44,7 @@ def list_source(location: str, layout: str = "auto", *, skip_broken: bool = Fals
         UnreachableError: the store of the location does not answer.
     """
     passed_over = Counter[str]()
-    files = find_files(location, is_of_interest, passed_over)
+    files = find_files(location, is_of_interest, passed_over, None if home is None else str(home))
     chosen = choose_layout(location, files, layout)
     listing = _LISTERS[chosen](location, files)
     if not skip_broken:

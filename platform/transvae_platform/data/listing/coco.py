@@ -9,18 +9,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transvae_platform.data.listing.broken import UNREADABLE, list_each
 from transvae_platform.data.listing.schema import IMAGE_SUFFIXES, Listing, make_listing, map_strings, with_suffix
 from transvae_platform.data.sets.stores import open_file, printable, reaching
 from transvae_platform.errors import SpecError
 
+_NONE = (pa.array([], pa.string()),) * 2
 _FOLDER = r"^(?:images/)?(?P<set>(?:train|val)(?P<year>\d*))/(?P<file>[^/]+)\z"
 
 
 def list_coco(location: str, files: pa.Table) -> Listing:
     """The images of the train and val folders with their first caption by annotation id; no test or unlabeled.
 
+    Broken is a captions file that is damaged or names a file twice.
+
     Raises:
-        SpecError: there are sets of several years, or a captions file is damaged or names a file twice.
+        SpecError: there are sets of several years.
     """
     images = with_suffix(files, IMAGE_SUFFIXES)
     parts = pc.extract_regex(images["name"], _FOLDER)
@@ -32,16 +36,17 @@ def list_coco(location: str, files: pa.Table) -> Listing:
             "give a folder with those of one year"
         )
     sets, base = pc.struct_field(parts, "set"), pc.struct_field(parts, "file")
-    captions = pa.nulls(len(images), pa.string())
+    captions, broken = pa.nulls(len(images), pa.string()), tuple[str, ...]()
     for name in pc.unique(sets).to_pylist():
         annotations = files.filter(pc.equal(files["name"], f"annotations/captions_{name}.json"))
-        if len(annotations):
-            captioned, texts = _first_captions(annotations["path"][0].as_py())
+        read, wrong = list_each(_first_captions, annotations.select(["path"]).to_pylist())
+        broken += wrong
+        for captioned, texts in read:
             found = texts.take(pc.index_in(base, value_set=captioned).combine_chunks())
             captions = pc.if_else(pc.equal(sets, name), found, captions)
     splits = map_strings(sets, lambda name: "train" if name.startswith("train") else "validation")
     rows = images.append_column("split", splits).append_column("caption", captions)
-    return make_listing(location, "coco", rows)
+    return make_listing(location, "coco", rows, broken=broken)
 
 
 def _first_captions(path: str) -> tuple[pa.Array, pa.Array]:
@@ -53,14 +58,15 @@ def _first_captions(path: str) -> tuple[pa.Array, pa.Array]:
         names = dict(values["images"])
         ordered = sorted(values["annotations"], reverse=True)
         first = {image: caption for _, image, caption in ordered}  # the lowest annotation id comes last and stays
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        known = [(names[image], caption) for image, caption in first.items() if image in names]
+        files, texts = (pa.array(list(column), pa.string()) for column in zip(*known, strict=True)) if known else _NONE
+    except UNREADABLE as error:  # also numbers where words should be, and words that are no UTF-8
         raise SpecError(
-            f"data.path: {printable(path)} is no COCO captions file ({error!r}) - download it again"
+            f"data.path: {printable(path)} is no COCO captions file ({printable(repr(error))}) - download it again"
         ) from None
     if len(set(names.values())) < len(values["images"]):
         raise SpecError(f"data.path: {printable(path)} names an image twice - download it again")
-    known = [(names[image], caption) for image, caption in first.items() if image in names]
-    return pa.array([name for name, _ in known], pa.string()), pa.array([text for _, text in known], pa.string())
+    return files, texts
 
 
 def _compact(value: dict[str, Any]) -> Any:

@@ -27,6 +27,8 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")  # compressed ones are found so that 
 TABLE_SUFFIXES = (".parquet", ".arrow")
 SAVED_MARKS = ("dataset_dict.json", "state.json")
 VALIDATION_LABELS = ("LOC_val_solution.csv", "imagenet_2012_validation_synset_labels.txt")
+CLASSES = "classes.json"
+"""Beside tars: a list of the names of their classes, as our export writes it."""
 KAGGLE_PREFIX = "ILSVRC/Data/CLS-LOC/"
 """Where the ImageNet download of Kaggle has its train and val folders."""
 
@@ -38,7 +40,7 @@ def is_of_interest(name: str) -> bool:
     return (
         name.lower().endswith(_SUFFIXES)
         or name in SAVED_MARKS
-        or name in VALIDATION_LABELS
+        or name in (*VALIDATION_LABELS, CLASSES)
         or (name.endswith(".json") and name.startswith(("captions_", "instances_")))
     )
 
@@ -68,7 +70,7 @@ def _detect(location: str, files: pa.Table) -> str:
     kinds = {"webdataset": TAR_SUFFIXES, "parquet": TABLE_SUFFIXES, "images": IMAGE_SUFFIXES}
     found = {kind: few for kind, suffixes in kinds.items() if len(few := with_suffix(files, suffixes)["name"])}
     if len(found) > 1:
-        examples = ", ".join(values[0].as_py() for values in found.values())
+        examples = ", ".join(printable(values[0].as_py()) for values in found.values())
         raise SpecError(
             f"data.path: {printable(location)} holds files of several kinds ({examples}) - set data.layout "
             f"({', '.join(LAYOUTS)}), or give the folder of one kind"

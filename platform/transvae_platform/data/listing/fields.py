@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
 
 CAPTION_NAMES = ("caption", "text", "captions")
@@ -31,10 +32,11 @@ def find_fields(schema: pa.Schema, where: str) -> Fields:
 
     An image is a struct with a field `bytes`, or a binary column; where the schema carries the features of `datasets`,
     those of type Image. A label is the column `label`, else the ClassLabel features, else other LABEL_NAMES. A caption
-    is a string, or a list of strings, named like one of CAPTION_NAMES.
+    is a string, or a list of strings, of any of Arrow's types for them, named like one of CAPTION_NAMES.
 
     Raises:
-        SpecError: there is no image column, or there are several candidates for a role.
+        SpecError: there is no image column, there are several candidates for a role, the only candidate for the caption
+            is of another type, or the features name no classes.
     """
     features = _features(schema)
     binary = [name for field in schema if (name := _bytes_column(field))]
@@ -43,15 +45,18 @@ def find_fields(schema: pa.Schema, where: str) -> Fields:
     image = _only("image", images, where)
     if image is None:
         raise SpecError(
-            f"data.path: {where} has no image column ({', '.join(schema.names) or 'no columns'}) - images are expected "
+            f"data.path: {where} has no image column ({_named(schema.names) or 'no columns'}) - images are expected "
             "as encoded bytes in a binary column, or in a struct with a field `bytes`"
         )
     labels = [field.name for field in schema if field.name in LABEL_NAMES and _is_label(field.type)]
     marked = [field.name for field in schema if _kind(features, field.name) == "ClassLabel" and _is_label(field.type)]
-    label = "label" if "label" in labels else _only("label", marked or labels, where)
-    captions = [field.name for field in schema if field.name in CAPTION_NAMES and _is_caption(field.type)]
+    label = "label" if labels.count("label") == 1 else _only("label", marked or labels, where)
     classes = features.get(label, {}).get("names") if label else None
-    return Fields(image, label, _only("caption", captions, where), tuple(map(str, classes or ())))
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise SpecError(
+            f"data.path: {where}: the features of {printable(str(label))!r} name no classes - save the data set again"
+        )
+    return Fields(image, label, _caption(schema, where), tuple(map(printable, classes or ())))
 
 
 def plain_labels(values: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
@@ -59,10 +64,12 @@ def plain_labels(values: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
 
     Raises:
         SpecError: a label is a fraction.
+        pa.ArrowInvalid: one is above 64 bits, or no UTF-8.
     """
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     if pa.types.is_floating(values.type):
+        values = values.cast(pa.float64())  # of 16 bits Arrow computes nothing
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
         broken = values.filter(pc.not_equal(values, pc.round(values)))
         if len(broken):
@@ -70,18 +77,37 @@ def plain_labels(values: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
                 f"data.path: {where} has the label {broken[0]}, which is no class - drop or rename the column"
             )
     numbers = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-    return values.cast(pa.int64() if numbers else pa.string())
+    plain = values.cast(pa.int64() if numbers else pa.string())
+    plain.validate(full=True)  # Parquet holds any bytes as text
+    return plain
 
 
 def plain_captions(values: pa.ChunkedArray) -> pa.Array:
-    """Captions as strings: of a list its first, null for an empty one."""
+    """Captions as strings: of a list its first, null for an empty one.
+
+    Raises:
+        pa.ArrowInvalid: one is no UTF-8.
+    """
     array = pa.chunked_array([values]).combine_chunks() if isinstance(values, pa.Array) else values.combine_chunks()
+    if pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.list_(array.type.value_type))
     if _is_list(array.type):
         first = pc.list_slice(array, 0, 1)
         is_there = pc.greater(pc.fill_null(pc.list_value_length(first), 0), 0)
         at = pc.subtract(pc.cumulative_sum(is_there.cast(pa.int64())), 1)
-        array = pc.list_flatten(first).take(pc.if_else(is_there, at, pa.scalar(None, pa.int64())))
-    return array.cast(pa.string())
+        array = pc.list_flatten(first).cast(pa.string()).take(pc.if_else(is_there, at, pa.scalar(None, pa.int64())))
+    plain = array.cast(pa.string())
+    plain.validate(full=True)
+    return plain
+
+
+def _caption(schema: pa.Schema, where: str) -> str | None:
+    named = [field for field in schema if field.name in CAPTION_NAMES and not pa.types.is_null(field.type)]
+    captions = [field.name for field in named if _is_caption(field.type)]
+    if named and not captions:
+        what = printable(", ".join(f"{field.name} of type {field.type}" for field in named))
+        raise SpecError(f"data.path: {where} has captions that are no strings ({what}) - cast or rename the column")
+    return _only("caption", captions, where)
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
@@ -89,6 +115,8 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
+    if not isinstance(features, dict):
         return {}
     return {name: value for name, value in features.items() if isinstance(value, dict)}
 
@@ -101,10 +129,14 @@ def _kind(features: dict[str, Any], column: str) -> str | None:
 def _only(role: str, names: Sequence[str], where: str) -> str | None:
     if len(names) > 1:
         raise SpecError(
-            f"data.path: {where} has several columns that could be the {role} ({', '.join(names)}) - keep one of "
+            f"data.path: {where} has several columns that could be the {role} ({_named(names)}) - keep one of "
             "them, or rename the others"
         )
     return names[0] if names else None
+
+
+def _named(columns: Sequence[str]) -> str:
+    return ", ".join(map(printable, columns))
 
 
 def _bytes_column(field: pa.Field) -> str | None:
@@ -123,7 +155,10 @@ def _any_of(*tests: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bo
 
 _is_binary = _any_of(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
 _is_string = _any_of(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-_is_list = _any_of(pa.types.is_list, pa.types.is_large_list)
+_is_list = _any_of(
+    pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)  # fmt: skip
 
 
 def _is_label(kind: pa.DataType) -> bool:
@@ -132,4 +167,5 @@ def _is_label(kind: pa.DataType) -> bool:
 
 
 def _is_caption(kind: pa.DataType) -> bool:
-    return _is_string(kind) or (_is_list(kind) and _is_string(kind.value_type))
+    inner = kind.value_type if _is_list(kind) else kind
+    return _is_string(inner.value_type if pa.types.is_dictionary(inner) else inner)

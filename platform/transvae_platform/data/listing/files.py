@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from stat import S_ISREG
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from transvae_platform.data.sets.stores import as_location, below, local_path, open_store, printable, reaching
+from transvae_platform.data.sets.stores import as_location, as_utf8, below, local_path, open_store, printable, reaching
 from transvae_platform.errors import SpecError
 
 FILES_SCHEMA = pa.schema({"name": pa.string(), "path": pa.string(), "size": pa.int64(), "stamp": pa.string()})
@@ -29,13 +28,14 @@ Wanted = Callable[[str], bool]
 Found = tuple[str, str, int, str]
 
 
-def find_files(location: str, wanted: Wanted, passed_over: Counter[str]) -> pa.Table:
+def find_files(location: str, wanted: Wanted, passed_over: Counter[str], home: str | None = None) -> pa.Table:
     """The files at or below a location whose own names are wanted, in no order; see FILES_SCHEMA.
 
-    Hidden files and folders are left out. Links are followed; a file that several links lead to is found once, under
+    Hidden files and folders are left out, and so is a `home` inside the location, where this platform keeps what it
+    makes. Links are followed; a file that several links lead to is found once, under
     its own name if it lies in the location, else under the first link in alphabetical order. Links that lead
-    nowhere are found too, with the size 0: whoever reads them is told why they cannot be. What is not wanted is counted
-    in `passed_over` by its suffix.
+    nowhere are found too, with the size 0, and so are devices and pipes: whoever reads them is told why they cannot be.
+    What is not wanted is counted in `passed_over` by its suffix.
 
     Raises:
         SpecError: the location is missing, an unwanted file, or holds a folder that cannot be read.
@@ -44,11 +44,11 @@ def find_files(location: str, wanted: Wanted, passed_over: Counter[str]) -> pa.T
     with reaching(location):
         path = local_path(location)
         counted = _counting(wanted, passed_over)
-        found = _local(path, counted, wanted) if path is not None else _remote(location, counted)
+        found = _local(path, counted, wanted, home) if path is not None else _remote(location, counted)
         tables = []
         while rows := list(islice(found, CHUNK)):
             names, paths, sizes, stamps = zip(*rows, strict=True)
-            columns = [_text(names, printable), _text(paths, as_location), pa.array(sizes, pa.int64()), stamps]
+            columns = [_text(names, as_utf8), _text(paths, as_location), pa.array(sizes, pa.int64()), stamps]
             tables.append(pa.table(columns, schema=FILES_SCHEMA))
         return pa.concat_tables(tables).combine_chunks() if tables else FILES_SCHEMA.empty_table()
 
@@ -57,7 +57,7 @@ def _counting(wanted: Wanted, passed_over: Counter[str]) -> Wanted:
     def ask(name: str) -> bool:
         if wanted(name):
             return True
-        passed_over[printable(os.path.splitext(name)[1].lower())] += 1  # noqa: PTH122 - names are text here
+        passed_over[as_utf8(os.path.splitext(name)[1].lower())] += 1  # noqa: PTH122 - names are text here
         return False
 
     return ask
@@ -70,13 +70,13 @@ def _text(values: tuple[str, ...], escape: Callable[[str], str]) -> pa.Array:
         return pa.array([escape(value) for value in values], pa.string())
 
 
-def _local(root: str, wanted: Wanted, of_targets: Wanted) -> Iterator[Found]:
+def _local(root: str, wanted: Wanted, of_targets: Wanted, home: str | None) -> Iterator[Found]:
     if os.path.isfile(root):  # noqa: PTH113 - paths stay text: pathlib objects cost more than the rest
         _check_file(root, wanted(os.path.basename(root)))  # noqa: PTH119
         status = os.stat(root)  # noqa: PTH116
         yield os.path.basename(root), root, status.st_size, f"{status.st_size}:{status.st_mtime_ns}"  # noqa: PTH119
         return
-    entered: set[str] = set()
+    entered = _left_out(root, home)
     folders, links, linked_files = [""], list[str](), list[str]()
     while folders or links:
         if not folders:  # real folders come first, or a file's name would depend on where a link sorts
@@ -99,10 +99,18 @@ def _local(root: str, wanted: Wanted, of_targets: Wanted) -> Iterator[Found]:
                         links.append(f"{name}/")
                     elif wanted(entry.name):
                         linked_files.append(name)
-                elif wanted(entry.name) and entry.is_file():
+                elif wanted(entry.name):
                     status = entry.stat()
                     yield name, entry.path, status.st_size, f"{status.st_size}:{status.st_mtime_ns}"
     yield from _linked(root, sorted(linked_files), entered, of_targets)
+
+
+def _left_out(root: str, home: str | None) -> set[str]:
+    """The home, resolved, as if it had been entered before; nothing if the root itself lies in it."""
+    if home is None:
+        return set()
+    real, own = os.path.realpath(root), os.path.realpath(home)
+    return set() if f"{real}/".startswith(f"{own}/") else {own}
 
 
 def _linked(root: str, names: list[str], entered: set[str], wanted: Wanted) -> Iterator[Found]:
@@ -117,7 +125,7 @@ def _linked(root: str, names: list[str], entered: set[str], wanted: Wanted) -> I
             continue
         folder, _, base = real.rpartition("/")
         is_listed = real in seen or (folder in entered and wanted(base) and not base.startswith("."))
-        if S_ISREG(status.st_mode) and not is_listed:
+        if not is_listed:
             seen.add(real)
             yield name, path, status.st_size, f"{status.st_size}:{status.st_mtime_ns}"
 

@@ -44,9 +44,9 @@ def list_classes(location: str, files: pa.Table) -> Listing:
     outside = pc.equal(pc.count_substring(images["name"], "/"), 1 if below_splits(images["name"]) else 0)
     stray = pc.index(outside, True).as_py()
     if stray >= 0:
+        name = printable(images["name"][stray].as_py())
         raise SpecError(
-            f"data.path: {printable(location)}: {images['name'][stray]} lies in no class folder - move it, "
-            "or set data.layout: folder"
+            f"data.path: {printable(location)}: {name} lies in no class folder - move it, or set data.layout: folder"
         )
     labels, names = encode_labels(location, classes)
     rows = _with_splits(images, images["name"]).append_column("label", labels)

@@ -14,7 +14,7 @@ from transvae_platform.data.listing.broken import list_each
 from transvae_platform.data.listing.detect import TABLE_SUFFIXES
 from transvae_platform.data.listing.schema import Listing, split_in, with_suffix
 from transvae_platform.data.listing.tables import list_rows
-from transvae_platform.data.sets.stores import open_file, printable, reaching
+from transvae_platform.data.sets.stores import as_utf8, open_file, printable, reaching
 from transvae_platform.errors import SpecError
 
 
@@ -30,7 +30,8 @@ def list_saved(location: str, files: pa.Table) -> Listing:
     marks = {name: path for name, path in _columns(files) if name.endswith(".json")}
     if "dataset_dict.json" in marks:
         splits = _load(marks["dataset_dict.json"], "splits")
-        folders = [{"folder": f"{split}/", "split": str(split)} for split in splits["splits"]]
+        names = [as_utf8(str(split)) for split in splits["splits"]]
+        folders = [{"folder": f"{name}/", "split": name} for name in names]
     else:
         folders = [{"folder": "", "split": ""}]
     named, broken = list_each(partial(_files_of, location, marks), folders)
@@ -39,7 +40,9 @@ def list_saved(location: str, files: pa.Table) -> Listing:
     for mark, name, split in (file for of_split in named for file in of_split):
         if name in wanted or name not in tables:
             trouble = "twice" if name in wanted else "but it is missing"
-            broken += (f"{printable(location)}: {mark} names {name} {trouble} - save the data set again",)
+            broken += (
+                f"{printable(location)}: {printable(mark)} names {printable(name)} {trouble} - save the data set again",
+            )
         else:
             wanted[name] = split
     chosen = files.filter(pc.is_in(files["name"], value_set=pa.array(list(wanted), pa.string())))
@@ -51,16 +54,16 @@ def _files_of(location: str, marks: dict[str, str], folder: str, split: str) -> 
     """(the `state.json`, a file that it names, the split of its rows) of one folder."""
     mark = f"{folder}state.json"
     if mark not in marks:
-        raise SpecError(f"data.path: {printable(location)} has no {mark} - save the data set again")
+        raise SpecError(f"data.path: {printable(location)} has no {printable(mark)} - save the data set again")
     state = _load(marks[mark], "_data_files")
     if state.get("_indices_data_files"):
         raise SpecError(
-            f"data.path: {printable(location)}: {mark} selects rows of its files - save the data set again with a "
-            "newer `datasets`, which writes the selected rows only"
+            f"data.path: {printable(location)}: {printable(mark)} selects rows of its files - save the data set again "
+            "with a newer `datasets`, which writes the selected rows only"
         )
     entries = [entry.get("filename") if isinstance(entry, dict) else entry for entry in state["_data_files"]]
     side = split_in(str(split or state.get("_split") or ""))
-    return [(mark, normpath(folder + str(entry)), side) for entry in entries]
+    return [(mark, normpath(folder + as_utf8(str(entry))), side) for entry in entries]
 
 
 def _columns(files: pa.Table) -> list[tuple[str, str]]:

@@ -104,7 +104,9 @@ def make_listing(
         table = table.take(pc.sort_indices(table["name"]))
     repeated = first_repeat(table["name"])
     if repeated is not None:
-        raise SpecError(f"data.path: {printable(location)} holds two images named {repeated!r} - rename or remove one")
+        raise SpecError(
+            f"data.path: {printable(location)} holds two images named {printable(repeated)!r} - rename or remove one"
+        )
     return Listing(table.combine_chunks(), tuple(classes), layout, broken=tuple(broken))
 
 

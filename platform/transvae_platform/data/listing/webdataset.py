@@ -4,7 +4,7 @@ The key of `train/0001.seg.png` is `train/0001` (the folder, and the base name u
 The image of a sample is its part with an image suffix: a plain one (`jpg`) if there is one, else one like `img.png`.
 Labels come from the part `cls` or the JSON key `label`, captions from `txt` or the JSON keys `caption`, `text` or
 `captions` (of a list the first). Links inside tars, hidden members and samples without an image are left out. The split
-is told by the tar's name.
+is told by the tar's name. A `classes.json` beside the tars, on top, is a list that names the classes of integer labels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transvae_platform.data.listing.broken import list_each
-from transvae_platform.data.listing.detect import TAR_SUFFIXES
+from transvae_platform.data.listing.detect import CLASSES, TAR_SUFFIXES
 from transvae_platform.data.listing.schema import (
     IMAGE_SUFFIXES,
     LISTING_SCHEMA,
@@ -31,7 +31,7 @@ from transvae_platform.data.listing.schema import (
     split_in,
     with_suffix,
 )
-from transvae_platform.data.sets.stores import open_file, printable, reaching
+from transvae_platform.data.sets.stores import as_utf8, open_file, printable, reaching
 from transvae_platform.errors import SpecError
 
 BUFFER = 65_536
@@ -69,8 +69,28 @@ def list_tars(location: str, files: pa.Table) -> Listing:
     if len(words) > words.null_count and pc.all(pc.match_substring_regex(words, rf"^{_INTEGER.pattern}\z")).as_py():
         words = words.cast(pa.int64())
     labels, classes = encode_labels(location, words)
+    if pa.types.is_integer(words.type):
+        classes = _names_of(files, classes)
     rows = rows.set_column(rows.column_names.index("label"), "label", labels)
     return make_listing(location, "webdataset", rows, classes, broken)
+
+
+def _names_of(files: pa.Table, numbers: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the classes with these numbers, if a file says them, else the numbers."""
+    found = files.filter(pc.equal(files["name"], CLASSES))["path"].to_pylist()
+    if not found or not numbers:
+        return numbers
+    with reaching(found[0]), open_file(found[0]) as file:
+        content = file.read()
+    try:
+        names = json.loads(content)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) < len(numbers):
+        raise SpecError(
+            f"data.path: {printable(found[0])} is no list of names for {len(numbers)} classes - mend or remove it"
+        )
+    return tuple(map(as_utf8, names))
 
 
 def _samples_of_tar(name: str, path: str, size: int, stamp: str) -> pa.Table:
@@ -92,7 +112,7 @@ def _samples_of_tar(name: str, path: str, size: int, stamp: str) -> pa.Table:
             if image is None:
                 continue
             label, caption = _attributes(file, parts, path)
-            names.append(f"{name}/{printable(image.name)}")
+            names.append(f"{name}/{as_utf8(image.name)}")
             offsets.append(image.offset)
             sizes.append(image.size)
             labels.append(label)

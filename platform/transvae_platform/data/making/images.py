@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +42,7 @@ def items_per_shard(data: Data) -> int:
 def make_shard(work: Work) -> None:
     """Read, decode and cut the items of one piece of work, write its shard and, after it, its result.
 
-    The result names the shard (None if no item could be used), the quarantined items with their reasons, and a hash of
-    the used items' contents, labels and captions.
+    The result names the shard (None if no item could be used) and the quarantined items with their reasons.
     """
     data, split = Data.model_validate(work["data"]), work["split"]
     with pa.memory_map(work["listing"]) as file:
@@ -76,7 +74,7 @@ def make_shard(work: Work) -> None:
     if used:
         columns = _columns(kept, hashes, per_item)
         shard = vars(write_shard(path, split, {field: images[: len(used) * per_item]}, columns))
-    write_result(work, {"shard": shard, "quarantined": quarantined, "content": _content_hash(kept, hashes)})
+    write_result(work, {"shard": shard, "quarantined": quarantined})
 
 
 def _columns(kept: pa.Table, hashes: list[bytes], per_item: int) -> dict[str, pa.Array]:
@@ -92,8 +90,3 @@ def _columns(kept: pa.Table, hashes: list[bytes], per_item: int) -> dict[str, pa
         if column.null_count < len(column):
             columns[name] = column.take(pa.array(rows))
     return columns
-
-
-def _content_hash(kept: pa.Table, hashes: list[bytes]) -> str:
-    said = [kept.column(name).to_pylist() for name in ("name", "split", "label", "caption")]
-    return hashlib.sha256(json.dumps([[h.hex() for h in hashes], said]).encode()).hexdigest()

@@ -9,9 +9,9 @@ quarantined, once, with all its samples.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +24,16 @@ from transvae_platform.data.making.split import split_listing
 from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, sweep, work_folder
 from transvae_platform.data.pixels.geometry import GEOMETRY_VERSION
 from transvae_platform.data.sets.catalogue import named, refuse_other
+from transvae_platform.data.sets.identity import FORMAT, content_of, images_fingerprint
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
-from transvae_platform.data.sets.shards import Shard
+from transvae_platform.data.sets.shards import Shard, ShardFile
+from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import UserError
 from transvae_platform.lineage import library_versions
 from transvae_platform.study.data_spec import Data
 from transvae_platform.study.grid import stable_hash
 
-FORMAT_VERSION = [3, GEOMETRY_VERSION]
+FORMAT_VERSION = [4, GEOMETRY_VERSION]
 """Raised when the same source and settings would give other samples (decoding, filters, numbering)."""
 SHOWN = 20
 """Left-out images that an error lists."""
@@ -111,25 +113,23 @@ def _make(
     quarantined = tuple(Quarantined(**item) for result in results for item in result["quarantined"])
     _refuse_too_many(quarantined, table, data, shards, folder)
     check_records(folder, shards, table, quarantined, samples_per_item(data))
-    decisive = {
-        "format": FORMAT_VERSION, "settings": data.decides_samples(), "classes": listing.classes,
-        "items": [result["content"] for result in results], "quarantined": [asdict(item) for item in quarantined],
-    }  # fmt: skip
+    settings = data.decides_samples()
+    contents = [(shard.split, content_of(ShardFile(folder / shard.file))) for shard in shards]
     return Manifest(
-        fingerprint=stable_hash(decisive)[:16],
+        fingerprint=images_fingerprint(FORMAT_VERSION, settings, listing.classes, quarantined, contents),
         kind="images",
         fields=record_layout(data),
         items=table.num_rows,
         shards=shards,
         quarantined=quarantined,
-        settings=data.decides_samples(),
+        settings=settings,
         source={
             "location": data.path or data.source,
             "layout": listing.layout,
             "classes": list(listing.classes),
             "passed_over": listing.passed_over,
         },
-        versions=library_versions(),
+        versions={FORMAT: json.dumps(FORMAT_VERSION), **library_versions()},
     )
 
 
@@ -155,10 +155,12 @@ def _refuse_too_many(
     quarantined: Sequence[Quarantined], table: pa.Table, data: Data, shards: Sequence[Shard], folder: Path
 ) -> None:
     items = table.num_rows
-    bad = [item for item in quarantined if not item.reason.startswith(COPY)]
+    small = [item for item in quarantined if item.is_too_small]
+    bad = [item for item in quarantined if not item.is_too_small and not item.reason.startswith(COPY)]
     planned = sorted(table.column("split").unique().to_pylist())
     empty = [split for split in planned if not any(shard.split == split for shard in shards)]
-    if not empty and len(bad) <= max(1 if data.quarantine else 0, data.quarantine * items):
+    allowed = max(1 if data.quarantine else 0, data.quarantine * items)
+    if not empty and max(len(bad), len(small)) <= allowed:
         return
     shutil.rmtree(folder)  # its results are of no use: the source must change first
     if empty:
@@ -167,13 +169,19 @@ def _refuse_too_many(
             f"data: no {empty[0]} image could be used - mend or add images, or hold out others (data.holdout):"
             + _shown(ours)
         )
+    if len(bad) > allowed:
+        raise UserError(
+            f"data.quarantine: {len(bad)} of {items} images cannot be used, more than the allowed share of "
+            f"{data.quarantine:g} - mend or remove them, or raise the share:{_shown(bad)}"
+        )
     raise UserError(
-        f"data.quarantine: {len(bad)} of {items} images cannot be used, more than the allowed share of "
-        f"{data.quarantine:g} - mend or remove them, or raise the share:{_shown(bad)}"
+        f"data.quarantine: {len(small)} of {items} images are too small, more than the allowed share of "
+        f"{data.quarantine:g} - lower data.resolution, enlarge them (data.view.enlarge), or raise the share:"
+        + _shown(small)
     )
 
 
 def _shown(items: Sequence[Quarantined]) -> str:
     """The first items with their reasons, one per line."""
-    lines = [f"\n  {item.name}: {item.reason}" for item in items[:SHOWN]]
+    lines = [f"\n  {printable(item.name)}: {printable(item.reason)}" for item in items[:SHOWN]]
     return "".join(lines) + (f"\n  and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from transvae_platform.data.pixels.decode import UnreadableImageError
+from transvae_platform.data.sets.manifest import TOO_SMALL
 
-GEOMETRY_VERSION = 1
+GEOMETRY_VERSION = 2
 """Goes up when any function below gives other pixels than before."""
 
 Pixels = NDArray[np.uint8]
@@ -35,7 +36,6 @@ def resize(image: Pixels, height: int, width: int, mode: str = "bicubic") -> Pix
 
 def shorter_side(image: Pixels, resolution: int) -> Pixels:
     """Shorter side to R by antialiased bicubic, long side rounded to nearest, floor-centred square: (R, R, 3)."""
-    _refuse_upscaling(image, resolution)
     scale = resolution / min(image.shape[:2])
     height, width = (max(resolution, round(side * scale)) for side in image.shape[:2])
     return _cut(resize(image, height, width), (height - resolution) // 2, (width - resolution) // 2, resolution)
@@ -58,7 +58,6 @@ def shorter_side_bilinear(image: Pixels, resolution: int) -> Pixels:
 
     Long side truncated, offset rounded half to even, antialiased bilinear in float32, rounded to 8 bits at the end.
     """
-    _refuse_upscaling(image, resolution)
     shortest = min(image.shape[:2])
     height, width = (int(resolution * side / shortest) for side in image.shape[:2])
     if image.shape[:2] != (height, width):
@@ -77,13 +76,14 @@ GEOMETRIES: dict[str, Callable[[Pixels, int], Pixels]] = {
 }
 """Name in a manifest -> function of ((H, W, 3) uint8, R) that gives (R, R, 3) uint8 of its own memory.
 
-Each raises UnreadableImageError where a side of the image is below R: nothing is ever enlarged."""
+Each enlarges an image with a side below R, by its own filter; who wants none of those asks `refuse_small` first."""
 
 
-def _refuse_upscaling(image: Pixels, resolution: int) -> None:
+def refuse_small(image: Pixels, resolution: int) -> None:
+    """Raises UnreadableImageError where a side of the image is below R, with TOO_SMALL as the reason."""
     height, width = image.shape[:2]
     if min(height, width) < resolution:
-        raise UnreadableImageError(f"{width} x {height} is smaller than the sample size {resolution} x {resolution}")
+        raise UnreadableImageError(f"{width} x {height} {TOO_SMALL} {resolution} x {resolution}")
 
 
 def _as_tensor(image: Pixels) -> torch.Tensor:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.data.pixels.decode import UnreadableImageError
-from transvae_platform.data.pixels.geometry import GEOMETRIES, Pixels, resize
+from transvae_platform.data.pixels.geometry import GEOMETRIES, Pixels, refuse_small, resize
 from transvae_platform.study.data_spec import CropsView, Data
 
 
@@ -17,8 +16,10 @@ def cut_samples(image: Pixels, data: Data, sha256: str) -> NDArray[np.uint8]:
     """The samples of one photograph (H, W, 3), a function of its pixels, its hash and the settings.
 
     Raises:
-        UnreadableImageError: the photograph is smaller than one sample.
+        UnreadableImageError: the photograph is smaller than one sample, and the view does not enlarge.
     """
+    if isinstance(data.view, CropsView) or not data.view.enlarge:
+        refuse_small(image, data.resolution)
     if isinstance(data.view, CropsView):
         return _random_crops(image, data.resolution, data.view, int(sha256[:15], 16) ^ data.seed)
     return GEOMETRIES[data.view.geometry](image, data.resolution)[None]
@@ -26,8 +27,6 @@ def cut_samples(image: Pixels, data: Data, sha256: str) -> NDArray[np.uint8]:
 
 def _random_crops(image: Pixels, resolution: int, view: CropsView, seed: int) -> NDArray[np.uint8]:
     height, width, _ = image.shape
-    if min(height, width) < resolution:
-        raise UnreadableImageError(f"{width} x {height} is smaller than the sample size {resolution} x {resolution}")
     # a scale at which the photograph is smaller than a sample is lifted to the smallest one that fits
     scaled = []
     for scale in view.scales:

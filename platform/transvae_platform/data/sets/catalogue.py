@@ -10,6 +10,7 @@ from pathlib import Path
 from transvae_platform.data.sets.manifest import Manifest, Quarantined, read_manifest
 from transvae_platform.data.sets.notes import read_note, write_note
 from transvae_platform.data.sets.remote import read_remote_manifest
+from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
 from transvae_platform.study.grid import stable_hash
 
@@ -92,10 +93,11 @@ def refuse_other(home: Path, name: str, fingerprint: str | None) -> None:
     if taken is None or taken.manifest.fingerprint == fingerprint:
         return
     manifest = taken.manifest
+    origin = printable(str(manifest.source.get("location", "elsewhere")))
     this = f"this is {fingerprint}" if fingerprint else "this would be another data set"
     raise SpecError(
         f"--name: {name!r} stands for {manifest.fingerprint} ({manifest.kind} of {manifest.resolution} x "
-        f"{manifest.resolution} from {manifest.source.get('location', 'elsewhere')}), {this} - choose another name, or "
+        f"{manifest.resolution} from {origin}), {this} - choose another name, or "
         f"free it: delete {_note(home, name)}"
     )
 

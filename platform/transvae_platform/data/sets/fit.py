@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from transvae_platform.data.sets.catalogue import DataSet, find_data_set
-from transvae_platform.data.sets.manifest import Manifest
+from transvae_platform.data.sets.remote import refuse_small_cache
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Data
 
@@ -27,21 +27,6 @@ def images_for(data: Data, home: Path, reference: str) -> DataSet:
             f"{data.resolution} x {data.resolution} - correct it, or ingest at another resolution"
         )
     if "://" in made.location:
-        _refuse_small_cache(data, reference, manifest)
+        room = data.cache_bytes // len(data.parts or [reference])
+        refuse_small_cache(reference, manifest, data.sampling.shuffle_window, room)
     return made
-
-
-def _refuse_small_cache(data: Data, reference: str, manifest: Manifest) -> None:
-    """Shards that go and come back in every batch would cost more than the training."""
-    window, room = data.sampling.shuffle_window, data.cache_bytes // len(data.parts or [reference])
-    if window is None and manifest.bytes > room:
-        raise SpecError(
-            f"data.sampling.shuffle_window: {reference} has {manifest.bytes} bytes, more than its {room} of "
-            "data.cache_bytes - raise that, or set a window of shards to shuffle within"
-        )
-    needed = 2 * (window or 0) * max(shard.bytes for shard in manifest.shards)  # one in use, one on its way
-    if needed > room:
-        raise SpecError(
-            f"data.cache_bytes: {room} bytes for {reference} do not hold two windows of {window} shards, {needed} "
-            "bytes - raise it, or lower data.sampling.shuffle_window"
-        )

@@ -32,6 +32,10 @@ SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.arrow")
 """What becomes part of a path: neither can leave its folder, be hidden there, or take the manifest's place."""
 
 
+TOO_SMALL = "is smaller than the sample size"
+"""Part of the reason for which a sound image is left out that would have to be enlarged."""
+
+
 @dataclass(frozen=True)
 class Quarantined:
     """An item of the source that gave no samples, and why."""
@@ -39,6 +43,11 @@ class Quarantined:
     name: str
     split: str
     reason: str
+
+    @property
+    def is_too_small(self) -> bool:
+        """Whether it is readable, but has a side below the resolution."""
+        return TOO_SMALL in self.reason
 
 
 @dataclass(frozen=True)

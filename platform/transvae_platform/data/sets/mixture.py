@@ -100,7 +100,7 @@ def _refuse_strangers(manifests: Sequence[Manifest]) -> None:
     first = _meaning(manifests[0])
     for other in manifests[1:]:
         for key, value in _meaning(other).items():
-            if value != first[key]:
+            if value != first[key] and not (key == "classes" and not (value and first[key])):  # some are not named
                 raise UserError(
                     f"data.parts: {key} of {manifests[0].fingerprint} and {other.fingerprint} differ "
                     f"({first[key]} and {value}) - leave one of them out, or make it anew like the other"
@@ -113,6 +113,8 @@ def _meaning(manifest: Manifest) -> dict[str, Any]:
         "fields": [(field.name, field.shape, field.dtype) for field in manifest.fields],
         "content": settings.get("content"),
         "model": settings.get("model", {}).get("weights_sha256"),
+        # autoencoders read no labels
+        "classes": manifest.source.get("classes") if manifest.kind == "latents" else None,
     }
 
 

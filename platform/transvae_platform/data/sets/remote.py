@@ -2,7 +2,7 @@
 
 Protocol
 1. The cache is a folder per fingerprint, shared by all processes of a node. A shard is downloaded under a temporary
-   name, compared with its SHA-256 and renamed: under its own name it is whole.
+   name, compared with its SHA-256, flushed to the disk and renamed: under its own name it is whole.
 2. Who downloads a shard holds an flock on its temporary file, `.<shard>.part`; who else wants that shard waits for
    it and finds the shard there. Other shards come at the same time. A temporary file that nobody holds is of a process
    that was killed, and is removed or used again.
@@ -33,7 +33,7 @@ from typing import BinaryIO
 from transvae_platform.data.sets.manifest import FINGERPRINT, Manifest, parse_manifest
 from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.data.sets.stores import open_store
-from transvae_platform.errors import UnreachableError, UserError
+from transvae_platform.errors import SpecError, UnreachableError, UserError
 
 CACHE_VARIABLE = "TRANSVAE_CACHE"
 CACHE_BYTES = 50 * 10**9  # assumption
@@ -60,10 +60,14 @@ class RemoteShelf:
                 f"data.cache_bytes: {self._share} bytes do not hold two shards of {location} ({largest} bytes each)"
             )
         self._store, self._root = open_store(location)
-        self._location, self._max_bytes = location, max_bytes
+        self._location, self._max_bytes, self._manifest = location, max_bytes, manifest
         self._all, self._cache = cache, cache / manifest.fingerprint
         self._soon = ThreadPoolExecutor(1, thread_name_prefix="shards")
         self._coming: set[str] = set()
+
+    def refuse_order(self, window: int | None) -> None:
+        """Raises SpecError if the cache does not hold what an order over `window` shards at a time needs."""
+        refuse_small_cache(self._location, self._manifest, window, self._share)
 
     def open(self, shard: Shard) -> ShardFile:
         """The shard, mapped: it stays readable whatever becomes of the file.
@@ -109,6 +113,7 @@ class RemoteShelf:
                 self._set_aside(shard.bytes, out)
                 self._download(shard, temporary, out)
                 file = ShardFile(temporary)
+                os.fsync(out.fileno())
                 with self._node_locked():  # or who looks for room would count it twice, or not at all
                     temporary.replace(local)
             except BaseException:
@@ -170,6 +175,31 @@ class RemoteShelf:
             path.unlink(missing_ok=True)
             used -= size
         return used <= self._max_bytes
+
+
+def refuse_small_cache(name: str, manifest: Manifest, window: int | None, room: int) -> None:
+    """Refuse an order in which shards would go and come back in every batch: that would cost more than the training.
+
+    Args:
+        name: of the data set, in the message.
+        window: how many shards are shuffled at a time; None: all.
+        room: bytes of the cache that are the data set's.
+
+    Raises:
+        SpecError: they do not hold what the order needs.
+    """
+    if window is None and manifest.bytes > room:
+        raise SpecError(
+            f"data.sampling.shuffle_window: {name} has {manifest.bytes} bytes, more than its {room} of "
+            "data.cache_bytes - raise that, or set a window of shards to shuffle within"
+        )
+    sizes = sorted((shard.bytes for shard in manifest.shards if shard.split == "train"), reverse=True)
+    needed = sum(sizes[: 2 * (window or 0)])  # one window in use, one on its way
+    if needed > room:
+        raise SpecError(
+            f"data.cache_bytes: {room} bytes for {name} do not hold two windows of {window} shards, {needed} "
+            "bytes - raise it, or lower data.sampling.shuffle_window"
+        )
 
 
 def default_cache() -> Path:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from transvae_platform.data.sets.gather import Empty, stack
 from transvae_platform.data.sets.manifest import Manifest, read_manifest
 from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
 from transvae_platform.data.sets.shards import Shard, ShardFile
+from transvae_platform.data.sets.stores import first_line
 from transvae_platform.data.stream.order import FullOrder, Order, ShardOrder
 from transvae_platform.errors import UserError
 
@@ -34,6 +36,9 @@ class Shelf(Protocol):
     def expect(self, shards: Iterable[Shard]) -> None:
         """These shards will be needed soon, the first ones first."""
 
+    def refuse_order(self, window: int | None) -> None:
+        """Raises SpecError if the shards of an order (see `SampleSet.order`) could not all stay at hand."""
+
 
 class LocalShelf:
     """Shards in a folder."""
@@ -49,6 +54,9 @@ class LocalShelf:
 
     def expect(self, shards: Iterable[Shard]) -> None:
         """Nothing to do: they are there."""
+
+    def refuse_order(self, window: int | None) -> None:
+        """Every order is as good: all shards stay."""
 
 
 class SampleSet:
@@ -78,7 +86,12 @@ class SampleSet:
         return int(self._starts[-1])
 
     def order(self, window: int | None = None) -> Order:
-        """Every epoch shuffled over all samples, or within `window` shards at a time."""
+        """Every epoch shuffled over all samples, or within `window` shards at a time.
+
+        Raises:
+            SpecError: the samples are distant, and the cache too small for this order.
+        """
+        self._shelf.refuse_order(window)
         return FullOrder(len(self)) if window is None else ShardOrder([s.records for s in self._shards], window)
 
     def read(
@@ -150,18 +163,22 @@ class SampleSet:
             values = file.labels() if name == LABEL else file.array(name)
         except (KeyError, ValueError) as error:
             raise UserError(f"data: {shard.file} of {self.manifest.fingerprint}: {error.args[0]}") from None
-        if len(values) != shard.records:
-            raise UserError(
-                f"data: {shard.file} holds {len(values)} records, its manifest says {shard.records} - see "
-                f"`transvae data verify {self.manifest.fingerprint}`"
-            )
         if self._centre is None or name != "image":
             return values
         top, left = ((side - self._centre) // 2 for side in values.shape[1:3])
         return values[:, top : top + self._centre, left : left + self._centre]
 
     def _open_shard(self, index: int) -> ShardFile:
-        return self._shelf.open(self._shards[index])
+        shard = self._shards[index]
+        where = f"{shard.file} of {self.manifest.fingerprint}"
+        see = f"see `transvae data verify {self.manifest.fingerprint}`"
+        try:
+            file = self._shelf.open(shard)
+        except (FileNotFoundError, pa.ArrowException) as error:
+            raise UserError(f"data: {where} cannot be read ({first_line(error)}) - {see}") from None
+        if len(file) != shard.records:
+            raise UserError(f"data: {where} holds {len(file)} records, its manifest says {shard.records} - {see}")
+        return file
 
     def _places(self, ids_B: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         if len(ids_B) and not 0 <= ids_B.min() <= ids_B.max() < len(self):

@@ -93,9 +93,12 @@ def write_shard(
 class ShardFile:
     """A shard opened by memory map: nothing is read from the disk until it is used."""
 
-    def __init__(self, path: Path) -> None:
-        with pa.memory_map(str(path)) as file:
-            self._bytes = file.read_buffer()  # a view
+    def __init__(self, where: Path | pa.Buffer) -> None:
+        """From a file, or from its bytes."""
+        if isinstance(where, Path):
+            with pa.memory_map(str(where)) as file:
+                where = file.read_buffer()  # a view
+        self._bytes = where
         self.batch = pa.ipc.open_file(self._bytes).get_batch(0)
 
     def __len__(self) -> int:

@@ -6,9 +6,11 @@ URIs that pyarrow opens are percent-escaped too; those of fsspec are taken as th
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -26,6 +28,7 @@ NATIVE = ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
 BACKENDS = {"az": "adlfs", "hf": "huggingface_hub", "http": "aiohttp", "https": "aiohttp", "sftp": "paramiko"}
 """The packages behind fsspec's usual schemes."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -54,9 +57,14 @@ def below(location: str, relative: str) -> str:
     return f"{folder.rstrip('/')}/{quote(relative)}{mark}{query}"
 
 
-def printable(name: str) -> str:
+def as_utf8(name: str) -> str:
     """A name in UTF-8: bytes that are none become \\udcXX, because neither JSON readers nor Arrow take surrogates."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def printable(name: str) -> str:
+    """A name for a message, in UTF-8 and in one line: control characters, too, are spelt out."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), as_utf8(name))
 
 
 def open_store(location: str, key: str = "data.path") -> tuple[pafs.FileSystem, str]:
@@ -74,12 +82,12 @@ def open_file(location: str) -> pa.NativeFile:
     """A file for reading at any place of it.
 
     Raises:
-        OSError: it is missing or cannot be opened.
+        OSError: it is missing, cannot be opened, or is a pipe or a device, which might never end.
         SpecError, UnreachableError: as `open_store`.
     """
     path = local_path(location)
     if path is not None:
-        return pa.OSFile(os.fsencode(path))
+        return pa.OSFile(_regular(path))
     # the folder is opened rather than the file: the files of a folder share one connection
     start, mark, query = location.partition("?") if _scheme(location) in NATIVE else (location, "", "")
     folder, _, name = start.rpartition("/")
@@ -93,7 +101,7 @@ def open_file(location: str) -> pa.NativeFile:
 def map_file(location: str) -> pa.NativeFile:
     """As `open_file`, but a local file is mapped into memory: what nobody looks at is not read."""
     path = local_path(location)
-    return pa.memory_map(os.fsencode(path)) if path is not None else open_file(location)
+    return pa.memory_map(_regular(path)) if path is not None else open_file(location)
 
 
 @contextmanager
@@ -114,13 +122,21 @@ def reaching(location: str) -> Iterator[None]:
         reason = first_line(error)
         if local_path(location) is not None or isinstance(error, PermissionError):
             raise SpecError(f"data.path: {printable(location)} cannot be read ({reason}) - mend or remove it") from None
-        raise UnreachableError(f"data.path: {location} does not answer ({reason}) - is the store up?") from None
+        raise UnreachableError(
+            f"data.path: {printable(location)} does not answer ({reason}) - is the store up?"
+        ) from None
 
 
 def first_line(error: BaseException) -> str:
     """What an error says, in one printable line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return printable(str(text).splitlines()[0])
+
+
+def _regular(path: str) -> bytes:
+    if not stat.S_ISREG(mode := os.stat(path).st_mode) and not stat.S_ISDIR(mode):  # noqa: PTH116 - bytes are needed
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device")
+    return os.fsencode(path)
 
 
 def _scheme(location: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Whole data sets, in folders or on stores: compared with their hashes, and copied from one place to another.
+"""Whole data sets, in folders or on stores, copied from one place to another.
 
 Protocol of a copy
 1. The destination holds nothing, a begun copy of the same data set, or a whole one; anything else is refused.
@@ -16,24 +16,11 @@ from pathlib import Path
 from pyarrow.fs import FileSelector, FileSystem
 
 from transvae_platform.data.sets.manifest import Manifest, parse_manifest
-from transvae_platform.data.sets.shards import Shard
 from transvae_platform.data.sets.stores import first_line, open_store
 from transvae_platform.errors import SpecError, UnreachableError
 
 BLOCK = 2**22  # bytes read at once
 CLAIM = ".copying-"
-
-
-def find_damage(location: str | Path, manifest: Manifest) -> Iterator[tuple[Shard, str | None]]:
-    """Every shard with what is wrong with it, or None: reads all bytes."""
-    store, root = open_store(str(location))
-    for shard in manifest.shards:
-        try:
-            sha256 = _sha256(store, f"{root}/{shard.file}")
-        except OSError as error:
-            yield shard, first_line(error)
-            continue
-        yield shard, None if sha256 == shard.sha256 else f"its SHA-256 is {sha256}, the manifest says {shard.sha256}"
 
 
 def copy_set(source: str | Path, manifest: Manifest, destination: str | Path) -> Iterator[int]:
