@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transvae_platform.data.making import ingest as module
+from transvae_platform.data.making import images as module
 from transvae_platform.data.sets.samples import open_data
 
 TEXT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()

@@ -11,7 +11,7 @@ from transvae import create_model
 from transvae_platform.data.exchange.lightningdit import export_lightningdit
 from transvae_platform.data.exchange.lightningdit_import import import_lightningdit
 from transvae_platform.data.latents.extract import extract_latents, plan_extraction
-from transvae_platform.data.making import ingest as module
+from transvae_platform.data.making import images as module
 from transvae_platform.data.making.verify import find_damage
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.manifest import read_manifest
