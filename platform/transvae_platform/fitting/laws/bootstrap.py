@@ -60,9 +60,7 @@ def bootstrap(
     return Bootstrap(fit, found.theta, found.f, seed, count, failed)
 
 
-def resample(
-    points: int, replicates: int, seed: int, runs: Sequence[object] | None = None
-) -> tuple[FloatArray, int]:
+def resample(points: int, replicates: int, seed: int, runs: Sequence[object] | None = None) -> tuple[FloatArray, int]:
     """How often each point is drawn in each replicate (B, n), and the number of runs.
 
     NumPy's legacy generator: its numbers are those of `np.random.seed(seed); np.random.choice(runs, size)` once per

@@ -18,7 +18,6 @@ from transvae_platform.fitting.laws.models import Model, Robust, make_model
 from transvae_platform.fitting.laws.newton import gradient_tolerance, minimise
 from transvae_platform.fitting.laws.start import starts
 
-POLISHED = 16  # starts that Newton finishes
 MIN_AGREEING = 3
 AGREEMENT = 1e-6  # relative, of objectives
 # Below this many points least squares: a bound on residuals cannot help, it only moves the optimum (assumption: 30).
@@ -89,7 +88,7 @@ def default_delta(points: int) -> float:
 def fit_law(
     form: Form, columns: Columns, y: FloatArray, robust: Robust, *, weights: FloatArray | None = None, seed: int = 0
 ) -> LawFit:
-    """The global optimum, as far as POLISHED of the best starts can tell.
+    """The global optimum, as far as the starts can tell.
 
     Raises:
         ValueError: a column is missing, or values are not finite and positive.
@@ -102,13 +101,10 @@ def fit_law(
     w = np.ones_like(y) if weights is None else weights
     model = make_model(form, taken, y)
     begin = starts(model, w, seed)
-    ranked = begin if len(begin) <= POLISHED else begin[:POLISHED]
-    if len(form.parameters) and len(begin) > POLISHED and not hasattr(form, "terms"):
-        ranked = begin  # a user's starts are not ranked
-    found = minimise(model, ranked, np.broadcast_to(w, (len(ranked), len(w))), robust)
+    found = minimise(model, begin, np.broadcast_to(w, (len(begin), len(w))), robust)
     best = int(np.argmin(found.f))
     fit = LawFit(
-        form, robust, model, y, w, found.theta[best], float(found.f[best]), 0.0, 0.0, 0.0, len(ranked),
+        form, robust, model, y, w, found.theta[best], float(found.f[best]), 0.0, 0.0, 0.0, len(begin),
         int((found.f <= found.f[best] * (1 + AGREEMENT) + 1e-300).sum()), int(found.iterations[best]),
     )  # fmt: skip
     return _proven(fit)

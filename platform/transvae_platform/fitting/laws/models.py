@@ -174,7 +174,7 @@ class UserModel:
 
 def _design(form: SumOfPowers, columns: Columns) -> list[Mapping[str, FloatArray]]:
     """Per term: what each of its exponents is multiplied with, (n,)."""
-    designs = []
+    designs: list[Mapping[str, FloatArray]] = []
     for term in form.terms:
         found: dict[str, FloatArray] = {}
         for variable, exponent, sign in term.powers:

@@ -16,12 +16,13 @@ from transvae_platform.fitting.laws.forms import FloatArray, UserForm
 from transvae_platform.fitting.laws.models import Model, SumModel, UserModel
 
 PER_EXPONENT = {1: 240, 2: 16}  # grid points; a form of three exponents takes 8 of each (512 in all)
+POLISHED = 16  # of the ranked starts, which Newton finishes
 USER_STARTS = 64  # points in the bounds of a user's form
 SMALLEST = 1e-6  # an amplitude of 0 has no logarithm: such starts begin at this share of the median loss
 
 
 def starts(model: Model, weights: FloatArray, seed: int) -> FloatArray:
-    """Start points (S, P), the most promising first for sums of powers."""
+    """Start points (S, P): the most promising of the grid for sums of powers, points in the bounds of a user's form."""
     if isinstance(model, UserModel):
         return _in_bounds(model.form, seed)
     if isinstance(model, SumModel):
@@ -43,7 +44,7 @@ def _projected(model: SumModel, weights: FloatArray) -> FloatArray:
     amplitude_SK, sse_S = _non_negative(basis_SnK, weights)
     floor = SMALLEST * float(np.median(model.y))
     theta_SP[:, : len(form.terms)] = np.log(np.maximum(amplitude_SK, floor))
-    return theta_SP[np.argsort(sse_S, kind="stable")]
+    return theta_SP[np.argsort(sse_S, kind="stable")[:POLISHED]]
 
 
 def _non_negative(basis_SnK: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
