@@ -24,7 +24,7 @@ def fit_study(state: StudyState) -> dict[str, FitReport]:
     rows = study_table(state)
     return {
         x_name: fit_families(fit_points(rows, choice.metric, x_name), metric=choice.metric, x_name=x_name,
-                             level=choice.level)
+                             level=choice.level, margin=choice.margin)
         for x_name in X_NAMES
     }  # fmt: skip
 

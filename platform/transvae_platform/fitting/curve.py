@@ -89,8 +89,8 @@ def _unfit(
     if phase is not None and len(set(phase)) > 1:
         return Refusal(
             "phase-change", run,
-            f"its points lie in {len(set(phase))} phases ({', '.join(sorted(set(phase)))}), and no curve goes on across "
-            "a change of phase", "the points of one phase can be extrapolated within it",
+            f"its points lie in the phases {', '.join(sorted(set(phase)))}, and no curve crosses a change of phase",
+            "the points of one phase can be extrapolated within it",
         )  # fmt: skip
     if learning_rate is None:
         return Refusal(

@@ -56,7 +56,7 @@ def _ratio(
         question, a.family, b.family, difference,
         Interval(difference - half, difference + half, level, int(df), s2_a.kind),
         float(2 * stdtr(df, -abs(difference) / sd)), None,
-        f"{better} loses {gap:.2g} % less than {worse} at {x_name} = {x:.3g}",
+        f"the loss of {better} is {gap:.2g} % below that of {worse} at {x_name} = {x:.3g}",
     )  # fmt: skip
 
 

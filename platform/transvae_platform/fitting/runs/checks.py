@@ -18,7 +18,7 @@ from transvae_platform.fitting.runs.read import Runs, TableError
 
 # What one fit must not mix: each changes the loss by itself. Values are compared as text.
 MUST_AGREE = (
-    "metric", "resolution", "stage", "phase", "schedule", "ema", "weights", "data", "evaluation", "code",
+    "metric", "variant", "resolution", "stage", "phase", "schedule", "ema", "weights", "data", "evaluation", "code",
 )  # fmt: skip
 FINISHED = frozenset({"finished", "completed", "done", "ok", ""})
 WARMUP = frozenset({"warmup", "warm-up", "warm_up"})
@@ -37,7 +37,7 @@ def usable(runs: Runs, needed: dict[str, NDArray[Any]]) -> tuple[NDArray[np.bool
     reasons: list[str | None] = [None] * len(runs)
 
     def drop(rows: NDArray[np.bool_], why: Sequence[str]) -> None:
-        for i in np.flatnonzero(rows):
+        for i in np.flatnonzero(rows).tolist():
             reasons[i] = reasons[i] or why[i]
 
     status = _text(runs, "status")

@@ -51,7 +51,7 @@ def isoflop(flops: FloatArray, n: FloatArray, loss: FloatArray) -> IsoFlop:
             f"takes {MIN_LEVELS} of them; runs of at least {MIN_SIZES} sizes at each of {MIN_LEVELS} computes would do"
         )
         return IsoFlop(levels, None, None, why)
-    line = fit_line([level.flops for level in found], [level.best_size for level in found])
+    line = fit_line(*np.array([(level.flops, level.best_size) for level in found]).T)
     return IsoFlop(levels, line, _bias(flops, n, groups, line), None)
 
 
@@ -81,8 +81,8 @@ def _level(flops: float, n: FloatArray, loss: FloatArray) -> Level:
 
 def _bias(flops: FloatArray, n: FloatArray, groups: list[np.ndarray[tuple[int], np.dtype[np.int64]]], line: Line
           ) -> float | None:  # fmt: skip
-    """The same procedure on L = 1 + (N/N*)^-u + (N/N*)^v, whose optimum follows the fitted line exactly (by the choice
-    of u and v: 0.34 and 0.28 are Chinchilla's published exponents), minus the line's exponent."""
+    """The same procedure on L = 1 + (N/N*)^-u / u + (N/N*)^v / v, which is least at the fitted line's N*, minus that
+    line's exponent. u and v are Chinchilla's published exponents."""
     u, v = 0.34, 0.28
     ratio = n / line(flops)
     exact = 1.0 + ratio**-u / u + ratio**v / v
@@ -90,4 +90,4 @@ def _bias(flops: FloatArray, n: FloatArray, groups: list[np.ndarray[tuple[int], 
     found = [level for level in optima if level.best_size is not None]
     if len(found) < MIN_LEVELS:
         return None
-    return fit_line([o.flops for o in found], [o.best_size for o in found]).exponent - line.exponent
+    return fit_line(*np.array([(o.flops, o.best_size) for o in found]).T).exponent - line.exponent

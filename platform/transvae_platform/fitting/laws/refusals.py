@@ -1,0 +1,112 @@
+"""What a law of several variables declines to say; each reason with the data that would lift it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from transvae_platform.fitting.laws.bootstrap import MIN_RUNS
+from transvae_platform.fitting.laws.fit import LawFit
+from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
+from transvae_platform.fitting.refusals import Refusal
+
+MANY_PARAMETERS, MANY_SIZES = 6, 10
+"""Broken laws and their like: with so many parameters fewer sizes fit anything."""
+NOTHING = 1e-6  # a term this small beside the loss is absent
+
+
+def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refusal]:
+    """What makes a fit pointless before it is done."""
+    found = []
+    for variable, needed in form.sizes.items():
+        count = len(np.unique(columns[variable]))
+        if count < needed:
+            found.append(
+                Refusal(
+                    "too-few-sizes",
+                    form.name,
+                    f"{count} distinct {variable}, and the parameters of {variable} mean nothing below {needed}",
+                    f"runs at {needed} or more values of {variable} would do",
+                )
+            )
+    first = form.variables[0]
+    distinct = len(np.unique(columns[first]))
+    if len(form.parameters) >= MANY_PARAMETERS and distinct < MANY_SIZES:
+        found.append(
+            Refusal(
+                "too-many-parameters",
+                form.name,
+                f"{len(form.parameters)} parameters and {distinct} distinct {first}: such a law fits any {distinct}",
+                f"{MANY_SIZES} sizes would be needed",
+            )
+        )
+    if len(loss) <= len(form.parameters):
+        found.append(
+            Refusal(
+                "too-few-points",
+                form.name,
+                f"{len(loss)} points for {len(form.parameters)} parameters leave nothing to check the law with",
+                f"{len(form.parameters) + 1} points would be the least",
+            )
+        )
+    return found
+
+
+def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[Refusal]:
+    """What the optimum does not support."""
+    name, found = fit.form.name, [*_grows(fit, columns)]
+    if not fit.converged:
+        found.append(
+            Refusal(
+                "not-converged",
+                name,
+                f"the optimum is not proven: {'; '.join(fit.doubts)}",
+                "a simpler form, or points further apart, would make it sharp",
+            )
+        )
+    if few_runs is not None:
+        found.append(
+            Refusal(
+                "no-interval",
+                name,
+                f"{few_runs} runs: a bootstrap of so few runs covers far less than it claims",
+                f"{MIN_RUNS} runs would carry one; or size means with profile intervals: --form 'L(N)'",
+            )
+        )
+    if isinstance(fit.form, SumOfPowers):
+        for exponent, (low, high) in fit.form.ranges.items():
+            value = fit.parameters[exponent]
+            if not low / 5 <= value <= high * 2 and not high * 5 <= value <= low / 5:
+                found.append(
+                    Refusal(
+                        "at-limit",
+                        exponent,
+                        f"its best value {value:.3g} is none that losses are known "
+                        "to have, so the points hardly determine it",
+                        "a wider range of sizes would",
+                    )
+                )
+    return found
+
+
+def _grows(fit: LawFit, columns: Columns) -> Sequence[Refusal]:
+    """Terms that vanish: the loss does not fall with their variable."""
+    if not isinstance(fit.form, SumOfPowers):
+        return ()
+    found = []
+    for term in fit.form.terms:
+        size = np.full_like(fit.y, fit.parameters[term.amplitude])
+        for variable, exponent, sign in term.powers:
+            size = size * columns[variable] ** (sign * fit.parameters[exponent])
+        if np.max(size / fit.y) < NOTHING:
+            why = "the loss does not fall with it" if term.powers else "the best floor is 0, so only E <= can be said"
+            found.append(
+                Refusal(
+                    "absent-term",
+                    term.amplitude,
+                    why,
+                    "a wider range, or less scatter, may show what these points do not",
+                )
+            )
+    return found
