@@ -34,7 +34,7 @@ def _rows(state: TrialState) -> Iterator[dict[str, Any]]:
         images = step * recipe.batch_size
         yield {
             "family": trial.family, "size": trial.size, "seed": trial.seed, "variant": trial.variant, "run": trial.id,
-            "step": step, "status": state.state if step == recipe.steps else "finished",
+            "step": step, "status": state.state,
             "parameters": state.cost["parameters"],
             "training_flops": state.cost.get("training_flops", float("nan")) * images,
             "loss_flops": loss_flops(trial) * images, "images": images,

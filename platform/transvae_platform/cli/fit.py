@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -58,6 +58,7 @@ def fit(
 
     Writes one JSON per fit with all that is needed to repeat it.
     """
+    from transvae_platform.cli.fit_files import log_documents, write_document
     from transvae_platform.cli.render_fit import print_document
     from transvae_platform.errors import SpecError
     from transvae_platform.fitting.answers.answer import answer
@@ -82,7 +83,7 @@ def fit(
     except TableError as error:
         raise SpecError(f"fit: {error}") from None
     folder = output or (home / "studies" / study / "fits" if study else Path("fits"))
-    paths = [_write(document, folder, study or Path(runs).stem) for document in documents]
+    paths = [write_document(document, folder, study or Path(runs).stem) for document in documents]
     if as_json:
         print(json.dumps(documents, indent=1))
     else:
@@ -90,7 +91,10 @@ def fit(
             print_document(document)
             print(f"json:    {path}\n")
     if study and log:
-        _log(study, documents, home, tracking_uri)
+        from transvae_platform.tracking.server import existing_tracking_uri
+
+        ids = log_documents(study, documents, home, tracking_uri or existing_tracking_uri(home))
+        print(f"mlflow:  fit runs {', '.join(ids)}")
 
 
 def _runs(runs: str, home: Path) -> tuple[Runs, str | None, str]:
@@ -157,38 +161,3 @@ def _preset(name: str) -> Request:
         raise SpecError(f"--preset: {name!r} is none of {', '.join(PUBLISHED)}")
     print(f"{name}: {PUBLISHED[name].source}\npublished: {PUBLISHED[name].prints}\n")
     return PUBLISHED[name].request
-
-
-def _write(document: dict[str, Any], folder: Path, stem: str) -> Path:
-    """One file per form, metric and group; the same fit again replaces it."""
-    import re
-
-    from transvae_platform.errors import UserError
-
-    request = document["request"]
-    x = [request["columns"]["N"]] if document["kind"] == "families" else []
-    parts = [stem, request["form"], *x, request["loss"], *document["group"].values()]
-    path = folder / ("-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part).strip("_") for part in parts) + ".json")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-    return path
-
-
-def _log(study: str, documents: list[dict[str, Any]], home: Path, tracking_uri: str | None) -> None:
-    from transvae_platform.errors import SpecError
-    from transvae_platform.tracking.fits import log_fit
-    from transvae_platform.tracking.server import connect, existing_tracking_uri
-
-    try:
-        client = connect(tracking_uri or existing_tracking_uri(home), home)
-        runs = [log_fit(client, study, document) for document in documents]
-    except SpecError as error:
-        raise SpecError(f"{error}; --no-log fits without logging") from None
-    except KeyError:
-        raise SpecError(
-            f"MLflow holds no experiment {study!r} - submit the study there first, or give --no-log"
-        ) from None
-    print(f"mlflow:  fit runs {', '.join(runs)}")

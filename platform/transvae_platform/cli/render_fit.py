@@ -130,6 +130,8 @@ def _families(result: Mapping[str, Any]) -> None:
     for fit in result["families"]:
         for refusal in fit["refusals"]:
             _say(f"cannot say: {refusal['sentence']}")
+    for caution in result["cautions"]:
+        _say(f"caution: {caution}")
     for reason, count in Counter(e["reason"] for e in result["excluded"]).items():
         _say(f"not fitted: {count} rows: {reason}")
 

@@ -97,6 +97,7 @@ def submit(
 
         submit_job(study_job(spec, home, tracking_uri), address, home, follow=follow)
         return
+    from transvae_platform.cli.fit_files import keep_fits
     from transvae_platform.cli.progress import StudyProgress
     from transvae_platform.cli.render import print_outcome
     from transvae_platform.cluster.submit import plan_study, prepare, submit_study
@@ -115,6 +116,7 @@ def submit(
         unsent: UnreachableError | None = None
         try:
             log_page(uri, home, state, page)
+            keep_fits(state, home, uri)
         except UnreachableError as error:  # the study is done all the same
             unsent = error
     print_outcome(state, page, home, uri)

@@ -1,6 +1,7 @@
 """Back-test: leave the largest size out and predict it from the others, beside two naive rivals.
 
-Statistics: the profile-F interval of a newly trained size at the held-out x (`intervals.new_size_interval`). df is sizes - 1 - 3 of the family itself, or the pooled sum.
+Statistics: the profile-F interval of a newly trained size at the held-out x (`intervals.new_size_interval`).
+df is sizes - 1 - 3 of the family itself, or the pooled sum.
 """
 
 from __future__ import annotations

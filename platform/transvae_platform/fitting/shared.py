@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import fdtrc
 
 from transvae_platform.fitting.laws.forms import FloatArray
@@ -21,8 +20,8 @@ LABEL = (
     "sensitivity only: one irreducible loss for all families is an assumption, and a test that does not reject it does "
     "not support it"
 )
-COARSE = np.geomspace(ALPHA_MIN, ALPHA_MAX, 240)  # brackets the best alpha of an E; a bounded search refines it
-FLOORS = 200  # grid of E that brackets the common one
+ALPHAS = np.geomspace(ALPHA_MIN, ALPHA_MAX, 400)  # 2 % apart
+FLOORS, ZOOMS = 100, 3  # E to 1e-5 of the least loss
 
 
 @dataclass(frozen=True)
@@ -42,38 +41,29 @@ def shared_floor(fits: Mapping[str, tuple[Problem, Solution]], df: int) -> Share
     problems = [problem for problem, _ in fits.values()]
     least = min(float(problem.y.min()) for problem in problems)
 
-    def total(floor: float) -> float:
-        return sum(_given_floor(problem, floor)[0] for problem in problems)
-
-    grid = np.linspace(0.0, least * (1 - 1e-6), FLOORS)
-    i = int(np.argmin(np.sum([_sse(problem, grid, COARSE).min(1) for problem in problems], axis=0)))
-    found = minimize_scalar(
-        total, bounds=(grid[max(i - 1, 0)], grid[min(i + 1, FLOORS - 1)]), method="bounded", options={"xatol": 1e-7}
-    )
-    floor = float(found.x) if found.fun <= total(float(grid[i])) else float(grid[i])
+    low, high = 0.0, least * (1 - 1e-6)
+    for _ in range(ZOOMS):
+        grid = np.linspace(low, high, FLOORS)
+        total = np.sum([_profile(problem, grid)[0] for problem in problems], axis=0)
+        i = int(np.argmin(total))
+        low, high = float(grid[max(i - 1, 0)]), float(grid[min(i + 1, FLOORS - 1)])
+    floor, together = float(grid[i]), float(total[i])
     separate = sum(solution.sse for _, solution in fits.values())
     extra = len(fits) - 1
-    ratio = max(total(floor) - separate, 0.0) / extra / max(separate / df, 1e-20)
-    alphas = {family: _given_floor(problem, floor)[1] for family, (problem, _) in fits.items()}
+    ratio = max(together - separate, 0.0) / extra / max(separate / df, 1e-20)
+    alphas = {family: float(_profile(problem, grid[i : i + 1])[1][0]) for family, (problem, _) in fits.items()}
     return SharedFloor(floor, alphas, float(fdtrc(extra, df, ratio)))
 
 
-def _given_floor(problem: Problem, floor: float) -> tuple[float, float]:
-    """Least SSE over A and alpha at this E, and that alpha."""
-    at = np.array([floor])
-    sse = _sse(problem, at, COARSE)[0]
-    i = int(np.argmin(sse))
-    bounds = COARSE[max(i - 1, 0)], COARSE[min(i + 1, len(COARSE) - 1)]
-    found = minimize_scalar(
-        lambda alpha: float(_sse(problem, at, np.array([alpha]))[0, 0]), bounds=bounds, method="bounded",
-        options={"xatol": 1e-8},
-    )  # fmt: skip
-    return min((float(found.fun), float(found.x)), (float(sse[i]), float(COARSE[i])))
-
-
-def _sse(problem: Problem, floors_F: FloatArray, alphas_K: FloatArray) -> FloatArray:
-    """Least SSE over A >= 0 at each pair of a floor and an alpha, (F, K)."""
-    v_KS = np.exp(-alphas_K[:, None] * problem.log_x) / problem.y
+def _profile(problem: Problem, floors_F: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Least SSE over A >= 0 and alpha at each floor, and that alpha, both (F,); a parabola refines the grid."""
+    v_KS = np.exp(-ALPHAS[:, None] * problem.log_x) / problem.y
     rest_FS = 1.0 - floors_F[:, None] / problem.y
     along_FK = np.maximum(rest_FS @ v_KS.T, 0.0)
-    return np.asarray((rest_FS**2).sum(1)[:, None] - along_FK**2 / (v_KS**2).sum(1))
+    sse_FK = (rest_FS**2).sum(1)[:, None] - along_FK**2 / (v_KS**2).sum(1)
+    k, rows = np.clip(np.argmin(sse_FK, axis=1), 1, len(ALPHAS) - 2), np.arange(len(floors_F))
+    before, at, after = (sse_FK[rows, k + shift] for shift in (-1, 0, 1))
+    bend = np.maximum(before - 2 * at + after, 1e-300)
+    shift = np.clip(0.5 * (before - after) / bend, -1.0, 1.0)
+    best = at - 0.25 * (before - after) * shift
+    return np.minimum(best, sse_FK.min(1)), ALPHAS[k] * (ALPHAS[1] / ALPHAS[0]) ** shift

@@ -128,8 +128,8 @@ class Fits(Section):
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
     """Confidence level of every interval."""
     margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    """A family counts as saturated where its last step in size surely gains less than this, relative; fixed here, before
-    the first trial, because a margin chosen afterwards proves nothing."""
+    """A family counts as saturated where its last step in size surely gains less than this, relative; fixed before the
+    first trial, because a margin chosen afterwards proves nothing."""
 
 
 class StudySpec(Section):

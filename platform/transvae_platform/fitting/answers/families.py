@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from transvae_platform.fitting.answers.prepare import Prepared
 from transvae_platform.fitting.report import FitReport
 from transvae_platform.fitting.study import fit_families
@@ -47,7 +49,18 @@ def answer_families(prepared: Prepared, report: FitReport) -> dict[str, Any]:
     ]
     known = [name for name in CONDITIONS if name in columns]
     conditions = [{name: columns[name][i] for name in known} for i in range(len(prepared.runs))]
-    return {**report.to_dict(), "predictions": asked, "conditions": conditions}
+    return {**report.to_dict(), "predictions": asked, "conditions": conditions, "cautions": _cautions(prepared)}
+
+
+def _cautions(prepared: Prepared) -> list[str]:
+    """Differences between runs that a law over size reads as scaling, although nobody chose them for it."""
+    found = []
+    for name, words in (("images", "images seen"), ("learning_rate", "learning rates at their last point")):
+        values = prepared.runs.columns.get(name)
+        if values is not None and prepared.request.columns["N"] != name and len(np.unique(values)) > 1:
+            low, high = np.nanmin(values), np.nanmax(values)
+            found.append(f"the runs differ in {words} ({low:.4g} to {high:.4g}): the law mixes that with size")
+    return found
 
 
 def _prediction(values: dict[str, Any]) -> dict[str, Any]:

@@ -80,18 +80,20 @@ def _prepare_group(
         aside = _truth(request.predict, runs)
         held_out, runs = runs.where(aside), runs.where(~aside)
     columns, loss = values_of(runs, request, variables)
-    kept, dropped = usable(runs, {**columns, request.loss: loss})
+    kept, dropped = usable(runs, {**columns, request.loss: loss}, unfinished=whole_curves)
+    names = run_names(runs)
+    if names is not None and not whole_curves and "step" in runs.columns:
+        # before bad rows are left out: a run that lost its last point is not fitted at an earlier one
+        last = _last_of_each(names, runs.columns["step"])
+        earlier = runs.numbers[kept & ~last].tolist()
+        dropped += tuple(Dropped(number, "an earlier point of its run's curve") for number in earlier)
+        kept &= last
     left, columns, loss = runs.where(kept), {n: v[kept] for n, v in columns.items()}, loss[kept]
     if not len(left):
         raise TableError(f"{runs.source}: no usable row is left ({dropped[0].reason}, and so on)")
     names = run_names(left)
     if names is not None:
         refuse_duplicates(left, names)
-        if not whole_curves and "step" in left.columns:
-            last = _last_of_each(names, left.columns["step"])
-            dropped += tuple(Dropped(n, "an earlier point of its run's curve") for n in left.numbers[~last].tolist())
-            left, loss = left.where(last), loss[last]
-            columns, names = {n: v[last] for n, v in columns.items()}, run_names(left)
     refuse_mixed(left, except_for=request.group)
     return Prepared(request, label, left, columns, loss, names, dropped, held_out)
 

@@ -20,6 +20,7 @@ from transvae_platform.fitting.laws.start import starts
 
 MIN_AGREEING = 3
 AGREEMENT = 1e-6  # relative, of objectives
+ROUNDING = 1e-14  # per point: objectives below it are all 0, the data have no noise
 # Below this many points least squares: a bound on residuals cannot help, it only moves the optimum (assumption: 30).
 ROBUST_FROM = 100
 DELTA = 1e-3  # of the published Chinchilla fit
@@ -105,7 +106,7 @@ def fit_law(
     best = int(np.argmin(found.f))
     fit = LawFit(
         form, robust, model, y, w, found.theta[best], float(found.f[best]), 0.0, 0.0, 0.0, len(begin),
-        int((found.f <= found.f[best] * (1 + AGREEMENT) + 1e-300).sum()), int(found.iterations[best]),
+        int((found.f <= found.f[best] * (1 + AGREEMENT) + ROUNDING * w.sum()).sum()), int(found.iterations[best]),
     )  # fmt: skip
     return _proven(fit)
 

@@ -74,19 +74,22 @@ def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[
                 f"{MIN_RUNS} runs would carry one; or size means with profile intervals: --form 'L(N)'",
             )
         )
-    if isinstance(fit.form, SumOfPowers):
-        for exponent, (low, high) in fit.form.ranges.items():
-            value = fit.parameters[exponent]
-            if not low / 5 <= value <= high * 2 and not high * 5 <= value <= low / 5:
-                found.append(
-                    Refusal(
-                        "at-limit",
-                        exponent,
-                        f"its best value {value:.3g} is none that losses are known "
-                        "to have, so the points hardly determine it",
-                        "a wider range of sizes would",
-                    )
-                )
+    return [*found, *_strange(fit)]
+
+
+def _strange(fit: LawFit) -> list[Refusal]:
+    """Exponents that no loss is known to have: the points hardly determine them, or the loss grows."""
+    found: list[Refusal] = []
+    for exponent, ends in fit.form.ranges.items() if isinstance(fit.form, SumOfPowers) else ():
+        value, (least, most) = fit.parameters[exponent], sorted(map(abs, ends))
+        if value * ends[0] <= 0:
+            why = f"its best value {value:.3g} is that of a loss which does not fall"
+        elif not least / 5 <= abs(value) <= 2 * most:
+            why = f"its best value {value:.3g} is none that losses are known to have"
+        else:
+            continue
+        lift = "a wider range of sizes, or a loss that falls with each variable, would determine it"
+        found.append(Refusal("strange-exponent", exponent, why, lift))
     return found
 
 

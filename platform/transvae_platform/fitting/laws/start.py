@@ -17,7 +17,7 @@ from transvae_platform.fitting.laws.models import Model, SumModel, UserModel
 
 PER_EXPONENT = {1: 240, 2: 16}  # grid points; a form of three exponents takes 8 of each (512 in all)
 POLISHED = 16  # of the ranked starts, which Newton finishes
-USER_STARTS = 64  # points in the bounds of a user's form
+USER_STARTS = 24  # points in the bounds of a user's form
 SMALLEST = 1e-6  # an amplitude of 0 has no logarithm: such starts begin at this share of the median loss
 
 

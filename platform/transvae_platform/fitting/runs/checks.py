@@ -32,8 +32,13 @@ class Dropped:
     reason: str
 
 
-def usable(runs: Runs, needed: dict[str, NDArray[Any]]) -> tuple[NDArray[np.bool_], tuple[Dropped, ...]]:
-    """Rows that may be fitted, as a mask, and the others. needed: the numbers that the form uses, by name."""
+def usable(
+    runs: Runs, needed: dict[str, NDArray[Any]], *, unfinished: bool = False
+) -> tuple[NDArray[np.bool_], tuple[Dropped, ...]]:
+    """Rows that may be fitted, as a mask, and the others. needed: the numbers that the form uses, by name.
+
+    unfinished: whether runs that have not ended count, as they do for a form of whole curves.
+    """
     reasons: list[str | None] = [None] * len(runs)
 
     def drop(rows: NDArray[np.bool_], why: Sequence[str]) -> None:
@@ -41,7 +46,7 @@ def usable(runs: Runs, needed: dict[str, NDArray[Any]]) -> tuple[NDArray[np.bool
             reasons[i] = reasons[i] or why[i]
 
     status = _text(runs, "status")
-    if status is not None:
+    if status is not None and not unfinished:
         drop(np.array([s.lower() not in FINISHED for s in status]), [f"its status is {s!r}" for s in status])
     if (phase := _text(runs, "phase")) is not None:
         drop(np.array([p.lower() in WARMUP for p in phase]), ["it lies inside warm-up"] * len(runs))
