@@ -3,7 +3,8 @@
     python benchmarks/fit_pictures.py RUNS.csv OUTPUT.png [metric=val/l1]
 
 Above: means, law and 90 % band of each family (dashed beyond its sizes), hollow the largest size as predicted from the
-others. Below: gain per tenfold parameters with its interval, and the held-out size's errors beside the naive rivals'.
+others. Below: gain per tenfold parameters with its interval, the held-out size's errors beside the naive rivals', and
+how E and alpha move together (parametric bootstrap, a picture).
 """
 
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 from transvae_platform.fitting import FitReport, Request, read_runs
 from transvae_platform.fitting.answers.families import report_of
 from transvae_platform.fitting.answers.prepare import prepare
+from transvae_platform.fitting.picture import parametric_draws
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -32,7 +34,8 @@ def main() -> None:
     for axes, fit in zip(above.subplots(1, len(report.families), sharey=True), report.families, strict=True):
         family(axes, fit)
     above.supylabel(options["metric"], fontsize=9)
-    gains, errors = below.subplots(1, 2)
+    gains, errors, ridge = below.subplots(1, 3)
+    ridge_panel(ridge, report)
     gain_panel(gains, report)
     error_panel(errors, report)
     figure.savefig(sys.argv[2], dpi=110)
@@ -56,6 +59,18 @@ def family(axes: plt.Axes, fit) -> None:
     axes.set_title(f"{fit.family}\n{alpha}", fontsize=9)
     axes.set_ylim(0.07, 0.18)
     axes.set_xlabel("parameters", fontsize=8)
+    axes.tick_params(labelsize=8)
+
+
+def ridge_panel(axes: plt.Axes, report: FitReport) -> None:
+    """How E and alpha move together when size means are drawn anew: a picture, no interval."""
+    for fit in report.families:
+        draws = parametric_draws(fit, seed=0)
+        axes.plot(draws["alpha"], draws["E"], ".", color=COLOURS[fit.family], ms=2.5, label=fit.family)
+    axes.set_xscale("log")
+    axes.set_xlabel("alpha of redrawn studies (no interval)", fontsize=8)
+    axes.set_ylabel("E", fontsize=8)
+    axes.legend(fontsize=7, markerscale=3, loc="lower right")
     axes.tick_params(labelsize=8)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from transvae_platform.fitting.answers.prepare import Prepared
+from transvae_platform.fitting.picture import parametric_draws
 from transvae_platform.fitting.report import FitReport
 from transvae_platform.fitting.study import fit_families
 from transvae_platform.fitting.table import Point
@@ -49,7 +50,11 @@ def answer_families(prepared: Prepared, report: FitReport) -> dict[str, Any]:
     ]
     known = [name for name in CONDITIONS if name in columns]
     conditions = [{name: columns[name][i] for name in known} for i in range(len(prepared.runs))]
-    return {**report.to_dict(), "predictions": asked, "conditions": conditions, "cautions": _cautions(prepared)}
+    draws = {fit.family: parametric_draws(fit, request.seed) for fit in report.families}
+    return {
+        **report.to_dict(), "predictions": asked, "conditions": conditions, "cautions": _cautions(prepared),
+        "parametric_bootstrap": draws,
+    }  # fmt: skip
 
 
 def _cautions(prepared: Prepared) -> list[str]:
