@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -125,6 +128,20 @@ def test_public_sets_print_the_published_numbers(transvae, tmp_path, preset, fil
     fitted = answer.out.split("\n\n", 1)[1]  # without the line that quotes what was published
     for number in numbers:
         assert number.replace("1.129494664", "1.129494664") in fitted
+
+
+def test_a_table_is_fitted_without_anything_heavy(table, tmp_path):
+    program = (
+        "import sys\n"
+        "from transvae_platform.cli.main import main\n"
+        f"sys.argv = ['transvae', 'fit', {str(table)!r}, '--x', 'n', '--loss', 'loss', '-o', {str(tmp_path)!r}]\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print('loaded:', [name for name in ('torch', 'mlflow', 'ray', 'matplotlib', 'pandas') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loaded: []\n")
 
 
 @pytest.mark.parametrize(

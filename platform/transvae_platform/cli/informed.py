@@ -8,7 +8,8 @@ from typing import Any
 
 from transvae_dashboards.laws import fit_points, fits_of
 from transvae_dashboards.tables import study_table
-from transvae_platform.cli.render import console, format_count, table
+from transvae_platform.cli.render import format_count
+from transvae_platform.cli.tables import console, table
 from transvae_platform.errors import SpecError
 from transvae_platform.fitting import Point, fit_families
 from transvae_platform.fitting.answers.document import plain

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transvae_platform.cli.render import console, table
+from transvae_platform.cli.tables import console, table
 
 SHOWN = 6  # reasons and cells; the JSON holds all
 
