@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from transvae_platform.cli.fit_files import keep_fits
 from transvae_platform.fitting import Request, answer, runs_of
 from transvae_platform.tracking.fits import log_fit
 from transvae_platform.tracking.runs import Tracker
@@ -42,3 +43,20 @@ def test_a_fit_is_linked_to_its_runs_and_logged_once(client, server, study, docu
 def test_a_study_that_was_never_submitted_there_is_an_error(client, document):
     with pytest.raises(KeyError, match="never-there"):
         log_fit(client, "never-there", document)
+
+
+def test_a_study_that_ended_keeps_its_fits_as_files_and_runs(client, server, study, uri):
+    for seed, trial in enumerate(study.trials):
+        study.train(trial, 20.0 + seed)
+    state = study.state()
+    assert Tracker(server, state, study.home).send(now=True)
+    for _ in range(2):  # the second submission of a finished study changes nothing
+        keep_fits(state, study.home, uri)
+        experiment = client.get_experiment_by_name(study.spec.study).experiment_id
+        runs = client.search_runs([experiment], "tags.kind = 'fit'")
+        assert sorted(json.loads(r.data.params["columns"].replace("'", '"'))["N"] for r in runs) == [
+            "parameters",
+            "training_flops",
+        ]
+    files = sorted(path.name for path in (study.folder / "fits").iterdir())
+    assert [name.split("-L_N-")[1] for name in files] == ["parameters-val_l1.json", "training_flops-val_l1.json"]

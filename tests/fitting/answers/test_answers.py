@@ -59,6 +59,15 @@ def test_few_runs_get_no_bootstrap():
     assert "20 runs: a bootstrap of so few runs covers far less than it claims" in document["result"]["refusals"][0]
 
 
+def test_points_of_a_decaying_rate_are_no_law_of_data():
+    rows = big_table(np.random.default_rng(6))
+    constant = [{**r, "learning_rate": 1e-4} for r in rows]
+    decaying = [{**r, "learning_rate": 1e-4 / (1 + r["step"])} for r in rows]
+    said = [answer(runs_of(r, "t"), replace(LAW, bootstrap=0))[0]["result"]["refusals"] for r in (constant, decaying)]
+    assert ["exponent is one of steps" in s for s in said[0]] == [True]
+    assert "changes within 60 runs" in said[1][1]
+
+
 def test_a_loss_that_does_not_fall_with_data_says_so():
     rows = [{**r, "loss": 1.8 + 480 * r["n"] ** -0.35 * (1 + 1e-3 * (i % 3))} for i, r in
             enumerate(big_table(np.random.default_rng(4)))]  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 from transvae_platform.fitting.answers.predict import compared, naive
 from transvae_platform.fitting.answers.prepare import Prepared, values_of
 from transvae_platform.fitting.answers.request import Request
+from transvae_platform.fitting.curve import SAME_RATE
 from transvae_platform.fitting.laws.bootstrap import MIN_RUNS, Bootstrap, bootstrap
 from transvae_platform.fitting.laws.fit import LawFit, default_delta, delta_sweep, fit_law, least_absolute
 from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
@@ -17,6 +18,10 @@ from transvae_platform.fitting.laws.refusals import refusals_after, refusals_bef
 
 # The largest N, and as many below it as make a twentieth of the points, are held out (assumption).
 HELD_OUT = 0.05
+STEPS = (
+    "several points of a run show its steps at its own learning rate: their exponent is one of steps, and a law of data "
+    "takes runs of different length"
+)
 
 
 def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
@@ -44,7 +49,7 @@ def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
         },
         "back_test": back_test(form, columns, loss, robust),
         "predictions": _predictions(fit, draws, prepared, form),
-        "refusals": [r.sentence for r in notes],
+        "refusals": [*(r.sentence for r in notes), *_within_runs(prepared)],
     }
 
 
@@ -98,6 +103,24 @@ def _spread(draws: Bootstrap, request: Request) -> dict[str, Any]:
         "standard_errors": draws.errors(),
         "intervals": {name: draws.interval(name, request.level) for name in draws.fit.form.parameters},
     }  # fmt: skip
+
+
+def _within_runs(prepared: Prepared) -> list[str]:
+    """What several points of one run cannot say, however well they are fitted."""
+    names, rates = prepared.names, prepared.runs.columns.get("learning_rate")
+    if names is None or len(set(names)) == len(names):
+        return []
+    found = [STEPS]
+    if rates is not None:
+        of_run: dict[str, set[float]] = {}
+        for name, rate in zip(names, rates.tolist(), strict=True):
+            of_run.setdefault(name, set()).add(rate)
+        changing = sum(max(r) - min(r) > SAME_RATE * max(r) for r in of_run.values())
+        if changing:
+            found.append(f"the learning rate changes within {changing} runs: a point before the end of a schedule lies "
+                         "above what a run planned to end there would reach; fit the last points of runs of different "
+                         "length, or points of a constant rate")  # fmt: skip
+    return found
 
 
 def _lad(fit: LawFit, columns: Columns) -> dict[str, Any]:
