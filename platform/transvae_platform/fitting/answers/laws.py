@@ -19,8 +19,8 @@ from transvae_platform.fitting.laws.refusals import refusals_after, refusals_bef
 # The largest N, and as many below it as make a twentieth of the points, are held out (assumption).
 HELD_OUT = 0.05
 STEPS = (
-    "several points of a run show its steps at its own learning rate: their exponent is one of steps, and a law of data "
-    "takes runs of different length"
+    "several points of a run show its steps at its own learning rate: their exponent is one of steps, and a law of "
+    "data takes runs of different length"
 )
 
 
