@@ -24,7 +24,7 @@ def fit_study(state: StudyState) -> dict[str, FitReport]:
     rows = study_table(state)
     return {
         x_name: fit_families(fit_points(rows, choice.metric, x_name), metric=choice.metric, x_name=x_name,
-                             level=choice.level)
+                             level=choice.level, margin=choice.margin)
         for x_name in X_NAMES
     }  # fmt: skip
 
@@ -53,6 +53,8 @@ def why_excluded(row: TrialRow) -> str | None:
             return None
         case "failed":
             return f"failed at step {row.steps_done} of {row.steps}: {row.reason or 'no reason recorded'}"
+        case "stopped":
+            return f"ended at step {row.steps_done} of {row.steps}: {row.reason}"
         case "running":
             return f"not finished: step {row.steps_done} of {row.steps}"
         case _:

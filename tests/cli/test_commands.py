@@ -23,7 +23,14 @@ HEAVY = ("torch", "mlflow", "ray", "matplotlib", "pandas", "torchmetrics")
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["study", "--help"], ["study", "submit", "--help"], ["registry", "--help"], ["doctor", "--help"]],
+    [
+        ["--help"],
+        ["study", "--help"],
+        ["study", "submit", "--help"],
+        ["registry", "--help"],
+        ["doctor", "--help"],
+        ["fit", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments):
     program = (

@@ -4,14 +4,14 @@ import csv
 import json
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.fitting.public import DATA, needs_public_data
 
 from transvae_platform.fitting import Point, fit_families
 
-GADRE = Path(__file__).resolve().parents[3] / "shared" / "data" / "gadre" / "gadre_models.csv"
+GADRE = DATA / "gadre" / "gadre_models.csv"
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_level_and_family_name_are_checked(study):
         fit_families(study, metric="l1").family("vit")
 
 
-@pytest.mark.skipif(not GADRE.exists(), reason="the public reference table is not beside the checkout")
+@needs_public_data
 def test_published_exponent_at_a_fixed_token_ratio():
     """At a fixed token ratio the law of Gadre et al. (arXiv 2403.08540) is L(N) = E + A N^-alpha exactly."""
     with GADRE.open() as file:

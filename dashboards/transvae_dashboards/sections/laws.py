@@ -86,7 +86,8 @@ def _variance(fit: FamilyFit) -> str:
 def _verdicts(fits: Sequence[FamilyFit]) -> Html:
     lines = [
         tag("li", family_mark(fit.family), " ", fit.verdict,
-            tag("div", f"Trend: {fit.monotone.sentence}.", class_="muted") if fit.monotone else "")
+            tag("div", f"Trend: {fit.monotone.sentence}.", class_="muted") if fit.monotone else "",
+            tag("div", f"Last step: {fit.saturation.sentence}.", class_="muted") if fit.saturation else "")
         for fit in fits
     ]  # fmt: skip
     return tag("ul", *lines, class_="verdicts")
@@ -128,7 +129,7 @@ def _contrasts(report: FitReport) -> Html:
             formats.p_value(contrast.p_value).removeprefix("= "), formats.p_value(contrast.p_holm).removeprefix("= "),
             contrast.answer.partition(" (Holm")[0].replace(report.x_name, x),
         ]
-        for contrast in (*report.gain_contrasts, *report.alpha_contrasts)
+        for contrast in (*report.gain_contrasts, *report.alpha_contrasts, *report.ratios)
     ]  # fmt: skip
     if not body:
         return tag("p", "One family only: nothing to compare.", class_="missing")

@@ -42,7 +42,7 @@ def doctor(
 
 
 def _print(findings: list[Finding]) -> None:
-    from transvae_platform.cli.render import console
+    from transvae_platform.cli.tables import console
 
     out = console()
     colours = {"ok": "green", "warn": "yellow", "wrong": "red"}

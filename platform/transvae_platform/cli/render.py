@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from transvae_platform.cli.progress import format_seconds
+from transvae_platform.cli.tables import console, table
 from transvae_platform.redaction import without_password
 from transvae_platform.study.calibration import outcomes, transfer
 from transvae_platform.study.folders import load_call
@@ -147,20 +145,6 @@ def format_bytes(number: float) -> str:
         if number >= unit:
             return f"{number / unit:.3g}{suffix}"
     return f"{number / 1e3:.3g} kB"
-
-
-def console() -> Console:
-    """Where results go: the terminal, or text as wide as the widest table."""
-    # in a file or a pipe there is no width to fit: wide enough for the widest table
-    return Console() if sys.stdout.isatty() else Console(width=140)
-
-
-def table(*columns: tuple[str, str]) -> Table:
-    """A table without lines; columns are (title, left or right)."""
-    rows = Table(box=None, pad_edge=False)
-    for name, justify in columns:
-        rows.add_column(name, justify="right" if justify == "right" else "left")
-    return rows
 
 
 def _plan_row(row: TrialPlan) -> dict[str, Any]:

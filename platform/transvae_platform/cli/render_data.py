@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transvae_platform.cli.render import console, format_bytes, table
+from transvae_platform.cli.render import format_bytes
+from transvae_platform.cli.tables import console, table
 from transvae_platform.cli.text import one_line
 from transvae_platform.data.sets.catalogue import DataSet
 from transvae_platform.data.sets.manifest import TOO_SMALL, Manifest, Quarantined

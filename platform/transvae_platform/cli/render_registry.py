@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transvae_platform.cli.render import console, table
+from transvae_platform.cli.tables import console, table
 
 
 def print_models(models: list[dict[str, str]]) -> None:

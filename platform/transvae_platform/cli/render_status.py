@@ -8,7 +8,8 @@ from typing import Any
 from rich.markup import escape
 
 from transvae_platform.cli.progress import format_seconds
-from transvae_platform.cli.render import SCHEMA_VERSION, console, table
+from transvae_platform.cli.render import SCHEMA_VERSION
+from transvae_platform.cli.tables import console, table
 from transvae_platform.study.eta import seconds_left, study_seconds_left
 from transvae_platform.study.lease import is_beating, read_holder
 from transvae_platform.study.state import StudyState, TrialState, code_changed

@@ -41,6 +41,12 @@ def plan(
         typer.Option(help="Plan for a cluster with so many GPUs; images and files are not looked for here.", min=1),
     ] = None,
     price: Annotated[float | None, typer.Option(help="Of an hour of one device, for the cost.", min=0)] = None,
+    informed_by: Annotated[
+        str | None,
+        typer.Option(
+            help="A study whose finished trials say what to expect, and what to run next.", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print every trial with its parameters, FLOPs, time, memory and disk, and what all cost. Changes nothing."""
@@ -51,10 +57,22 @@ def plan(
     spec = load_study(file, tuple(changes or ()))
     prepared = prepare(spec, home.resolve()) if gpus is None else prepare_elsewhere(spec, home.resolve())
     planned = plan_study(prepared, home.resolve(), os.environ.get("RAY_ADDRESS"), gpus)
+    informed = None
+    if informed_by is not None:
+        from transvae_platform.cli.informed import inform, informed_document, print_informed
+
+        informed = inform(planned, open_study(informed_by, home))
     if as_json:
-        print(json.dumps(plan_document(planned, price), indent=1))
-    else:
-        print_plan(spec, planned, price)
+        document = plan_document(planned, price)
+        print(
+            json.dumps(
+                document if informed is None else {**document, "informed_by": informed_document(informed)}, indent=1
+            )
+        )
+        return
+    print_plan(spec, planned, price)
+    if informed is not None:
+        print_informed(informed)
 
 
 @app.command()
@@ -79,6 +97,7 @@ def submit(
 
         submit_job(study_job(spec, home, tracking_uri), address, home, follow=follow)
         return
+    from transvae_platform.cli.fit_files import keep_fits
     from transvae_platform.cli.progress import StudyProgress
     from transvae_platform.cli.render import print_outcome
     from transvae_platform.cluster.submit import plan_study, prepare, submit_study
@@ -98,6 +117,8 @@ def submit(
         unsent: UnreachableError | None = None
         try:
             log_page(uri, home, state, page)
+            if spec.calibration is None:
+                keep_fits(state, home, uri)
         except UnreachableError as error:  # the study is done all the same
             unsent = error
     print_outcome(state, page, home, uri)
@@ -112,7 +133,7 @@ def status(study: StudyName, home: Home = Path("runs"), as_json: AsJson = False)
     """Show every trial's state, who runs the study and what is left, from the journals; works while it runs."""
     from transvae_platform.cli.render_status import print_status, status_document
 
-    state = _open(study, home)
+    state = open_study(study, home)
     if as_json:
         print(json.dumps(status_document(state), indent=1))
     else:
@@ -129,7 +150,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the study's page: tables, loss curves, scaling curves, pictures, provenance, in one HTML file."""
-    state = _open(study, home)
+    state = open_study(study, home)
     print(_write_report(state, output).resolve().as_uri())
     if figures is not None:
         from transvae_dashboards import write_figures
@@ -156,7 +177,7 @@ def refuse_unknown(name: str, home: Path) -> None:
         raise SpecError(f"{home} holds no study {name!r} - it has: {', '.join(known) or 'none yet'}")
 
 
-def _open(study: str, home: Path) -> StudyState:
+def open_study(study: str, home: Path) -> StudyState:
     from transvae_platform.study.folders import study_folder
     from transvae_platform.study.load import load_study
     from transvae_platform.study.state import StudyState

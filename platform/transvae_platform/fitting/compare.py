@@ -43,6 +43,8 @@ class Contrast:
     p_value: float | None
     p_holm: float | None
     answer: str
+    claim: str = ""
+    """What is said if the difference survives Holm's correction; empty where nothing was tested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +62,12 @@ def compare_gains(
     tables: Sequence[FamilyTable], gains: dict[str, Gain | None], level: float, x_name: str
 ) -> tuple[Contrast, ...]:
     """All pairs of families, on the gain per tenfold x."""
-    return _with_holm([_gain_contrast(a, b, gains, level, x_name) for a, b in combinations(tables, 2)], level)
+    return settle([_gain_contrast(a, b, gains, level, x_name) for a, b in combinations(tables, 2)], level)
 
 
 def compare_alphas(fits: Sequence[AlphaFit], pooled: Variance | None, level: float) -> tuple[Contrast, ...]:
     """All pairs of families with a fitted alpha; without a pooled variance, or with an unbounded interval: no test."""
-    return _with_holm([_alpha_contrast(a, b, pooled, level) for a, b in combinations(fits, 2)], level)
+    return settle([_alpha_contrast(a, b, pooled, level) for a, b in combinations(fits, 2)], level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -78,16 +80,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _with_holm(contrasts: Sequence[Contrast], level: float) -> tuple[Contrast, ...]:
-    """Adjusts the tested pairs; an answer that does not survive becomes 'cannot tell'."""
+def settle(contrasts: Sequence[Contrast], level: float) -> tuple[Contrast, ...]:
+    """Adjusts the tested contrasts together; an answer that does not survive becomes 'cannot tell'.
+
+    May be repeated with more contrasts, for instance those of further metrics.
+    """
     adjusted = iter(holm([c.p_value for c in contrasts if c.p_value is not None]))
     final = []
     for c in contrasts:
         if c.p_value is not None:
-            p = next(adjusted)
+            p, claim = next(adjusted), c.claim or c.answer
             unsure = f"cannot tell: {c.first} and {c.second} differ by no more than the noise"
-            answer = c.answer if p < 1 - level else unsure
-            c = replace(c, p_holm=p, answer=f"{answer} (Holm p = {p:.2g})")
+            answer = claim if p < 1 - level else unsure
+            c = replace(c, p_holm=p, answer=f"{answer} (Holm p = {p:.2g})", claim=claim)
         final.append(c)
     return tuple(final)
 

@@ -1,19 +1,16 @@
 """Back-test: leave the largest size out and predict it from the others, beside two naive rivals.
 
-Statistics: the profile-F interval of the law at the held-out x, combined in quadrature with s mu sqrt(F) for the
-scatter of a newly trained size. df is sizes - 1 - 3 of the family itself, or the pooled sum.
+Statistics: the profile-F interval of a newly trained size at the held-out x (`intervals.new_size_interval`).
+df is sizes - 1 - 3 of the family itself, or the pooled sum.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import fdtri
-
 from transvae_platform.fitting.forms import POWER_LAW
-from transvae_platform.fitting.intervals import Interval, alpha_set, prediction_ends
+from transvae_platform.fitting.intervals import Interval, alpha_set, new_size_interval
 from transvae_platform.fitting.refusals import Refusal, extrapolation, no_hold_out, not_converged
 from transvae_platform.fitting.solve import make_problem, solve
 from transvae_platform.fitting.table import FamilyTable
@@ -62,13 +59,8 @@ def back_test(tables: Sequence[FamilyTable], x_name: str, level: float) -> dict[
         variance = pooled or own[table.family]
         largest = table.sizes[-1]
         predicted = float(solution.law(largest.x))
-        low, high = prediction_ends(problem, alpha_set(problem, solution, variance, level), [largest.x])
-        scatter = predicted * math.sqrt(variance.s2 * float(fdtri(1, variance.df, level)))
-        interval = Interval(
-            max(predicted - math.hypot(predicted - float(low[0]), scatter), 0.0),
-            predicted + math.hypot(float(high[0]) - predicted, scatter),
-            level, variance.df, variance.kind,
-        )  # fmt: skip
+        alphas = alpha_set(problem, solution, variance, level)
+        interval = new_size_interval(problem, alphas, largest.x, predicted, variance, level)
         power = float(solve(make_problem(table.x[:-1], table.y[:-1], POWER_LAW)).law(largest.x))
         last = table.y[-2]
         answers[table.family] = HoldOut(

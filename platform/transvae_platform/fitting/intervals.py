@@ -91,6 +91,19 @@ def prediction_ends(problem: Problem, alphas: AlphaSet, xs: ArrayLike) -> tuple[
     return _union(problem, alphas, np.log(np.asarray(xs, dtype=np.float64)) - np.log(problem.N0))
 
 
+def new_size_interval(
+    problem: Problem, alphas: AlphaSet, x: float, predicted: float, variance: Variance, level: float
+) -> Interval:
+    """Where the mean of a newly trained size will lie: the law's interval at x and the scatter s mu sqrt(F) of a size,
+    combined in quadrature."""
+    low, high = prediction_ends(problem, alphas, [x])
+    scatter = predicted * np.sqrt(variance.s2 * float(fdtri(1, variance.df, level)))
+    return Interval(
+        max(predicted - float(np.hypot(predicted - low[0], scatter)), 0.0),
+        predicted + float(np.hypot(high[0] - predicted, scatter)), level, variance.df, variance.kind,
+    )  # fmt: skip
+
+
 def nodes_of(alphas: AlphaSet, nodes: int = UNION_NODES) -> FloatArray:
     """Chebyshev nodes of all pieces, ends included, shape (K,)."""
     angle = np.cos(np.linspace(np.pi, 0.0, nodes))

@@ -19,6 +19,8 @@ MIN_SIZES_FOR_OWN_INTERVAL = 5
 MIN_SIZES_FOR_HOLD_OUT = MIN_SIZES_FOR_LAW + 1
 # Predictions beyond 4 times the largest size are refused (assumption: simulated intervals were checked up to 4x).
 MAX_EXTRAPOLATION = 4.0
+# Up to 10 times, if asked for, with a warning and the back-test's error; never further.
+MAX_WITH_WARNING = 10.0
 # Names of metrics that rise with quality; the law describes losses that fall.
 HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "accuracy"})
 
@@ -126,14 +128,16 @@ def floor_unbounded(family: str, interval: Interval) -> Refusal | None:
     )  # fmt: skip
 
 
-def extrapolation(family: str, x: float, largest: float, x_name: str) -> Refusal | None:
-    if x <= MAX_EXTRAPOLATION * largest:
+def extrapolation(
+    family: str, x: float, largest: float, x_name: str, limit: float = MAX_EXTRAPOLATION
+) -> Refusal | None:
+    if x <= limit * largest:
         return None
     return Refusal(
         "extrapolation", family,
         f"{x_name} = {x:.3g} is {x / largest:.1f} times the largest fitted size, and predictions end at "
-        f"{MAX_EXTRAPOLATION:g} times",
-        f"a trained size of at least {x / MAX_EXTRAPOLATION:.3g} would allow it",
+        f"{limit:g} times",
+        f"a trained size of at least {x / limit:.3g} would allow it",
     )  # fmt: skip
 
 
@@ -143,6 +147,16 @@ def no_hold_out(family: str, sizes: int) -> Refusal | None:
     return Refusal(
         "no-hold-out", family, f"{sizes} sizes leave fewer than {MIN_SIZES_FOR_LAW} to predict the largest from",
         f"{MIN_SIZES_FOR_HOLD_OUT} sizes would allow the test",
+    )  # fmt: skip
+
+
+def one_seed(family: str, seed_sd: float | None) -> Refusal | None:
+    if seed_sd is not None:
+        return None
+    return Refusal(
+        "one-seed", family,
+        "every size has one seed, so the noise of a training run is unknown and the scatter about the law is all there "
+        "is to judge by", "three seeds of the smallest size would measure it at the least cost",
     )  # fmt: skip
 
 

@@ -17,7 +17,9 @@ from transvae_platform.fitting.gain import Gain
 from transvae_platform.fitting.holdout import HoldOut
 from transvae_platform.fitting.intervals import AlphaSet, Interval, prediction_ends
 from transvae_platform.fitting.monotone import Monotone
-from transvae_platform.fitting.refusals import MAX_EXTRAPOLATION, Refusal, extrapolation
+from transvae_platform.fitting.refusals import MAX_EXTRAPOLATION, MAX_WITH_WARNING, Refusal, extrapolation
+from transvae_platform.fitting.saturation import Saturation
+from transvae_platform.fitting.shared import SharedFloor
 from transvae_platform.fitting.solve import Problem, Solution
 from transvae_platform.fitting.table import ExcludedPoint, SizeMean
 from transvae_platform.fitting.variance import Spread, Variance
@@ -30,13 +32,17 @@ DRAWING_POINTS = 41
 
 @dataclass(frozen=True)
 class Prediction:
-    """The law at one x, with its interval (for the law, not for one more training run), or the refusal."""
+    """The law at one x, with its interval (for the law, not for one more training run), or the refusal.
+
+    warning: what to know of a prediction further out than the simulated intervals were checked.
+    """
 
     x: float
     value: float | None
     lower: float | None
     upper: float | None
     refusal: Refusal | None
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class FamilyFit:
     gain: Gain | None
     monotone: Monotone | None
     hold_out: HoldOut | None
+    saturation: Saturation | None
     refusals: tuple[Refusal, ...]
     verdict: str
     problem: Problem | None = field(default=None, repr=False, compare=False, metadata={"json": False})
@@ -106,17 +113,32 @@ class FamilyFit:
                 lower[inside], upper[inside] = prediction_ends(self.problem, self.alphas, x[inside])
         return lower, upper
 
-    def predict(self, x: float) -> Prediction:
-        """The law at one x > 0, refused beyond MAX_EXTRAPOLATION times the largest size."""
+    def predict(self, x: float, *, far: bool = False) -> Prediction:
+        """The law at one x > 0, refused beyond MAX_EXTRAPOLATION times the largest size.
+
+        far: up to MAX_WITH_WARNING times, with a warning that holds the back-test's error.
+        """
         if self.law is None:
             reason = Refusal("no-law", self.family, "no law is fitted to predict from", "see its other refusals")
             return Prediction(x, None, None, None, reason)
-        refusal = extrapolation(self.family, x, self.sizes[-1].x, self.x_name)
+        limit = MAX_WITH_WARNING if far else MAX_EXTRAPOLATION
+        refusal = extrapolation(self.family, x, self.sizes[-1].x, self.x_name, limit)
         if refusal is not None:
             return Prediction(x, None, None, None, refusal)
-        lower, upper = (float(end[0]) for end in self.band([x]))
-        known = math.isfinite(lower)
-        return Prediction(x, float(self.law(x)), lower if known else None, upper if known else None, None)
+        lower = upper = None
+        if self.problem is not None and self.alphas is not None:
+            lower, upper = (float(end[0]) for end in prediction_ends(self.problem, self.alphas, [x]))
+        return Prediction(x, float(self.law(x)), lower, upper, None, self._warning(x))
+
+    def _warning(self, x: float) -> str | None:
+        times = x / self.sizes[-1].x
+        if times <= MAX_EXTRAPOLATION:
+            return None
+        tested = "no size could be held out"
+        if self.hold_out is not None:
+            out = self.hold_out.x / self.sizes[-2].x
+            tested = f"the back-test, {out:.1f} times out, missed by {100 * self.hold_out.error:+.2g} %"
+        return f"{times:.1f} times the largest size, where no interval has been checked; {tested}"
 
     def _drawable(self, x: FloatArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
         low, high = self.sizes[0].x / MAX_EXTRAPOLATION, self.sizes[-1].x * MAX_EXTRAPOLATION
@@ -141,6 +163,10 @@ class FitReport:
     families: tuple[FamilyFit, ...]
     gain_contrasts: tuple[Contrast, ...]
     alpha_contrasts: tuple[Contrast, ...]
+    ratios: tuple[Contrast, ...]
+    """Losses at equal x, by interpolation."""
+    shared_floor: SharedFloor | None
+    """A sensitivity, labelled as such."""
     pooled: Variance | None
     spread: Spread | None
     refusals: tuple[Refusal, ...]

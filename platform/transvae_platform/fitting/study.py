@@ -11,12 +11,13 @@ import numpy as np
 import scipy
 
 from transvae_platform.fitting import solve as solver
-from transvae_platform.fitting.compare import AlphaFit, compare_alphas, compare_gains
+from transvae_platform.fitting.compare import AlphaFit, compare_alphas, compare_gains, settle
 from transvae_platform.fitting.forms import FLOOR_LAW
 from transvae_platform.fitting.gain import gain_of
 from transvae_platform.fitting.holdout import HoldOut, back_test
 from transvae_platform.fitting.intervals import ALPHA_POINTS, Interval, alpha_interval, alpha_set, floor_interval
 from transvae_platform.fitting.monotone import check_monotone
+from transvae_platform.fitting.ratios import compare_ratios
 from transvae_platform.fitting.refusals import (
     Refusal,
     alpha_at_limit,
@@ -25,24 +26,35 @@ from transvae_platform.fitting.refusals import (
     floor_unbounded,
     no_interval,
     not_converged,
+    one_seed,
     pooling_refused,
     rising_metric,
     too_few_sizes,
 )
 from transvae_platform.fitting.report import FamilyFit, FitReport
+from transvae_platform.fitting.saturation import MARGIN, saturation_of
+from transvae_platform.fitting.shared import shared_floor
 from transvae_platform.fitting.solve import make_problem, solve
 from transvae_platform.fitting.table import FamilyTable, Point, build_tables, data_hash
 from transvae_platform.fitting.variance import Variance, choose_variances
 
+# Refusals that leave alpha and its interval standing.
+QUALIFYING = ("floor-reaches-zero", "no-hold-out", "extrapolation", "one-seed")
 
-def fit_families(points: Sequence[Point], *, metric: str, x_name: str = "parameters", level: float = 0.90) -> FitReport:
+
+def fit_families(
+    points: Sequence[Point], *, metric: str, x_name: str = "parameters", level: float = 0.90, margin: float = MARGIN
+) -> FitReport:
     """Fits L(x) = E + A x^-alpha to the size means of each family and compares the families.
 
     The rows must share one metric, resolution, training stage and recipe: that cannot be seen from the numbers.
-    ValueError when level is outside (0, 1); bad data never raise, they become refusals and excluded points.
+    margin: the relative gain below which a family counts as saturated; to be fixed before the data are seen.
+    ValueError when level or margin is outside (0, 1); bad data never raise, they become refusals and excluded points.
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
+    if not 0.0 < margin < 1.0:
+        raise ValueError(f"margin must lie between 0 and 1, got {margin}")
     tables, excluded = build_tables(points)
     refused_metric = rising_metric(metric)
     study_refusals = [refused_metric] if refused_metric else []
@@ -57,7 +69,7 @@ def fit_families(points: Sequence[Point], *, metric: str, x_name: str = "paramet
     usable = [t for t in tables if not t.refusals and refused_metric is None]
     tests = back_test(usable, x_name, level)
     fits = tuple(
-        _finish(d, table, own.get(d.family), pooled, tests.get(d.family), level)
+        _finish(d, table, own.get(d.family), pooled, tests.get(d.family), level, margin)
         for d, table in zip(drafts, tables, strict=True)
     )
     alpha_fits = [
@@ -69,7 +81,9 @@ def fit_families(points: Sequence[Point], *, metric: str, x_name: str = "paramet
         metric, x_name, level, fits,
         compare_gains(usable, {f.family: f.gain for f in fits}, level, x_name),
         compare_alphas(alpha_fits, pooled, level),
-        pooled, spread, tuple(study_refusals), excluded, _provenance(points, level),
+        compare_ratios(usable, {f.family: f.variance for f in fits}, level, x_name),
+        shared_floor({f.family: (f.problem, f.solution) for f in alpha_fits}, pooled.df if pooled else 0),
+        pooled, spread, tuple(study_refusals), excluded, _provenance(points, level, margin),
     )  # fmt: skip
 
 
@@ -77,7 +91,7 @@ def _fit_law(table: FamilyTable, x_name: str, refused_metric: Refusal | None) ->
     """The optimum of one family, or why there is none; everything else is still empty."""
     draft = FamilyFit(
         table.family, x_name, table.sizes, table.seed_sd,
-        None, None, None, None, None, None, None, None, None, None, (), "",
+        None, None, None, None, None, None, None, None, None, None, None, (), "",
     )  # fmt: skip
     refusals = [*table.refusals, *([refused_metric] if refused_metric else [])]
     few = too_few_sizes(table.family, len(table.sizes))
@@ -95,7 +109,7 @@ def _fit_law(table: FamilyTable, x_name: str, refused_metric: Refusal | None) ->
 
 def _finish(
     fit: FamilyFit, table: FamilyTable, own: Variance | None, pooled: Variance | None,
-    test: HoldOut | Refusal | None, level: float,
+    test: HoldOut | Refusal | None, level: float, margin: float,
 ) -> FamilyFit:  # fmt: skip
     """Intervals, gain, checks and the verdict, once the variance is known."""
     enough = fit.n_sizes - len(FLOOR_LAW.parameters) >= 2  # own variance with df 1 gives no interval
@@ -105,7 +119,10 @@ def _finish(
         refusals.append(test)
     if not table.refusals and fit.n_sizes >= 2 and not any(r.code == "rising-metric" for r in refusals):
         gain, monotone = gain_of(table, variance, level), check_monotone(table, variance)
-        fit = replace(fit, gain=gain, monotone=monotone, hold_out=test if isinstance(test, HoldOut) else None)
+        fit = replace(
+            fit, gain=gain, monotone=monotone, hold_out=test if isinstance(test, HoldOut) else None,
+            saturation=saturation_of(table, variance, level, margin),
+        )  # fmt: skip
     problem, solution = fit.problem, fit.solution
     if problem is not None and solution is not None:
         found = [flat_curve(fit.family, solution), no_interval(fit.family, fit.n_sizes, pooled is not None)]
@@ -123,6 +140,7 @@ def _finish(
             fit = replace(fit, alphas=alphas, alpha_interval=interval, E_interval=floor)
         else:
             found.append(alpha_at_limit(fit.family, solution))
+        found.append(one_seed(fit.family, fit.seed_sd))
         refusals = [r for r in found if r is not None] + refusals
     fit = replace(fit, variance=variance, refusals=tuple(refusals))
     return replace(fit, verdict=_verdict(fit))
@@ -130,7 +148,7 @@ def _finish(
 
 def _verdict(fit: FamilyFit) -> str:
     """One plain sentence; 'cannot tell' wherever the data do not bound alpha."""
-    decisive = [r for r in fit.refusals if r.code not in ("floor-reaches-zero", "no-hold-out", "extrapolation")]
+    decisive = [r for r in fit.refusals if r.code not in QUALIFYING]
     if fit.law is None or fit.law.alpha is None:
         return "cannot tell: " + "; ".join(f"{r.why} ({r.lifted_by})" for r in decisive)
     if fit.alpha_interval is None or fit.E_interval is None or fit.variance is None:
@@ -152,7 +170,7 @@ def _ends(interval: Interval) -> str:
     return f"[{interval.lower:.3g}, {interval.upper:.3g}]"
 
 
-def _provenance(points: Sequence[Point], level: float) -> dict[str, Any]:
+def _provenance(points: Sequence[Point], level: float, margin: float) -> dict[str, Any]:
     return {
         "form": FLOOR_LAW.expression,
         "reduction": "mean over seeds per size; least squares on size means",
@@ -162,6 +180,7 @@ def _provenance(points: Sequence[Point], level: float) -> dict[str, Any]:
         "unless the spread test fails",
         "multiplicity": "Holm over the pairs of families within this metric, gain and alpha each for itself",
         "level": level,
+        "saturation_margin": margin,
         "alpha_range": [solver.ALPHA_MIN, solver.ALPHA_MAX],
         "start_grids": list(solver.START_GRIDS),
         "interval_grid": ALPHA_POINTS,
@@ -170,3 +189,24 @@ def _provenance(points: Sequence[Point], level: float) -> dict[str, Any]:
         "data_sha256": data_hash(points),
         "rows": len(points),
     }
+
+
+def over_metrics(reports: Sequence[FitReport]) -> tuple[FitReport, ...]:
+    """The same fits with Holm's correction over the pairs of families and all metrics together.
+
+    Who tests every pair on several metrics asks more questions, and must not get more false answers for it.
+    """
+    level, note = reports[0].level, f"Holm over the pairs of families and {', '.join(r.metric for r in reports)}"
+    gains = iter(settle([c for report in reports for c in report.gain_contrasts], level))
+    alphas = iter(settle([c for report in reports for c in report.alpha_contrasts], level))
+    ratios = iter(settle([c for report in reports for c in report.ratios], level))
+    return tuple(
+        replace(
+            report,
+            gain_contrasts=tuple(next(gains) for _ in report.gain_contrasts),
+            alpha_contrasts=tuple(next(alphas) for _ in report.alpha_contrasts),
+            ratios=tuple(next(ratios) for _ in report.ratios),
+            provenance={**report.provenance, "multiplicity": note},
+        )
+        for report in reports
+    )

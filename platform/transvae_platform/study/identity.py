@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ValidationError
+
 from transvae_platform.errors import SpecError
 from transvae_platform.study.grid import NO_RESULT
 from transvae_platform.study.spec import StudySpec
@@ -25,7 +27,7 @@ def refuse_changed_study(state: StudyState, spec: StudySpec, fingerprint: str | 
     if not state.spec:
         return
     new = _comparable(spec.model_dump(mode="json"))
-    changes = list(_differences(_comparable(state.spec), new))
+    changes = list(_differences(_comparable(_with_todays_keys(state.spec)), new))
     began_with = {trial.trial.data_fingerprint for trial in state.trials.values()}
     if not changes and fingerprint and began_with and fingerprint not in began_with:
         changes = [f"the images: fingerprint {', '.join(sorted(began_with))} -> {fingerprint}"]
@@ -35,6 +37,14 @@ def refuse_changed_study(state: StudyState, spec: StudySpec, fingerprint: str | 
             + "\n  ".join(changes)
             + f"\ngive the changed study a new name (`study:`), or delete {state.folder} to begin again"
         )
+
+
+def _with_todays_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """A specification with the defaults of keys that came after it; as it is where it is none of today's."""
+    try:
+        return StudySpec.model_validate(values).model_dump(mode="json")
+    except ValidationError:
+        return values
 
 
 def _comparable(values: dict[str, Any]) -> dict[str, Any]:

@@ -128,6 +128,9 @@ class Fits(Section):
     """The loss that L(N) = E + A N^-alpha is fitted to."""
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.9
     """Confidence level of every interval."""
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """A family counts as saturated where its last step in size surely gains less than this, relative; fixed before the
+    first trial, because a margin chosen afterwards proves nothing."""
 
 
 class StudySpec(Section):

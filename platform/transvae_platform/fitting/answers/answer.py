@@ -1,0 +1,72 @@
+"""The one way in for tables: a Request and Runs, one document per group and metric out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from transvae_platform.fitting.answers import curves, families, laws, views
+from transvae_platform.fitting.answers.document import document
+from transvae_platform.fitting.answers.prepare import Prepared, prepare
+from transvae_platform.fitting.answers.request import CURVE, ENVELOPE, FAMILIES, FRONTIER, ISOFLOP, Request
+from transvae_platform.fitting.laws.forms import form_named
+from transvae_platform.fitting.runs.read import Runs, TableError
+from transvae_platform.fitting.study import over_metrics
+
+# form -> (its variables, kind of document, answer of a group, whether it takes whole curves)
+VIEWS: dict[str, tuple[tuple[str, ...], str, Callable[[Prepared], dict[str, Any]], bool]] = {
+    FRONTIER: (("C",), "line", views.answer_frontier, False),
+    ISOFLOP: (("C", "N"), "isoflop", views.answer_isoflop, False),
+    ENVELOPE: (("x",), "envelope", views.answer_envelope, False),
+    CURVE: (("images",), "curve", curves.answer_curves, True),
+}
+# What a variable is called in tables of this platform, where the request names no column.
+USUAL = {"N": "parameters", "C": "training_flops", "D": "images", "images": "images"}
+
+
+def answer(runs: Runs, request: Request, further_metrics: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Documents, JSON-safe. further_metrics: fitted as well, for L(N) with one Holm correction over all.
+
+    Raises:
+        TableError: the table or the request cannot be used.
+    """
+    requests = [replace(request, loss=metric) for metric in (request.loss, *further_metrics)]
+    if request.form == FAMILIES:
+        return _families(runs, [_usual(r, runs, ("N",)) for r in requests])
+    if request.form in VIEWS:
+        variables, kind, respond, whole_curves = VIEWS[request.form]
+    else:
+        try:
+            form = form_named(request.form)
+        except ValueError as error:
+            raise TableError(f"{error}, {', '.join(VIEWS)}") from None
+        variables, kind, whole_curves = form.variables, "law", "D" in form.variables
+
+        def respond(prepared: Prepared) -> dict[str, Any]:
+            return laws.answer_law(form, prepared)
+
+    return [
+        document(kind, prepared, respond(prepared))
+        for r in requests
+        for prepared in prepare(runs, _usual(r, runs, variables), variables, whole_curves=whole_curves)
+    ]
+
+
+def _families(runs: Runs, requests: Sequence[Request]) -> list[dict[str, Any]]:
+    tables = [list(prepare(runs, r, ("N",), whole_curves=False)) for r in requests]
+    documents = []
+    for same_group in zip(*tables, strict=True):
+        reports = [families.report_of(prepared) for prepared in same_group]
+        if len(reports) > 1:
+            reports = list(over_metrics(reports))
+        documents += [
+            document("families", prepared, families.answer_families(prepared, report))
+            for prepared, report in zip(same_group, reports, strict=True)
+        ]
+    return documents
+
+
+def _usual(request: Request, runs: Runs, variables: Sequence[str]) -> Request:
+    named = {v: USUAL[v] for v in variables if v in USUAL and USUAL[v] in runs.columns}
+    return replace(request, columns={**named, **request.columns})

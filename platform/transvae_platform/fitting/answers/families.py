@@ -1,0 +1,82 @@
+"""The answer for size means by family: L(N) with profile intervals, comparisons, hold-outs and refusals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from transvae_platform.fitting.answers.prepare import Prepared
+from transvae_platform.fitting.picture import parametric_draws
+from transvae_platform.fitting.report import FitReport
+from transvae_platform.fitting.study import fit_families
+from transvae_platform.fitting.table import Point
+
+# Columns that say under which conditions a point was measured; they travel with it into the document.
+CONDITIONS = ("learning_rate", "phase", "images", "training_flops", "loss_flops", "gpu_hours")
+
+
+def report_of(prepared: Prepared) -> FitReport:
+    """The fits of all families of a table over the variable N."""
+    request = prepared.request
+    return fit_families(
+        points_of(prepared), metric=request.loss, x_name=request.columns["N"], level=request.level,
+        margin=request.margin,
+    )  # fmt: skip
+
+
+def points_of(prepared: Prepared) -> list[Point]:
+    """One point per row; without a column `size` every x is a size, without `seed` rows of a size are numbered."""
+    columns, rows = prepared.runs.columns, len(prepared.runs)
+    families = [str(v) for v in columns["family"]] if "family" in columns else ["all"] * rows
+    x = prepared.columns["N"].tolist()
+    sizes = [str(v) for v in columns["size"]] if "size" in columns else [f"{value:.6g}" for value in x]
+    seeds = [int(v) for v in columns["seed"]] if "seed" in columns else _numbered(families, sizes)
+    return [
+        Point(family, size, seed, value, loss)
+        for family, size, seed, value, loss in zip(families, sizes, seeds, x, prepared.loss.tolist(), strict=True)
+    ]
+
+
+def answer_families(prepared: Prepared, report: FitReport) -> dict[str, Any]:
+    """The report's JSON, the predictions that were asked for, and the conditions of every point."""
+    request, columns = prepared.request, prepared.runs.columns
+    asked = [
+        {"family": fit.family, **_prediction(fit.predict(x, far=request.far).__dict__)}
+        for fit in report.families
+        for x in request.at
+    ]
+    known = [name for name in CONDITIONS if name in columns]
+    conditions = [{name: columns[name][i] for name in known} for i in range(len(prepared.runs))]
+    draws = {fit.family: parametric_draws(fit, request.seed) for fit in report.families}
+    return {
+        **report.to_dict(), "predictions": asked, "conditions": conditions, "cautions": _cautions(prepared),
+        "parametric_bootstrap": draws,
+    }  # fmt: skip
+
+
+def _cautions(prepared: Prepared) -> list[str]:
+    """Differences between runs that a law over size reads as scaling, although nobody chose them for it."""
+    found = []
+    for name, words in (("images", "images seen"), ("learning_rate", "learning rates at their last point")):
+        values = prepared.runs.columns.get(name)
+        if values is not None and prepared.request.columns["N"] != name and len(np.unique(values)) > 1:
+            low, high = np.nanmin(values), np.nanmax(values)
+            found.append(f"the runs differ in {words} ({low:.4g} to {high:.4g}): the law mixes that with size")
+    return found
+
+
+def _prediction(values: dict[str, Any]) -> dict[str, Any]:
+    refusal = values["refusal"]
+    return {**values, "refusal": None if refusal is None else refusal.sentence}
+
+
+def _numbered(families: Sequence[str], sizes: Sequence[str]) -> list[int]:
+    count: dict[tuple[str, str], int] = defaultdict(int)
+    seeds = []
+    for key in zip(families, sizes, strict=True):
+        seeds.append(count[key])
+        count[key] += 1
+    return seeds

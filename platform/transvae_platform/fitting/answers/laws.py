@@ -1,0 +1,147 @@
+"""The answer of a law of several variables: optimum and proof, delta sweep, bootstrap, back-test, predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from transvae_platform.fitting.answers.predict import compared, naive
+from transvae_platform.fitting.answers.prepare import Prepared, values_of
+from transvae_platform.fitting.answers.request import Request
+from transvae_platform.fitting.curve import SAME_RATE
+from transvae_platform.fitting.laws.bootstrap import MIN_RUNS, Bootstrap, bootstrap
+from transvae_platform.fitting.laws.fit import LawFit, default_delta, delta_sweep, fit_law, least_absolute
+from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
+from transvae_platform.fitting.laws.models import Robust
+from transvae_platform.fitting.laws.refusals import refusals_after, refusals_before
+
+# The largest N, and as many below it as make a twentieth of the points, are held out (assumption).
+HELD_OUT = 0.05
+STEPS = (
+    "several points of a run show its steps at its own learning rate: their exponent is one of steps, and a law of "
+    "data takes runs of different length"
+)
+
+
+def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
+    """The result of one group; where the data cannot carry the form, only the refusals."""
+    request, columns, loss = prepared.request, prepared.columns, prepared.loss
+    runs = len(set(prepared.names)) if prepared.names else len(loss)
+    refused = refusals_before(form, columns, loss)
+    base: dict[str, Any] = {"form": form.name, "expression": form.expression, "points": len(loss), "runs": runs}
+    if refused:
+        return {**base, "parameters": None, "refusals": [r.sentence for r in refused]}
+    robust = Robust(default_delta(len(loss)) if request.delta is None else request.delta, request.residuals)
+    fit = fit_law(form, columns, loss, robust, seed=request.seed)
+    draws, few = _bootstrap(fit, prepared, runs)
+    notes = refusals_after(fit, columns, few)
+    return {
+        **base,
+        "parameters": fit.parameters if fit.converged else None,
+        "bootstrap": None if draws is None else _spread(draws, request),
+        "proof": proof(fit),
+        "delta_sweep": [{**proof(f), "parameters": f.parameters} for f in delta_sweep(fit, columns)],
+        "least_absolute": _lad(fit, columns) if request.least_absolute else None,
+        "residuals": {
+            "sd": float(fit.residuals(columns).std()),
+            "largest": float(np.abs(fit.residuals(columns)).max()),
+        },
+        "back_test": back_test(form, columns, loss, robust),
+        "predictions": _predictions(fit, draws, prepared, form),
+        "refusals": [*(r.sentence for r in notes), *_within_runs(prepared)],
+    }
+
+
+def proof(fit: LawFit) -> dict[str, Any]:
+    """What was minimised, how far down it came, and why that is the bottom."""
+    ranges = fit.form.ranges if isinstance(fit.form, SumOfPowers) else fit.form.bounds
+    return {
+        "delta": "inf" if fit.robust.delta == float("inf") else fit.robust.delta,
+        "residuals": fit.robust.residuals, "reduction": "sum", "objective": fit.objective,
+        "gradient_max": fit.gradient, "condition": fit.condition, "starts": fit.starts, "starts_agreeing": fit.agreeing,
+        "start": "variable projection: grid of exponents, non-negative amplitudes in closed form; then damped Newton",
+        "ranges": {name: list(ends) for name, ends in ranges.items()},
+        "iterations": fit.iterations, "theta": dict(zip(fit.model.theta_names, fit.theta.tolist(), strict=True)),
+        "converged": fit.converged, "doubts": fit.doubts,
+    }  # fmt: skip
+
+
+def back_test(form: Form, columns: Columns, loss: FloatArray, robust: Robust) -> dict[str, Any] | None:
+    """Everything at the largest values of the first variable held out and predicted, beside naive rivals."""
+    first = columns[form.variables[0]]
+    levels = np.unique(first)[::-1]
+    counts = np.cumsum([(first == level).sum() for level in levels])
+    edge = levels[int(np.searchsorted(counts, max(1.0, HELD_OUT * len(loss))))]
+    out = first >= edge
+    known = {name: values[~out] for name, values in columns.items()}
+    if refusals_before(form, known, loss[~out]):
+        return None
+    fit = fit_law(form, known, loss[~out], robust)
+    asked = {name: values[out] for name, values in columns.items()}
+    law = fit.predict(asked)
+    return {
+        "held_out": f"{form.variables[0]} >= {edge:.6g}", "points": int(out.sum()), "converged": fit.converged,
+        **compared(law, loss[out], naive(known, loss[~out], asked)),
+    }  # fmt: skip
+
+
+def _bootstrap(fit: LawFit, prepared: Prepared, runs: int) -> tuple[Bootstrap | None, int | None]:
+    """The bootstrap, or the number of runs that is too small for one."""
+    if runs < MIN_RUNS:
+        return None, runs
+    if not prepared.request.bootstrap or not fit.converged:
+        return None, None
+    request = prepared.request
+    return bootstrap(fit, replicates=request.bootstrap, seed=request.seed, runs=prepared.names), None
+
+
+def _spread(draws: Bootstrap, request: Request) -> dict[str, Any]:
+    return {
+        "replicates": len(draws.theta), "seed": draws.seed, "generator": "numpy RandomState.randint",
+        "unit": "run", "runs": draws.runs, "failed": draws.failed, "level": request.level,
+        "standard_errors": draws.errors(),
+        "intervals": {name: draws.interval(name, request.level) for name in draws.fit.form.parameters},
+    }  # fmt: skip
+
+
+def _within_runs(prepared: Prepared) -> list[str]:
+    """What several points of one run cannot say, however well they are fitted."""
+    names, rates = prepared.names, prepared.runs.columns.get("learning_rate")
+    if names is None or len(set(names)) == len(names):
+        return []
+    found = [STEPS]
+    if rates is not None:
+        of_run: dict[str, set[float]] = {}
+        for name, rate in zip(names, rates.tolist(), strict=True):
+            of_run.setdefault(name, set()).add(rate)
+        changing = sum(max(r) - min(r) > SAME_RATE * max(r) for r in of_run.values())
+        if changing:
+            found.append(f"the learning rate changes within {changing} runs: a point before the end of a schedule lies "
+                         "above what a run planned to end there would reach; fit the last points of runs of different "
+                         "length, or points of a constant rate")  # fmt: skip
+    return found
+
+
+def _lad(fit: LawFit, columns: Columns) -> dict[str, Any]:
+    lad = least_absolute(fit)
+    total = float(np.abs(lad.residuals(columns)).sum())
+    return {"parameters": lad.parameters, "sum_abs_residual": total, "delta": lad.robust.delta}
+
+
+def _predictions(fit: LawFit, draws: Bootstrap | None, prepared: Prepared, form: Form) -> list[dict[str, Any]]:
+    request, rows = prepared.request, prepared.held_out
+    if rows is None or not len(rows):
+        return []
+    columns, measured = values_of(rows, request, form.variables, predicted=True)
+    value = fit.predict(columns)
+    band = None if draws is None else draws.prediction(columns, request.level)
+    return [
+        {
+            **{name: float(values[i]) for name, values in columns.items()}, "row": int(rows.numbers[i]),
+            "name": str(rows.columns["name"][i]) if "name" in rows.columns else None,
+            "predicted": float(value[i]), "measured": float(measured[i]), "error": float(value[i] / measured[i] - 1),
+            "law_interval": None if band is None else [float(band[0][i]), float(band[1][i])],
+        }
+        for i in range(len(rows))
+    ]  # fmt: skip

@@ -1,0 +1,130 @@
+"""From a table and a request to the numbers of one fit: rows chosen, columns computed, everything else named."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transvae_platform.fitting.answers.request import Request
+from transvae_platform.fitting.laws.forms import FloatArray
+from transvae_platform.fitting.refusals import rising_metric
+from transvae_platform.fitting.runs.checks import Dropped, refuse_duplicates, refuse_mixed, run_names, usable
+from transvae_platform.fitting.runs.expression import evaluate
+from transvae_platform.fitting.runs.read import Runs, TableError
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One group's rows. names: the run of each row, None where every row is a run of its own."""
+
+    request: Request
+    group: Mapping[str, str]
+    runs: Runs
+    columns: Mapping[str, FloatArray]
+    loss: FloatArray
+    names: list[str] | None
+    dropped: tuple[Dropped, ...]
+    held_out: Runs | None
+
+    @property
+    def data_sha256(self) -> str:
+        """Of the numbers that were fitted, in their order."""
+        digest = hashlib.sha256()
+        for name, values in (*self.columns.items(), ("loss", self.loss)):
+            digest.update(f"{name}\n{[repr(v) for v in values.tolist()]}\n".encode())
+        return digest.hexdigest()
+
+
+def prepare(runs: Runs, request: Request, variables: Sequence[str], *, whole_curves: bool) -> Iterator[Prepared]:
+    """One Prepared per group. whole_curves: whether the form takes every point of a run, or only its last.
+
+    Raises:
+        TableError: a column is missing, the metric rises with quality, rows are mixed or duplicated, none is left.
+    """
+    rising = rising_metric(request.loss)
+    if rising is not None:
+        raise TableError(rising.sentence.removesuffix("."))
+    missing = [v for v in variables if v not in request.columns]
+    if missing:
+        raise TableError(
+            f"the form {request.form} needs {', '.join(missing)} - name the column: -c {missing[0]}=COLUMN"
+        )
+    chosen = runs if request.where is None else runs.where(_truth(request.where, runs))
+    if not len(chosen):
+        raise TableError(f"{runs.source}: no row satisfies {request.where}")
+    for label, part in _groups(chosen, request.group):
+        yield _prepare_group(part, request, variables, label, whole_curves=whole_curves)
+
+
+def values_of(runs: Runs, request: Request, variables: Sequence[str], *, predicted: bool = False
+              ) -> tuple[dict[str, FloatArray], NDArray[np.float64]]:  # fmt: skip
+    """The columns of a form, in which later expressions may use earlier ones, and the loss."""
+    scope = dict(runs.columns)
+    expressions = {**request.columns, **(request.predict_columns if predicted else {})}
+    found = {}
+    for name, text in expressions.items():
+        scope[name] = found[name] = evaluate(_named(text, runs), scope, len(runs))
+    loss = evaluate(_named(request.loss, runs), scope, len(runs))
+    return {v: found[v] for v in variables}, loss
+
+
+def _prepare_group(
+    runs: Runs, request: Request, variables: Sequence[str], label: Mapping[str, str], *, whole_curves: bool
+) -> Prepared:
+    held_out = None
+    if request.predict is not None:
+        aside = _truth(request.predict, runs)
+        held_out, runs = runs.where(aside), runs.where(~aside)
+    columns, loss = values_of(runs, request, variables)
+    kept, dropped = usable(runs, {**columns, request.loss: loss}, unfinished=whole_curves)
+    names = run_names(runs)
+    if names is not None and not whole_curves and "step" in runs.columns:
+        # before bad rows are left out: a run that lost its last point is not fitted at an earlier one
+        last = _last_of_each(names, runs.columns["step"])
+        earlier = runs.numbers[kept & ~last].tolist()
+        dropped += tuple(Dropped(number, "an earlier point of its run's curve") for number in earlier)
+        kept &= last
+    left, columns, loss = runs.where(kept), {n: v[kept] for n, v in columns.items()}, loss[kept]
+    if not len(left):
+        raise TableError(f"{runs.source}: no usable row is left ({dropped[0].reason}, and so on)")
+    names = run_names(left)
+    if names is not None:
+        refuse_duplicates(left, names)
+    refuse_mixed(left, except_for=request.group)
+    return Prepared(request, label, left, columns, loss, names, dropped, held_out)
+
+
+def _last_of_each(names: Sequence[str], steps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    latest: dict[str, float] = {}
+    for name, step in zip(names, steps.tolist(), strict=True):
+        latest[name] = max(step, latest.get(name, step))
+    return np.array([latest[name] == step for name, step in zip(names, steps.tolist(), strict=True)])
+
+
+def _groups(runs: Runs, by: Sequence[str]) -> Iterator[tuple[dict[str, str], Runs]]:
+    if not by:
+        yield {}, runs
+        return
+    keys = [tuple(_shown(runs.column(name)[i]) for name in by) for i in range(len(runs))]
+    for key in dict.fromkeys(keys):
+        yield dict(zip(by, key, strict=True)), runs.where(np.array([k == key for k in keys]))
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _truth(text: str, runs: Runs) -> NDArray[np.bool_]:
+    found = evaluate(text, runs.columns, len(runs))
+    if found.dtype != bool:
+        raise TableError(f"{text!r} is no condition: it must be true or false for every row")
+    return found
+
+
+def _named(text: str, runs: Runs) -> str:
+    """A column's plain name needs no backticks."""
+    return f"`{text}`" if text in runs.columns else text

@@ -1,0 +1,47 @@
+"""What is asked of a table of runs. A document holds its request, so that the fit can be repeated from the document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from transvae_platform.fitting.saturation import MARGIN
+
+LEVEL = 0.90
+REPLICATES = 4000
+FAMILIES, CURVE, ISOFLOP, FRONTIER, ENVELOPE = "L(N)", "curve", "isoflop", "frontier", "envelope"
+"""Forms that are no sum of powers over rows: size means by family, one run's curve, and the three views."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """form: its name. columns: variable -> expression over the table's columns; loss, where, predict: expressions.
+
+    Rows for which `predict` holds are not fitted but predicted, with `predict_columns` in place of `columns` where
+    given; `best_of` names columns: of the rows that agree in them only the least loss is compared.
+    """
+
+    form: str = FAMILIES
+    columns: Mapping[str, str] = field(default_factory=dict)
+    loss: str = "val/l1"
+    where: str | None = None
+    group: tuple[str, ...] = ()
+    delta: float | None = None
+    residuals: Literal["log", "linear"] = "log"
+    least_absolute: bool = False
+    bootstrap: int = REPLICATES
+    seed: int = 0
+    level: float = LEVEL
+    margin: float = MARGIN
+    bins: int | None = None
+    predict: str | None = None
+    predict_columns: Mapping[str, str] = field(default_factory=dict)
+    best_of: tuple[str, ...] = ()
+    at: tuple[float, ...] = ()
+    far: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values; an infinite delta is the text 'inf'."""
+        values = asdict(self)
+        return {**values, "delta": "inf" if self.delta == float("inf") else self.delta}

@@ -1,0 +1,115 @@
+"""What a law of several variables declines to say; each reason with the data that would lift it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from transvae_platform.fitting.laws.bootstrap import MIN_RUNS
+from transvae_platform.fitting.laws.fit import LawFit
+from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
+from transvae_platform.fitting.refusals import Refusal
+
+MANY_PARAMETERS, MANY_SIZES = 6, 10
+"""Broken laws and their like: with so many parameters fewer sizes fit anything."""
+NOTHING = 1e-6  # a term this small beside the loss is absent
+
+
+def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refusal]:
+    """What makes a fit pointless before it is done."""
+    found = []
+    for variable, needed in form.sizes.items():
+        count = len(np.unique(columns[variable]))
+        if count < needed:
+            found.append(
+                Refusal(
+                    "too-few-sizes",
+                    form.name,
+                    f"{count} distinct {variable}, and the parameters of {variable} mean nothing below {needed}",
+                    f"runs at {needed} or more values of {variable} would do",
+                )
+            )
+    first = form.variables[0]
+    distinct = len(np.unique(columns[first]))
+    if len(form.parameters) >= MANY_PARAMETERS and distinct < MANY_SIZES:
+        found.append(
+            Refusal(
+                "too-many-parameters",
+                form.name,
+                f"{len(form.parameters)} parameters and {distinct} distinct {first}: such a law fits any {distinct}",
+                f"{MANY_SIZES} sizes would be needed",
+            )
+        )
+    if len(loss) <= len(form.parameters):
+        found.append(
+            Refusal(
+                "too-few-points",
+                form.name,
+                f"{len(loss)} points for {len(form.parameters)} parameters leave nothing to check the law with",
+                f"{len(form.parameters) + 1} points would be the least",
+            )
+        )
+    return found
+
+
+def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[Refusal]:
+    """What the optimum does not support."""
+    name, found = fit.form.name, [*_grows(fit, columns)]
+    if not fit.converged:
+        found.append(
+            Refusal(
+                "not-converged",
+                name,
+                f"the optimum is not proven: {'; '.join(fit.doubts)}",
+                "a simpler form, or points further apart, would make it sharp",
+            )
+        )
+    if few_runs is not None:
+        found.append(
+            Refusal(
+                "no-interval",
+                name,
+                f"{few_runs} runs: a bootstrap of so few runs covers far less than it claims",
+                f"{MIN_RUNS} runs would carry one; or size means with profile intervals: --form 'L(N)'",
+            )
+        )
+    return [*found, *_strange(fit)]
+
+
+def _strange(fit: LawFit) -> list[Refusal]:
+    """Exponents that no loss is known to have: the points hardly determine them, or the loss grows."""
+    found: list[Refusal] = []
+    for exponent, ends in fit.form.ranges.items() if isinstance(fit.form, SumOfPowers) else ():
+        value, (least, most) = fit.parameters[exponent], sorted(map(abs, ends))
+        if value * ends[0] <= 0:
+            why = f"its best value {value:.3g} is that of a loss which does not fall"
+        elif not least / 5 <= abs(value) <= 2 * most:
+            why = f"its best value {value:.3g} is none that losses are known to have"
+        else:
+            continue
+        lift = "a wider range of sizes, or a loss that falls with each variable, would determine it"
+        found.append(Refusal("strange-exponent", exponent, why, lift))
+    return found
+
+
+def _grows(fit: LawFit, columns: Columns) -> Sequence[Refusal]:
+    """Terms that vanish: the loss does not fall with their variable."""
+    if not isinstance(fit.form, SumOfPowers):
+        return ()
+    found = []
+    for term in fit.form.terms:
+        size = np.full_like(fit.y, fit.parameters[term.amplitude])
+        for variable, exponent, sign in term.powers:
+            size = size * columns[variable] ** (sign * fit.parameters[exponent])
+        if np.max(size / fit.y) < NOTHING:
+            why = "the loss does not fall with it" if term.powers else "the best floor is 0, so only E <= can be said"
+            found.append(
+                Refusal(
+                    "absent-term",
+                    term.amplitude,
+                    why,
+                    "a wider range, or less scatter, may show what these points do not",
+                )
+            )
+    return found

@@ -1,0 +1,1 @@
+"""Tables of runs: reading them, computing columns, choosing rows, and naming everything that must not be fitted."""

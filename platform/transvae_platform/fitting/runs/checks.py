@@ -1,0 +1,123 @@
+"""Which rows of a table may be fitted: every other one is named with its reason, and mixed tables are refused.
+
+Columns by their names, each optional: `run` (default: family, size, seed together), `step`, `status`, `phase`,
+`learning_rate`, `warmup_steps`, and those of MUST_AGREE.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transvae_platform.fitting.runs.read import Runs, TableError
+
+# What one fit must not mix: each changes the loss by itself. Values are compared as text.
+MUST_AGREE = (
+    "metric", "variant", "resolution", "stage", "phase", "schedule", "ema", "weights", "data", "evaluation", "code",
+)  # fmt: skip
+FINISHED = frozenset({"finished", "completed", "done", "ok", ""})
+WARMUP = frozenset({"warmup", "warm-up", "warm_up"})
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """One row that is not fitted; number: its line or record in the source."""
+
+    number: int
+    reason: str
+
+
+def usable(
+    runs: Runs, needed: dict[str, NDArray[Any]], *, unfinished: bool = False
+) -> tuple[NDArray[np.bool_], tuple[Dropped, ...]]:
+    """Rows that may be fitted, as a mask, and the others. needed: the numbers that the form uses, by name.
+
+    unfinished: whether runs that have not ended count, as they do for a form of whole curves.
+    """
+    reasons: list[str | None] = [None] * len(runs)
+
+    def drop(rows: NDArray[np.bool_], why: Sequence[str]) -> None:
+        for i in np.flatnonzero(rows).tolist():
+            reasons[i] = reasons[i] or why[i]
+
+    status = _text(runs, "status")
+    if status is not None and not unfinished:
+        drop(np.array([s.lower() not in FINISHED for s in status]), [f"its status is {s!r}" for s in status])
+    if (phase := _text(runs, "phase")) is not None:
+        drop(np.array([p.lower() in WARMUP for p in phase]), ["it lies inside warm-up"] * len(runs))
+    if {"step", "warmup_steps"} <= set(runs.columns):
+        step, warmup = runs.columns["step"], runs.columns["warmup_steps"]
+        drop(
+            step < warmup, [f"it lies inside warm-up (step {s:g} of {w:g})" for s, w in zip(step, warmup, strict=True)]
+        )
+    for name, values in needed.items():
+        if values.dtype.kind not in "fiu":
+            raise TableError(f"{runs.source}: {name} is not a column of numbers (e.g. {values[0]!r})")
+        drop(~np.isfinite(values), [f"{name} is missing or not finite"] * len(runs))
+        drop(~(values > 0), [f"{name} is not positive ({v:g}), and laws are sums of powers" for v in values])
+    kept = np.array([reason is None for reason in reasons])
+    dropped = tuple(
+        Dropped(int(n), reason) for n, reason in zip(runs.numbers, reasons, strict=True) if reason is not None
+    )
+    return kept, dropped
+
+
+def refuse_mixed(runs: Runs, except_for: Sequence[str] = ()) -> None:
+    """Rows that differ in something besides size and training must not be one fit.
+
+    Raises:
+        TableError: names the column, its values with their counts, and how to choose one.
+    """
+    for name in MUST_AGREE:
+        values = None if name in except_for else _text(runs, name)
+        if values is None or len(set(values)) < 2:
+            continue
+        counts = Counter(values).most_common()
+        shown = ", ".join(f"{value!r} in {count} rows" for value, count in counts[:6])
+        raise TableError(
+            f"{runs.source}: the rows mix {name} ({shown}), and a law would read that difference as scaling - choose "
+            f'one: --where "{name} == {counts[0][0]!r}"'
+        )
+
+
+def run_names(runs: Runs) -> list[str] | None:
+    """The run of every row: the column `run`, or family, size and seed together; None where there is neither."""
+    if (named := _text(runs, "run")) is not None:
+        return named
+    parts = [found for key in ("family", "size", "seed") if (found := _text(runs, key)) is not None]
+    if len(parts) < 2:
+        return None
+    return [" ".join(part) for part in zip(*parts, strict=True)]
+
+
+def refuse_duplicates(runs: Runs, names: Sequence[str]) -> None:
+    """One row per run and step.
+
+    Raises:
+        TableError: names the first pair and how many there are.
+    """
+    steps = _text(runs, "step") or [""] * len(runs)
+    first: dict[tuple[str, str], int] = {}
+    twice: list[str] = []
+    for key, number in zip(zip(names, steps, strict=True), runs.numbers.tolist(), strict=True):
+        if key in first:
+            at = f" at step {key[1]}" if key[1] else ""
+            twice.append(f"rows {first[key]} and {number} are both run {key[0]!r}{at}")
+        first.setdefault(key, number)
+    if twice:
+        more = f" (and {len(twice) - 1} more)" if len(twice) > 1 else ""
+        raise TableError(
+            f"{runs.source}: {twice[0]}{more}, and which of them is right cannot be told - keep one row per run and "
+            "step; a run that was resumed keeps its later record"
+        )
+
+
+def _text(runs: Runs, name: str) -> list[str] | None:
+    if name not in runs.columns:
+        return None
+    return [f"{v:g}" if isinstance(v, float) else str(v) for v in runs.columns[name].tolist()]

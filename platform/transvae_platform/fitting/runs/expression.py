@@ -1,0 +1,91 @@
+"""Columns computed from columns: `Training FLOP` / (6 * N), loss < 3.4 and dataset == 'rpj'.
+
+Arithmetic, comparisons, and, or, not, in, and the functions below; names that are no Python identifiers stand in
+backticks. Nothing else is evaluated: an expression may come from a stranger's shell script.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transvae_platform.fitting.runs.read import TableError
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "log": np.log, "log10": np.log10, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs, "isfinite": np.isfinite,
+    "where": np.where,
+}  # fmt: skip
+BINARY = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}  # fmt: skip
+COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq,
+    ast.NotEq: operator.ne, ast.In: lambda a, b: np.isin(a, b), ast.NotIn: lambda a, b: ~np.isin(a, b),
+}  # fmt: skip
+
+
+def evaluate(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArray[Any]:
+    """The value of an expression in every row, (rows,).
+
+    Raises:
+        TableError: it cannot be read, names an unknown column, or does not fit the columns' values.
+    """
+    quoted: dict[str, str] = {}
+
+    def unquote(match: re.Match[str]) -> str:
+        name = f"_quoted{len(quoted)}"
+        quoted[name] = match.group(1)
+        return name
+
+    try:
+        tree = ast.parse(re.sub(r"`([^`]+)`", unquote, text.strip()), mode="eval").body
+    except SyntaxError:
+        raise TableError(f"{text!r} is not an expression (names with spaces stand in backticks)") from None
+    try:
+        with np.errstate(all="ignore"):
+            value = np.asarray(_value(tree, columns, quoted, text))
+        return np.broadcast_to(value, (rows,)).copy()
+    except (TypeError, np.exceptions.DTypePromotionError, OverflowError) as error:
+        raise TableError(f"{text!r} does not fit the columns' values ({str(error).splitlines()[0]})") from None
+
+
+def _value(node: ast.expr, columns: Mapping[str, NDArray[Any]], quoted: Mapping[str, str], text: str) -> Any:
+    def value(part: ast.expr) -> Any:
+        return _value(part, columns, quoted, text)
+
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str()):
+            return node.value
+        case ast.Name(id=name):
+            name = quoted.get(name, name)
+            if name not in columns:
+                raise TableError(f"{text!r}: no column {name!r} - there are {', '.join(columns)}")
+            return columns[name]
+        case ast.BinOp(op=op) if type(op) in BINARY:
+            return BINARY[type(op)](value(node.left), value(node.right))
+        case ast.UnaryOp(op=ast.USub()):
+            return -value(node.operand)
+        case ast.UnaryOp(op=ast.Not()):
+            return np.logical_not(value(node.operand))
+        case ast.BoolOp(op=op):
+            join = np.logical_and if isinstance(op, ast.And) else np.logical_or
+            return join.reduce(np.broadcast_arrays(*map(value, node.values)))
+        case ast.Compare(left=left, ops=ops, comparators=others):
+            sides = [value(left), *map(value, others)]
+            if all(type(op) in COMPARE for op in ops):
+                found = [COMPARE[type(op)](*pair) for op, pair in zip(ops, pairwise(sides), strict=True)]
+                return np.logical_and.reduce(np.broadcast_arrays(*found))
+        case ast.Tuple(elts=parts) | ast.List(elts=parts):
+            return [value(part) for part in parts]
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
+            return FUNCTIONS[name](*map(value, arguments))
+    known = ", ".join(FUNCTIONS)
+    raise TableError(f"{text!r}: only arithmetic, comparisons, and, or, not, in, and {known} are understood")

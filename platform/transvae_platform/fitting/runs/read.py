@@ -1,0 +1,123 @@
+"""A table of runs from a file: CSV, JSON lines or Parquet; one row per run, or per point of a run's curve."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+READERS = ("csv", "jsonl", "parquet")
+
+
+class TableError(ValueError):
+    """A table, a column or an expression that cannot be used: one sentence with the way out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Columns of equal length: float64 where every value is a number or missing (NaN), objects elsewhere.
+
+    `numbers`: the line or record of each row in its source, for messages. sha256: of the file's bytes, or of the rows.
+    """
+
+    columns: Mapping[str, NDArray[Any]]
+    numbers: NDArray[np.int64]
+    source: str
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """TableError, with the names of those that are there, for an unknown column."""
+        if name not in self.columns:
+            raise TableError(f"{self.source}: no column {name!r} - there are {', '.join(self.columns) or 'none'}")
+        return self.columns[name]
+
+    def where(self, keep: NDArray[np.bool_]) -> Runs:
+        """The rows that are kept."""
+        kept = {name: values[keep] for name, values in self.columns.items()}
+        return Runs(kept, self.numbers[keep], self.source, self.sha256)
+
+
+def read_runs(path: Path) -> Runs:
+    """Reads a table by its suffix (.csv, .jsonl, .parquet).
+
+    Raises:
+        TableError: it is missing, of another kind, empty, or not what its suffix says.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in READERS:
+        raise TableError(f"{path}: a table of runs is a .csv, .jsonl or .parquet file")
+    try:
+        data = path.read_bytes()
+        rows = _parquet(path) if kind == "parquet" else _lines(data.decode(), kind, path)
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        if isinstance(error, TableError):
+            raise
+        raise TableError(f"{path}: is not a {kind} file ({str(error).splitlines()[0]})") from None
+    return runs_of(rows, str(path), hashlib.sha256(data).hexdigest(), first=2 if kind == "csv" else 1)
+
+
+def runs_of(rows: Sequence[Mapping[str, Any]], source: str, sha256: str | None = None, first: int = 1) -> Runs:
+    """A table of rows in memory; a key that a row lacks is missing there.
+
+    Raises:
+        TableError: there are no rows.
+    """
+    if not rows:
+        raise TableError(f"{source}: holds no rows")
+    if sha256 is None:
+        sha256 = hashlib.sha256(json.dumps(list(map(dict, rows)), sort_keys=True, default=str).encode()).hexdigest()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: _column([row.get(name) for row in rows]) for name in names}
+    return Runs(columns, np.arange(first, first + len(rows)), source, sha256)
+
+
+def _lines(text: str, kind: str, path: Path) -> list[dict[str, Any]]:
+    if kind == "jsonl":
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        if not all(isinstance(row, dict) for row in rows):
+            raise TableError(f"{path}: every line must be one JSON object")
+        return rows
+    reader = csv.DictReader(text.splitlines(), restkey="", strict=True)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise TableError(f"{path}: line {reader.line_num} is not CSV ({error})") from None
+    named = reader.fieldnames or []
+    if len(set(named)) < len(named):
+        raise TableError(f"{path}: two columns have the same name ({', '.join(named)})")
+    for number, row in enumerate(rows, start=2):
+        if "" in row or None in row.values():
+            raise TableError(f"{path}: line {number} has another number of fields than the header")
+    return rows
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet  # heavy, and the other kinds do not need it
+
+    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    return rows
+
+
+def _column(values: Sequence[Any]) -> NDArray[Any]:
+    """float64 if every value is a number or missing, else the values as text or what they are."""
+    numbers = []
+    for value in values:
+        if isinstance(value, bool):
+            return np.array(values, dtype=object)
+        try:
+            numbers.append(float("nan") if value is None or value == "" else float(value))
+        except (TypeError, ValueError):
+            return np.array(["" if v is None else v for v in values], dtype=object)
+    return np.array(numbers)

@@ -1,0 +1,112 @@
+"""Every kind of bad table is named, with the way out; nothing disappears without a word."""
+
+import pytest
+
+from transvae_platform.fitting.answers.answer import answer
+from transvae_platform.fitting.answers.request import Request
+from transvae_platform.fitting.runs.read import TableError, runs_of
+
+LAST = 2  # the index of the first run's last point
+
+
+def ask(rows, **request):
+    return answer(runs_of(rows, "t.csv", first=2), Request(**request))
+
+
+def refused(rows, **request):
+    with pytest.raises(TableError) as error:
+        ask(rows, **request)
+    return str(error.value)
+
+
+def test_the_last_point_of_each_run_is_fitted_and_every_other_named(rows):
+    (document,) = ask(rows)
+    reasons = {d["row"]: d["reason"] for d in document["dropped"]}
+    assert document["source"]["rows_fitted"] == 30
+    assert len(reasons) == 60
+    assert reasons[2] == "it lies inside warm-up"
+    assert reasons[3] == "an earlier point of its run's curve"
+
+
+def test_fewer_sizes_than_the_form_needs(rows):
+    few = [r for r in rows if r["size"] in "TBL"]
+    (document,) = ask(few)
+    assert document["result"]["families"][0]["verdict"].startswith("cannot tell: 3 usable sizes")
+    (law,) = ask(few, form="L(N,D)")
+    assert law["result"]["parameters"] is None
+    assert "3 distinct N" in law["result"]["refusals"][0]
+
+
+def test_one_token_count_gives_no_law_of_data(rows):
+    (law,) = ask([r for r in rows if r["step"] == 2000], form="L(N,D)")
+    assert law["result"]["parameters"] is None
+    assert "1 distinct D" in law["result"]["refusals"][0]
+
+
+@pytest.mark.parametrize("metric", ["val/psnr", "accuracy", "ssim"])
+def test_a_metric_that_grows(rows, metric):
+    assert "rises with quality" in refused([{**r, metric: 1.0} for r in rows], loss=metric)
+
+
+def test_missing_columns(rows):
+    assert "no column 'loss' - there are family" in refused(rows, loss="loss")
+    bare = [{"n": r["parameters"], "loss": r["val/l1"]} for r in rows]
+    assert "needs N - name the column: -c N=COLUMN" in refused(bare, loss="loss")
+    assert "is not a column of numbers" in refused(rows, columns={"N": "family"})
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(None, "missing or not finite"), (0.0, "not positive"), (-1.0, "not positive")]
+)
+def test_a_bad_loss_is_named_with_its_row(rows, value, reason):
+    rows[LAST] = {**rows[LAST], "val/l1": value}
+    (document,) = ask(rows)
+    assert any(d["row"] == LAST + 2 and reason in d["reason"] for d in document["dropped"])
+
+
+def test_a_run_that_lost_its_last_point_is_not_fitted_at_an_earlier_one(rows):
+    """Its earlier point was trained less: fitting it would read missing training as a worse size."""
+    rows[LAST] = {**rows[LAST], "val/l1": None}
+    (document,) = ask(rows)
+    assert document["source"]["rows_fitted"] == 29
+    assert any(d["row"] == LAST + 1 for d in document["dropped"])
+
+
+def test_duplicate_rows_of_one_run_and_step(rows):
+    assert "rows 4 and 92 are both run 'cnn T 0' at step 2000" in refused([*rows, rows[LAST]])
+
+
+@pytest.mark.parametrize(("name", "value"), [("resolution", 512), ("stage", "2"), ("ema", 0.0), ("code", "b"),
+                                             ("schedule", "cosine"), ("data", "y"), ("variant", "wide")])  # fmt: skip
+def test_mixed_conditions(rows, name, value):
+    mixed = [{"stage": "1", "ema": 0.9, "schedule": "constant", "data": "x", "variant": "base", **r} for r in rows]
+    mixed[LAST][name] = value
+    why = refused(mixed)
+    assert f"the rows mix {name}" in why
+    assert f'--where "{name} == ' in why
+
+
+def test_unfinished_runs_are_named(rows):
+    for r in rows[:3]:
+        r["status"] = "failed"
+    (document,) = ask(rows)
+    assert document["source"]["rows_fitted"] == 29
+    assert {d["reason"] for d in document["dropped"] if d["row"] < 5} == {"its status is 'failed'"}
+
+
+def test_one_seed_only_is_said(rows):
+    (document,) = ask([r for r in rows if r["seed"] == 0])
+    sentences = [r["sentence"] for fit in document["result"]["families"] for r in fit["refusals"]]
+    assert sum("every size has one seed" in s for s in sentences) == 2
+
+
+def test_runs_of_different_length_are_a_caution(rows):
+    rows[LAST] = {**rows[LAST], "images": 4000}
+    (document,) = ask(rows)
+    assert "differ in images seen (4000 to 1.6e+04)" in document["result"]["cautions"][0]
+
+
+def test_unknown_forms_and_empty_choices(rows):
+    assert "known are L(N), power-law" in refused(rows, form="L(Q)")
+    assert "no row satisfies" in refused(rows, where="family == 'mlp'")
+    assert "is no condition" in refused(rows, where="parameters")

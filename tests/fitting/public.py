@@ -1,0 +1,21 @@
+"""The public data sets of scaling runs, read in place from beside the checkout; never copied into the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DATA = next(
+    (p / "shared" / "data" for p in Path(__file__).resolve().parents if (p / "shared" / "data").is_dir()),
+    Path("/work/shared/data"),
+)
+needs_public_data = pytest.mark.skipif(
+    not (DATA / "expected_values.json").exists(), reason="the public reference data are not on this machine"
+)
+
+
+def expected(name: str) -> dict[str, Any]:
+    return json.loads((DATA / "expected_values.json").read_text())[name]

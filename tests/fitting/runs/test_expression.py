@@ -1,0 +1,47 @@
+"""Expressions over columns compute what they say, and evaluate nothing else."""
+
+import numpy as np
+import pytest
+
+from transvae_platform.fitting.runs.expression import evaluate
+from transvae_platform.fitting.runs.read import TableError
+
+COLUMNS = {
+    "Training FLOP": np.array([6.0, 12.0, 24.0]), "N": np.array([1.0, 2.0, 4.0]),
+    "who": np.array(["a", "b", "b"], dtype=object),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("`Training FLOP` / (6 * N)", [1, 1, 1]),
+        ("-N ** 2 + 1", [0, -3, -15]),
+        ("log10(10 * N / N)", [1, 1, 1]),
+        ("1 < N <= 4 and who == 'b'", [False, True, True]),
+        ("not who in ('a', 'c')", [False, True, True]),
+        ("who not in ['a'] or N < 2", [True, True, True]),
+        ("where(who == 'a', 10, N)", [10, 2, 4]),
+        ("3", [3, 3, 3]),
+    ],
+)
+def test_value(text, value):
+    np.testing.assert_allclose(evaluate(text, COLUMNS, 3), value)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("__import__('os').system('true')", "only arithmetic"),
+        ("N.shape", "only arithmetic"),
+        ("[n for n in N]", "only arithmetic"),
+        ("open('x')", "only arithmetic"),
+        ("M + 1", "no column 'M' - there are Training FLOP, N, who"),
+        ("`Training flop`", "no column 'Training flop'"),
+        ("N +", "is not an expression"),
+        ("who + 1", "does not fit"),
+    ],
+)
+def test_refusal(text, why):
+    with pytest.raises(TableError, match=why):
+        evaluate(text, COLUMNS, 3)
