@@ -140,6 +140,11 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
                 f"{spec.study}: recipe.batch_size: {recipe.batch_size} does not divide among the {count} {key} of "
                 f"{cell} - choose a multiple"
             )
+    if workers.sharding == "fsdp" and workers.workers == 1:
+        raise SpecError(
+            f"{spec.study}: resources.sharding: fsdp divides weights among the workers of a trial, and {cell} has one "
+            "- give it more `workers`, or ddp"
+        )
     if contradictions := recipe.contradictions():
         raise SpecError("\n".join(f"{spec.study}: {cell}: recipe.{message}" for message in contradictions))
     if late := [step for step in spec.evaluation.at if step > recipe.steps]:
@@ -225,7 +230,7 @@ def _resolve_recipe(recipe: Recipe, cell: str) -> Recipe:
 
 
 def _resolve_workers(spec: StudySpec, cell: str) -> Workers:
-    chosen: Workers = Workers(workers=spec.resources.workers, device=spec.resources.device)
+    chosen = Workers(**{name: getattr(spec.resources, name) for name in Workers.model_fields})
     for pattern, override in spec.resources.overrides.items():
         if fnmatch.fnmatchcase(cell, pattern):
             chosen = override

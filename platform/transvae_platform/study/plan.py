@@ -15,7 +15,7 @@ from pathlib import Path
 
 from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
-from transvae.memory import CAST_BYTES, STATE_BYTES, count_activations
+from transvae.memory import CAST_BYTES, STATE_BYTES, WEIGHT_BYTES, count_activations
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.eta import makespan
@@ -33,6 +33,9 @@ RUNTIME_BYTES = {"cpu": 600 * 10**6, "gpu": 1500 * 10**6}
 SLACK = 1.1  # of activations: what kernels need while they run, and gaps between tensors (assumption)
 LPIPS_BYTES_PER_PIXEL = 2200  # VGG16's activations in fp32 for one image, and its normalised features (counted)
 FROZEN_BYTES = 1_217_000_000  # DINOv2 ViT-L/14 in fp32: 304 M parameters; others are smaller
+GATHERED_SHARE = (
+    0.15  # of the weights, gathered at a time by FSDP: what lies outside of blocks, two blocks (assumption)
+)
 BYTES_PER_PARAMETER = 16  # a checkpoint: fp32 weights, their average and AdamW's two moments
 
 
@@ -117,9 +120,16 @@ def memory_bytes(trial: Trial, parameters: int) -> int:
     kept = _activations(config, size, bf16, recipe.gradient_checkpointing)
     if recipe.losses.lpips:
         kept += LPIPS_BYTES_PER_PIXEL * size * size
-    state = parameters * (STATE_BYTES + (CAST_BYTES if bf16 else 0))
     networks = FROZEN_BYTES if recipe.losses.vf and recipe.losses.vf.network == "pretrained" else 0
-    return state + networks + int(images * kept * SLACK) + RUNTIME_BYTES[trial.workers.device]
+    activations = int(images * kept * SLACK)
+    if trial.workers.sharding == "fsdp":
+        width = CAST_BYTES if bf16 else WEIGHT_BYTES
+        # the average is whole while it is measured, when nothing is kept for a backward pass
+        used = max(activations + int(parameters * GATHERED_SHARE * width), parameters * WEIGHT_BYTES)
+        used += parameters * STATE_BYTES // trial.workers.workers
+    else:
+        used = activations + parameters * (STATE_BYTES + (CAST_BYTES if bf16 else 0))
+    return used + networks + RUNTIME_BYTES[trial.workers.device]
 
 
 _activations = lru_cache(maxsize=None)(
@@ -174,8 +184,8 @@ def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
     ]
     if lines:
         raise SpecError(
-            "\n".join(lines) + "\nuse recipe.gradient_checkpointing, recipe.precision=bf16, more `workers` or a larger "
-            "`accumulate` in `resources`; if the estimate is wrong, give a larger resources.gpu_memory"
+            "\n".join(lines) + "\nuse recipe.gradient_checkpointing, recipe.precision=bf16, more `workers`, a larger "
+            "`accumulate` or `sharding: fsdp` in `resources`; if the estimate is wrong, a larger resources.gpu_memory"
         )
 
 
@@ -193,8 +203,7 @@ def _rate_key(trial: Trial) -> tuple[object, ...]:
         recipe.batch_size,
         recipe.precision,
         recipe.gradient_checkpointing,
-        trial.workers.device,
-        trial.workers.workers,
+        trial.workers,
     )
 
 
