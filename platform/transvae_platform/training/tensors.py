@@ -66,7 +66,7 @@ class Copies:
 
 
 def own_share(tensors: Mapping[str, Tensor], rank: int, size: int) -> dict[str, Tensor]:
-    """The tensors that a rank owns: each has one owner, and all own as many bytes; sharded ones belong to every rank."""
+    """The tensors that a rank owns: each has one owner, and all own as many bytes; sharded ones are of every rank."""
     loads, owners = [0] * size, {key: rank for key, tensor in tensors.items() if isinstance(tensor, DTensor)}
     for key in sorted(tensors.keys() - owners.keys(), key=lambda key: (-tensors[key].nbytes, key)):
         owners[key] = loads.index(min(loads))
