@@ -50,6 +50,13 @@ def test_id_depends_on_everything_that_decides_the_result(grid, change):
     assert not set(ids(grid())) & set(ids(grid(**change)))
 
 
+@pytest.mark.parametrize("change", [{"recipe__compile": True}, {"recipe__channels_last": False}])
+def test_id_tells_of_later_keys_where_they_are_used(grid, change):
+    # as the first version named them
+    assert ids(grid()) == ["transvae-B-s0-d9cc4fc4d7", "transvae-T-s0-58ceedd171", "cnn-T-s0-115a590f96"]
+    assert not set(ids(grid())) & set(ids(grid(**change)))
+
+
 def test_id_depends_on_the_data(spec):
     assert not set(ids(build_grid(spec(), "d" * 16))) & set(ids(build_grid(spec(), "e" * 16)))
 

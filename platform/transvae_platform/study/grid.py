@@ -30,6 +30,9 @@ HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the tr
 
 NO_RESULT = ("keep_best",)
 """Keys of `evaluation` that decide no result: not part of a trial's identity, free to change in a study."""
+ADDED = {"compile": False, "channels_last": True}
+"""Keys that `recipe` has gained, with what it did before them: so set they are no part of a trial's identity, and
+studies that were begun before go on."""
 
 
 class Initial(Section):
@@ -155,7 +158,9 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
         "data": made.data,
         "resolution": spec.data.model_resolution,
         "sampling": spec.data.sampling.model_dump(mode="json"),
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(
+            mode="json", exclude={key for key, old in ADDED.items() if getattr(recipe, key) == old}
+        ),
         "evaluation": spec.evaluation.model_dump(mode="json", exclude={*NO_RESULT, "sets"}),
     }
     if spec.evaluation.sets:  # where they lie is no part of it

@@ -203,6 +203,8 @@ def _rate_key(trial: Trial) -> tuple[object, ...]:
         recipe.batch_size,
         recipe.precision,
         recipe.gradient_checkpointing,
+        recipe.compile,
+        recipe.channels_last,
         trial.workers,
     )
 

@@ -21,6 +21,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.study.grid import Trial
 from transvae_platform.training.adversary import Adversary
 from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.compiling import compile_blocks
 from transvae_platform.training.criterion import make_projection
 from transvae_platform.training.guard import Guard
 from transvae_platform.training.manifest import MANIFEST, sha256_of
@@ -68,10 +69,10 @@ class TrialWeights:
         self.config = AutoencoderConfig.from_dict(trial.model_config_values)
         torch.manual_seed(trial.seed)  # initial weights; nothing after this constructor draws from the global generator
         self.model = self._initial_model().to(world.device)
-        for parameter in self.model.parameters():
-            if parameter.dim() == 4:  # up to a quarter faster for convolutions (measured on a CPU)
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         recipe = trial.recipe
+        for parameter in self.model.parameters():
+            if parameter.dim() == 4 and recipe.channels_last:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         if recipe.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
         projection = make_projection(recipe.losses, trial.frozen, self.config.latent_dim, world.device)
@@ -81,6 +82,8 @@ class TrialWeights:
         self.network = Network(self.model, projection).to(world.device)
         self.wrapped: nn.Module = self.network
         self._stage = -1  # see `enter_stage`
+        if recipe.compile:
+            compile_blocks(self.model, world.device)
         self._sharded = trial.workers.sharding == "fsdp" and world.size > 1
         if self._sharded:
             shard(self.network, world, recipe.precision == "bf16")
