@@ -204,8 +204,11 @@ def _keep(
                 told = f"{folder / picture} cannot be written ({first_line(error)}); training goes on"
                 saver.mind(f"pictures: {first_line(error)}", told)
                 continue
-            event = "pictures" if name == VALIDATION else "set_pictures"
-            journal.append(event, step=step, path=picture.as_posix(), psnr=psnr)
+            drawn = {"step": step, "path": picture.as_posix(), "psnr": psnr}
+            if name == VALIDATION:
+                journal.append("pictures", **drawn)
+            else:
+                journal.append("set_pictures", set=name, **drawn)
     saver.save(weights)
 
 
