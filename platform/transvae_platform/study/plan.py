@@ -15,6 +15,7 @@ from pathlib import Path
 
 from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
+from transvae.losses import cost
 from transvae.memory import CAST_BYTES, STATE_BYTES, WEIGHT_BYTES, count_activations
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.data_spec import training_sizes
@@ -41,7 +42,7 @@ BYTES_PER_PARAMETER = 16  # a checkpoint: fp32 weights, their average and AdamW'
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """One row of a plan. FLOPs are 2 per multiply-add, forward and backward, encoder and decoder, without losses."""
+    """One row of a plan. FLOPs are 2 per multiply-add, forward and backward, of encoder and decoder."""
 
     trial: Trial
     parameters: int
@@ -49,6 +50,8 @@ class TrialPlan:
     """Per image."""
     training_flops: float
     """Of the whole trial."""
+    losses_flops: float
+    """Of the networks of its losses: VGG16, the feature network, the discriminator. Of the whole trial, too."""
     steps: int
     devices: str
     seconds: float
@@ -59,6 +62,11 @@ class TrialPlan:
     disk_bytes: int
     state: str
     """What the journal says of this trial: queued, running, finished or failed."""
+
+    @property
+    def images(self) -> int:
+        """That the trial trains on, repeated ones counted again."""
+        return self.steps * self.trial.recipe.batch_size
 
 
 @dataclass(frozen=True)
@@ -97,15 +105,38 @@ def model_cost(trial: Trial) -> dict[str, float]:
     Raises ValueError for a size that the model cannot see.
     """
     config = AutoencoderConfig.from_dict(trial.model_config_values)
-    cost = count_model(config, trial.resolution)
+    counted = count_model(config, trial.resolution)
     sizes = training_sizes(trial.sampling, trial.resolution)
     return {
-        "parameters": cost.parameters,
-        "encoder_parameters": cost.encoder_parameters,
-        "decoder_parameters": cost.decoder_parameters,
-        "forward_flops": cost.forward_flops,
+        "parameters": counted.parameters,
+        "encoder_parameters": counted.encoder_parameters,
+        "decoder_parameters": counted.decoder_parameters,
+        "forward_flops": counted.forward_flops,
         "training_flops": sum(share * count_model(config, size).training_flops for size, share in sizes),
     }
+
+
+def losses_flops(trial: Trial) -> float:
+    """FLOPs of the networks of a trial's losses, for all its steps and images (`transvae/losses/cost.py`)."""
+    recipe, losses = trial.recipe, trial.recipe.losses
+    vf, gan, steps, total = losses.vf, losses.gan, trial.recipe.steps, 0.0
+    compression = AutoencoderConfig.from_dict(trial.model_config_values).compression
+    for size, share in training_sizes(trial.sampling, trial.resolution):
+        images = share * recipe.batch_size
+        if losses.lpips:
+            aligned = recipe.stage_edge if vf and vf.adaptive else 0  # the first steps; the GAN acts in the last ones
+            told = recipe.gan_start + gan.alone if gan and gan.adaptive else steps
+            adaptive = aligned + steps - max(told, aligned)
+            total += images * (steps - adaptive) * cost.lpips_flops(size, False)
+            total += images * adaptive * cost.lpips_flops(size, True)
+        if vf:  # while the encoder is frozen it is looked at only where it is logged
+            looks = recipe.stage_edge + (steps - recipe.stage_edge) // trial.evaluation.log_every
+            total += images * looks * cost.features_flops(vf.features, size, compression, vf.match)
+        if gan:
+            update, loss = cost.discriminator_flops(gan.layers, size, gan.adaptive)
+            learning = steps - recipe.gan_start
+            total += images * (learning * update + (learning - gan.alone) * loss)
+    return total
 
 
 def memory_bytes(trial: Trial, parameters: int) -> int:
@@ -144,25 +175,31 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
     rows = []
     for trial in trials:
         key = stable_hash(trial.model_config_values)
-        cost = costs.setdefault(key, model_cost(trial))
-        training = cost["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
+        counts = costs.setdefault(key, model_cost(trial))
+        training = counts["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
+        losses = losses_flops(trial)
         device, workers = trial.workers.device, trial.workers.workers
         step_seconds = measured.get(_rate_key(trial))
-        busy = step_seconds * trial.recipe.steps if step_seconds else training / (ASSUMED_RATE[device] * workers)
+        busy = (
+            step_seconds * trial.recipe.steps
+            if step_seconds
+            else (training + losses) / (ASSUMED_RATE[device] * workers)
+        )
         known = current.trials.get(trial.id) if current else None
         kept = trial.evaluation.keep_checkpoints + trial.evaluation.keep_best
         rows.append(
             TrialPlan(
                 trial=trial,
-                parameters=int(cost["parameters"]),
-                forward_flops=int(cost["forward_flops"]),
+                parameters=int(counts["parameters"]),
+                forward_flops=int(counts["forward_flops"]),
                 training_flops=training,
+                losses_flops=losses,
                 steps=trial.recipe.steps,
                 devices=f"{workers} x {device}",
                 seconds=busy + START_SECONDS[device],
                 measured=step_seconds is not None,
-                memory_bytes=memory_bytes(trial, int(cost["parameters"])),
-                disk_bytes=int(cost["parameters"]) * BYTES_PER_PARAMETER * kept,
+                memory_bytes=memory_bytes(trial, int(counts["parameters"])),
+                disk_bytes=int(counts["parameters"]) * BYTES_PER_PARAMETER * kept,
                 state=known.state if known else "queued",
             )
         )
