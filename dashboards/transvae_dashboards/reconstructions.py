@@ -50,32 +50,60 @@ class FamilyPictures:
     columns: tuple[Column, ...]
 
 
-def family_pictures(state: StudyState) -> list[FamilyPictures]:
-    """The families that have pictures, in order; of several seeds the first with pictures stands for its size."""
+@dataclass(frozen=True)
+class _Sheet:
+    """A trial's last pictures, as its journal tells of them."""
+
+    trial: TrialState
+    step: int
+    path: Path
+    psnr: list[float]
+
+
+def family_pictures(state: StudyState, name: str | None = None) -> list[FamilyPictures]:
+    """The families that have pictures, in order; of several seeds the first with pictures stands for its size.
+
+    Args:
+        name: of one of `evaluation.sets`; by default the held-out samples of the study's data.
+    """
     found = []
     for family in FAMILIES:
-        trials = [trial for size in SIZES if (trial := _shown(state, family, size)) is not None]
-        rows = [(trial, _rows(trial)) for trial in trials]
-        opened = [(trial, pictures) for trial, pictures in rows if pictures is not None]
+        sheets = [sheet for size in SIZES if (sheet := _shown(state, family, size, name)) is not None]
+        rows = [(sheet, _rows(sheet.path)) for sheet in sheets]
+        opened = [(sheet, pictures) for sheet, pictures in rows if pictures is not None]
         if opened:
-            columns = tuple(_column(trial, pictures[1]) for trial, pictures in opened)
+            columns = tuple(_column(sheet, pictures[1]) for sheet, pictures in opened)
             found.append(FamilyPictures(family, _strip(opened[0][1][0]), columns))
     return found
 
 
-def _shown(state: StudyState, family: str, size: str) -> TrialState | None:
+def set_names(state: StudyState) -> list[str]:
+    """The further sets that a trial drew pictures of."""
+    return sorted({name for trial in state.trials.values() for drawn in trial.set_pictures.values() for name in drawn})
+
+
+def _shown(state: StudyState, family: str, size: str, name: str | None) -> _Sheet | None:
     cell = [
-        trial
+        sheet
         for trial in state.trials.values()
-        if (trial.trial.family, trial.trial.size, trial.trial.variant) == (family, size, "base") and trial.pictures
+        if (trial.trial.family, trial.trial.size, trial.trial.variant) == (family, size, "base")
+        and (sheet := _last(trial, name)) is not None
     ]
-    return min(cell, key=lambda trial: trial.trial.seed, default=None)
+    return min(cell, key=lambda sheet: sheet.trial.trial.seed, default=None)
 
 
-def _rows(trial: TrialState) -> tuple[list[Image.Image], list[Image.Image]] | None:
-    """Originals and reconstructions of a trial's last pictures; None when the file is gone or damaged."""
+def _last(trial: TrialState, name: str | None) -> _Sheet | None:
+    if name is None:
+        drawn = {step: (path, trial.picture_psnr.get(step, [])) for step, path in trial.pictures.items()}
+    else:
+        drawn = {step: found[name] for step, found in trial.set_pictures.items() if name in found}
+    return _Sheet(trial, max(drawn), *drawn[max(drawn)]) if drawn else None
+
+
+def _rows(path: Path) -> tuple[list[Image.Image], list[Image.Image]] | None:
+    """Originals and reconstructions on a sheet; None when the file is gone or damaged."""
     try:
-        with Image.open(_last_picture(trial)) as opened:
+        with Image.open(path) as opened:
             sheet = opened.convert("RGB")
     except OSError:
         return None
@@ -88,14 +116,9 @@ def _rows(trial: TrialState) -> tuple[list[Image.Image], list[Image.Image]] | No
     return top, bottom
 
 
-def _last_picture(trial: TrialState) -> Path:
-    return trial.pictures[max(trial.pictures)]
-
-
-def _column(trial: TrialState, pictures: Sequence[Image.Image]) -> Column:
-    step = max(trial.pictures)
-    psnr = mean(trial.picture_psnr.get(step, [])[: len(pictures)])
-    return Column(trial.trial.size, step, step == trial.trial.recipe.steps, psnr, _strip(pictures))
+def _column(sheet: _Sheet, pictures: Sequence[Image.Image]) -> Column:
+    trial, psnr = sheet.trial.trial, mean(sheet.psnr[: len(pictures)])
+    return Column(trial.size, sheet.step, sheet.step == trial.recipe.steps, psnr, _strip(pictures))
 
 
 def _strip(pictures: Sequence[Image.Image]) -> Strip:

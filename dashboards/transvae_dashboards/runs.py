@@ -1,23 +1,20 @@
 """A study as a table of runs, as `transvae fit` reads it: a row per validation of every trial, with its conditions.
 
-training_flops are those of encoder and decoder; what frozen loss networks cost stands in loss_flops, a column of its
-own: it is the same for every family and would distort small models most. A discriminator is not counted.
+training_flops are those of encoder and decoder; what the networks of the losses cost stands in loss_flops, a column of
+its own: it is the same for every family and would distort small models most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
-from transvae.accounting import count_features, count_lpips
 from transvae_dashboards.tables import ordered
 from transvae_platform.fitting.runs.read import Runs, runs_of
 from transvae_platform.study.grid import Trial
+from transvae_platform.study.plan import losses_flops
 from transvae_platform.study.state import StudyState, TrialState
 from transvae_platform.training.schedule import learning_rate
-
-VA_VAE_COMPRESSION = 16  # the features' grid is the image's in patches of so many pixels (VA-VAE)
 
 
 def study_runs(state: StudyState) -> Runs | None:
@@ -37,24 +34,12 @@ def _rows(state: TrialState) -> Iterator[dict[str, Any]]:
             "step": step, "status": state.state,
             "parameters": state.cost["parameters"],
             "training_flops": state.cost.get("training_flops", float("nan")) * images,
-            "loss_flops": loss_flops(trial) * images, "images": images,
+            "loss_flops": losses_flops(trial, step), "images": images,
             "gpu_hours": hours * step / max(state.step, 1),
             "learning_rate": learning_rate(recipe, step - 1), "warmup_steps": recipe.warmup_steps,
             "schedule": recipe.schedule, "phase": _phase(trial, step), "resolution": trial.resolution,
             "ema": recipe.ema_decay, "data": trial.data_fingerprint, "code": ", ".join(codes), **record["metrics"],
         }  # fmt: skip
-
-
-def loss_flops(trial: Trial) -> float:
-    """Per image and step, of the frozen networks that the objective asks."""
-    losses = trial.recipe.losses
-    found = _lpips(trial.resolution) if losses.lpips else 0
-    if losses.vf:
-        found += _features(losses.vf.features, trial.resolution // VA_VAE_COMPRESSION)
-    return float(found)
-
-
-_lpips, _features = lru_cache(count_lpips), lru_cache(count_features)
 
 
 def _phase(trial: Trial, step: int) -> str:

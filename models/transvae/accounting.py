@@ -75,38 +75,3 @@ def count_model(config_or_name: AutoencoderConfig | str, resolution: int | None 
         encoder_forward_flops=encoder_flops.get_total_flops(),
         decoder_forward_flops=decoder_flops.get_total_flops(),
     )
-
-
-def count_lpips(resolution: int) -> int:
-    """FLOPs per image and training step of LPIPS: VGG16 on reconstruction and target, and the gradient of the input.
-
-    The gradient by the input costs a forward pass; weights are frozen, so theirs costs nothing.
-    """
-    from transvae.torchvision_cpu import ensure_torchvision
-
-    ensure_torchvision()
-    from torchvision.models import vgg16
-
-    with torch.device("meta"):
-        trunk = vgg16(weights=None).features[:30]  # up to the last ReLU that LPIPS reads
-        with torch.no_grad(), FlopCounterMode(display=False) as flops:
-            trunk(torch.empty(1, 3, resolution, resolution))
-    return 3 * flops.get_total_flops()
-
-
-def count_features(name: str, grid: int) -> int:
-    """FLOPs per image and training step of a frozen ViT of timm that the alignment aims at: one forward pass.
-
-    grid: patches per side, which is the side of the latent of an f16 model.
-    """
-    from transvae.torchvision_cpu import ensure_torchvision
-
-    ensure_torchvision()
-    import timm
-
-    with torch.device("meta"):
-        vit = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True).eval()
-        side = grid * vit.patch_embed.patch_size[0]
-        with torch.no_grad(), FlopCounterMode(display=False) as flops:
-            vit.forward_features(torch.empty(1, 3, side, side))
-    return int(flops.get_total_flops())

@@ -20,6 +20,7 @@ from transvae.autoencoder import Autoencoder
 from transvae.config import AutoencoderConfig
 
 STATE_BYTES = 20  # per parameter in fp32: weight, gradient, AdamW's two moments, the weights' average
+WEIGHT_BYTES = 4  # per parameter in fp32
 CAST_BYTES = 2  # per parameter: autocast's copy of it in bfloat16
 
 

@@ -132,6 +132,14 @@ class StudyWriter:
                 journal.append("pictures", step=step, path=path, psnr=psnr)
                 journal.append("checkpoint", step=step, sha256="0" * 64, best_step=step)
 
+    def draw_set(self, trial: Trial, name: str, noise: float = 0.1) -> None:
+        """Pictures of a further set, as a trial draws them at its last step."""
+        folder, path = self.folder / "trials" / trial.id, f"pictures/step_{trial.recipe.steps:09d}_{len(name)}.png"
+        journal = Journal(folder / "journal.jsonl", clock=self.clock, steady=lambda: self.now)
+        self._draw(folder / path, noise)
+        journal.append("set_pictures", set=name, step=trial.recipe.steps, path=path, psnr=[31.25] * 6)
+        journal.close()
+
     def _draw(self, path: Path, noise: float) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         blurred = [image + noise * self.rng.standard_normal(image.shape) for image in self.images]

@@ -125,6 +125,26 @@ def test_reconstructions_follow_the_sizes(page):
     assert "step 300" in grids
 
 
+def test_pictures_of_further_sets_stand_below_with_their_names(write_study):
+    study = write_study({"cnn": "TB", "vit": "T"})
+    study.submit()
+    study.run_all()
+    assert "On the set" not in render(study.state())
+    for size in "TB":
+        study.draw_set(study.find("cnn", size), '<b>"coco"')
+    page = render(study.state())
+    grids = page[page.index('id="reconstructions"') : page.index('id="provenance"')]
+    own, further = grids.split("<h3>On the set &lt;b&gt;&quot;coco&quot;</h3>")
+    assert re.findall(r"<figcaption>([^<]+)</figcaption>", own) == ["Original", "T", "B", "Original", "T"]
+    assert re.findall(r"<figcaption>([^<]+)</figcaption>", further) == ["Original", "T", "B"]
+    assert further.count("31.2 dB") == 4  # beneath each column and for those who cannot see it
+    assert "6 images of &lt;b&gt;&quot;coco&quot;" in further
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
+    assert '<b>"coco"' not in page
+
+
 def test_provenance(page):
     text = shown(page)
     for part in (

@@ -50,6 +50,13 @@ def test_id_depends_on_everything_that_decides_the_result(grid, change):
     assert not set(ids(grid())) & set(ids(grid(**change)))
 
 
+@pytest.mark.parametrize("change", [{"recipe__compile": True}, {"recipe__channels_last": False}])
+def test_id_tells_of_later_keys_where_they_are_used(grid, change):
+    # as the first version named them
+    assert ids(grid()) == ["transvae-B-s0-d9cc4fc4d7", "transvae-T-s0-58ceedd171", "cnn-T-s0-115a590f96"]
+    assert not set(ids(grid())) & set(ids(grid(**change)))
+
+
 def test_id_depends_on_the_data(spec):
     assert not set(ids(build_grid(spec(), "d" * 16))) & set(ids(build_grid(spec(), "e" * 16)))
 
@@ -117,6 +124,10 @@ def test_identity_refuses_numbers_without_a_canonical_form():
             {"resources__workers": 3},
             "recipe.batch_size: 8 does not divide among the 3 workers of transvae-T - choose a mult",
         ),
+        (
+            {"resources__sharding": "fsdp"},
+            "tiny: resources.sharding: fsdp divides weights among the workers of a trial, and transvae-T has one - ",
+        ),
         ({"recipe__warmup_steps": 40}, "transvae-T: recipe.warmup_steps: 40 is not below the 40 steps"),
         ({"recipe__overrides": {"cnn-*": {"steps": 4}}}, "cnn-T: recipe.warmup_steps: 4 is not below the 4 steps"),
         (
@@ -170,6 +181,11 @@ def test_later_resources_win_as_a_whole(grid):
     )
     found = {f"{t.family}-{t.size}": (t.workers.workers, t.workers.device) for t in trials}
     assert found == {"cnn-T": (2, "cpu"), "transvae-T": (4, "cpu"), "transvae-B": (4, "cpu")}
+
+
+def test_resources_without_an_override_are_those_of_the_study(grid):
+    given = {"workers": 2, "device": "gpu", "accumulate": 4, "sharding": "fsdp"}
+    assert all(trial.workers.model_dump() == given for trial in grid(resources=given))
 
 
 def test_variant_switches_the_ablation_in_both_sides(grid):

@@ -5,7 +5,7 @@ import pytest
 from transvae.memory import count_activations
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
-from transvae_platform.study.plan import build_plan, refuse_too_big
+from transvae_platform.study.plan import RUNTIME_BYTES, build_plan, memory_bytes, refuse_too_big
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,21 @@ def test_a_trial_that_cannot_fit_is_refused_with_the_ways_out(grid, tmp_path):
     refuse_too_big(plan, None)
     with pytest.raises(SpecError, match=r"transvae-T needs about \d+ GB per GPU of 24 GB\n.*gradient_checkpointing"):
         refuse_too_big(plan, 24e9)
+
+
+def test_sharded_weights_need_a_share_of_the_memory_and_room_for_the_whole_average(grid):
+    def needed(sharding, images=8):
+        trial = grid(
+            grid={"families": {"transvae": ["G"]}, "ladder": "paper", "code": "f16d32"},
+            data__resolution=256,
+            recipe__batch_size=images,
+            recipe__gradient_checkpointing=True,
+            resources={"device": "gpu", "workers": 8, "sharding": sharding},
+        )[0]
+        return memory_bytes(trial, 10**9)
+
+    # weights, gradients, two moments and the average of one eighth; the average whole beside it
+    assert needed("fsdp") - 20 * 10**9 // 8 == pytest.approx(4e9 + RUNTIME_BYTES["gpu"], rel=0.02)
+    assert needed("ddp") - needed("fsdp") > 14e9
+    # with much to keep for the backward pass, what a rank gathers of the weights comes on top of it
+    assert needed("ddp", 512) - needed("fsdp", 512) == pytest.approx(20e9 - 20e9 / 8 - 0.15 * 4e9, rel=0.02)

@@ -3,6 +3,7 @@
 import pytest
 
 from transvae.accounting import count_model
+from transvae.losses.cost import discriminator_flops, features_flops, lpips_flops
 from transvae_platform.cluster.devices import check_devices
 from transvae_platform.errors import SpecError
 from transvae_platform.study.plan import ASSUMED_RATE, START_SECONDS, Plan, TrialPlan, build_plan
@@ -42,6 +43,25 @@ def test_training_on_several_sizes_costs_their_mean(grid, tmp_path):
         images = row.trial.recipe.steps * row.trial.recipe.batch_size
         assert row.forward_flops == large.forward_flops
         assert row.training_flops == pytest.approx(images * (large.training_flops + 3 * small.training_flops) / 4)
+
+
+def test_networks_of_the_losses_are_counted_where_they_act(grid, tmp_path):
+    vision = "vit_tiny_patch16_224"
+    losses = {"lpips": {}, "vf": {"features": vision}, "gan": {"layers": 1, "start": 20, "alone": 5}}
+    trials = grid(
+        grid__families={"transvae": ["T"]}, recipe__losses=losses, recipe__decoder_stage={"steps": 10},
+        evaluation__log_every=5,
+    )  # fmt: skip
+    (row,) = plan(trials, tmp_path).rows
+    update, told = discriminator_flops(1, 32, True)
+    # 40 steps: alignment and its ratio in the first 30 and at 2 logs after them, the decoder told of the GAN in 15
+    expected = 10 * lpips_flops(32, True) + 30 * lpips_flops(32, True)
+    expected += 32 * features_flops(vision, 32, 8, "latents") + 20 * update + 15 * told
+    assert row.losses_flops == 8 * expected
+    assert row.images == 40 * 8
+    seconds = (row.training_flops + row.losses_flops) / ASSUMED_RATE["cpu"] + START_SECONDS["cpu"]
+    assert row.seconds == pytest.approx(seconds)
+    assert [row.losses_flops for row in plan(grid(), tmp_path).rows] == [0, 0, 0]
 
 
 def test_variants_are_counted_apart(grid, tmp_path):
@@ -92,7 +112,7 @@ def row(trial, seconds, workers, device="cpu", state="queued"):
     trial = trial.model_copy(
         update={"workers": trial.workers.model_copy(update={"workers": workers, "device": device})}
     )
-    return TrialPlan(trial, 1, 1, 1.0, 1, "", seconds, True, 1, 1, state)
+    return TrialPlan(trial, 1, 1, 1.0, 0.0, 1, "", seconds, True, 1, 1, state)
 
 
 @pytest.mark.parametrize(

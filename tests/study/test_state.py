@@ -22,6 +22,7 @@ def step(journal, number, **fields):
 def validate(journal, number, psnr):
     journal.append("validated", step=number, images=number * 8, flops=1.0, metrics={"val/psnr": psnr})
     journal.append("pictures", step=number, path=f"pictures/{number}.png", psnr=[psnr])
+    journal.append("set_pictures", set="coco", step=number, path=f"pictures/{number}_coco.png", psnr=[psnr])
     journal.append("checkpoint", step=number, sha256="0", best_step=number)
 
 
@@ -38,7 +39,7 @@ def test_a_trial_from_queued_to_finished(study):
     step(journal, 10)
     validate(journal, 20, 17.0)
     assert [(t.trial.id, r["event"]) for t, r in state.refresh()] == [
-        (trial.id, event) for event in ("started", "step", "validated", "pictures", "checkpoint")
+        (trial.id, event) for event in ("started", "step", "validated", "pictures", "set_pictures", "checkpoint")
     ]
     (known,) = state.in_state("running")
     assert (known.step, known.images, known.attempts, known.final) == (20, 160, 1, {})
@@ -49,6 +50,8 @@ def test_a_trial_from_queued_to_finished(study):
     assert known.final == {"val/psnr": 18.0}
     assert known.pictures[40] == study.folder / "trials" / trial.id / "pictures/40.png"
     assert known.picture_psnr == {20: [17.0], 40: [18.0]}
+    folder = study.folder / "trials" / trial.id
+    assert known.set_pictures[40] == {"coco": (folder / "pictures/40_coco.png", [18.0])}
     assert state.refresh() == []
 
 
@@ -75,7 +78,7 @@ def test_what_a_lost_attempt_did_after_its_checkpoint_never_happened(study):
     (trial,) = StudyState(study.folder).trials.values()
     assert (trial.step, trial.attempts, len(trial.started)) == (20, 2, 2)
     assert list(trial.train) == [10]
-    for records in (trial.validation, trial.checkpoints, trial.pictures, trial.picture_psnr):
+    for records in (trial.validation, trial.checkpoints, trial.pictures, trial.picture_psnr, trial.set_pictures):
         assert list(records) == [20]
     step(journal, 30, mark="second")
     (trial,) = StudyState(study.folder).trials.values()
@@ -111,7 +114,7 @@ def test_what_a_rewind_takes_back_never_happened_and_the_rewinds_are_counted(stu
     (trial,) = follower.trials.values()
     assert (trial.state, trial.step, trial.attempts, trial.skipped) == ("running", 20, 1, 1)
     assert list(trial.train) == [10]
-    for records in (trial.validation, trial.checkpoints, trial.pictures, trial.picture_psnr):
+    for records in (trial.validation, trial.checkpoints, trial.pictures, trial.picture_psnr, trial.set_pictures):
         assert list(records) == [20]
     assert [rewound["reason"] for rewound in trial.rewound] == ["bad steps"]
     step(journal, 30, skipped=2)

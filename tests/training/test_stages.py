@@ -152,5 +152,9 @@ def test_other_sets_are_measured_once_at_the_end(trial, samples, tmp_path):
     assert [any(key.startswith("again/") for key in record["metrics"]) for record in validated] == [False, True]
     assert metrics["again/psnr"] == metrics["val/psnr"]
     assert {key.replace("again/", "val/") for key in metrics} == {"val/l1", "val/mse", "val/psnr", "val/ssim"}
+    records = read_journal(tmp_path / "journal.jsonl")
+    assert [(r["set"], r["path"]) for r in records if r["event"] == "set_pictures"] == [
+        ("again", "pictures/step_000000004_again.png")
+    ]
     assert (tmp_path / "pictures" / "step_000000004_again.png").exists()
     assert not (tmp_path / "pictures" / "step_000000002_again.png").exists()

@@ -77,6 +77,14 @@ def locate_features(name: str, config: FrozenConfig) -> Path | None:
     return locate(name, _published(name), config)
 
 
+def build_features(name: str) -> torch.nn.Module:
+    """A feature network on the meta device: shapes without weights. Raises ValueError for an unknown name."""
+    _published(name)
+    with torch.device("meta"):
+        network: torch.nn.Module = _build(name)
+    return network
+
+
 def _build(name: str) -> Any:
     import timm
 

@@ -8,6 +8,7 @@ Legend: B batch, H, W pixels.
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +32,9 @@ class LPIPS(Frozen):
         config = config or FrozenConfig()
         state, origin = read(NETWORK, locate(NETWORK, VGG16, config), config)
         super().__init__(origin)
-        ensure_torchvision()
+        package = _build()
         import lpips
 
-        with torch.device("meta"), warnings.catch_warnings():  # VGG16's classifier alone would be 0.5 GB
-            warnings.simplefilter("ignore")  # the package asks torchvision by a deprecated name
-            package = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
         package.scaling_layer = lpips.ScalingLayer()
         put(package.lins, _linear_weights(Path(lpips.__file__).parent), Origin("LPIPS", "pretrained", file="vgg.pth"))
         if origin.weights == "random":
@@ -67,6 +65,21 @@ def load_lpips(config: FrozenConfig | None = None, device: torch.device | str = 
 def locate_lpips(config: FrozenConfig) -> Path | None:
     """VGG16's file, None for random weights. Raises FrozenWeightsError where it is missing, with the ways out."""
     return locate(NETWORK, VGG16, config)
+
+
+def build_trunk() -> nn.Module:
+    """VGG16's convolutions on the meta device: shapes without weights."""
+    trunk: nn.Module = _build().net
+    return trunk
+
+
+def _build() -> Any:
+    ensure_torchvision()
+    import lpips
+
+    with torch.device("meta"), warnings.catch_warnings():  # VGG16's classifier alone would be 0.5 GB
+        warnings.simplefilter("ignore")  # the package asks torchvision by a deprecated name
+        return lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
 
 
 def _linear_weights(package: Path) -> dict[str, Tensor]:

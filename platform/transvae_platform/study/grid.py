@@ -30,6 +30,9 @@ HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the tr
 
 NO_RESULT = ("keep_best",)
 """Keys of `evaluation` that decide no result: not part of a trial's identity, free to change in a study."""
+ADDED = {"compile": False, "channels_last": True}
+"""Keys that `recipe` has gained, with what it did before them: so set they are no part of a trial's identity, and
+studies that were begun before go on."""
 
 
 class Initial(Section):
@@ -145,6 +148,11 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
                 f"{spec.study}: recipe.batch_size: {recipe.batch_size} does not divide among the {count} {key} of "
                 f"{cell} - choose a multiple"
             )
+    if workers.sharding == "fsdp" and workers.workers == 1:
+        raise SpecError(
+            f"{spec.study}: resources.sharding: fsdp divides weights among the workers of a trial, and {cell} has one "
+            "- give it more `workers`, or ddp"
+        )
     if contradictions := recipe.contradictions():
         raise SpecError("\n".join(f"{spec.study}: {cell}: recipe.{message}" for message in contradictions))
     if late := [step for step in spec.evaluation.at if step > recipe.steps]:
@@ -155,7 +163,9 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
         "data": made.data,
         "resolution": spec.data.model_resolution,
         "sampling": spec.data.sampling.model_dump(mode="json"),
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.model_dump(
+            mode="json", exclude={key for key, old in ADDED.items() if getattr(recipe, key) == old}
+        ),
         "evaluation": spec.evaluation.model_dump(mode="json", exclude={*NO_RESULT, "sets"}),
     }
     if spec.evaluation.sets:  # where they lie is no part of it
@@ -230,7 +240,7 @@ def _overridden(recipe: Recipe, cell: str) -> Recipe:
 
 
 def _resolve_workers(spec: StudySpec, cell: str) -> Workers:
-    chosen: Workers = Workers(workers=spec.resources.workers, device=spec.resources.device)
+    chosen = Workers(**{name: getattr(spec.resources, name) for name in Workers.model_fields})
     for pattern, override in spec.resources.overrides.items():
         if fnmatch.fnmatchcase(cell, pattern):
             chosen = override

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
-from transvae.memory import CAST_BYTES, STATE_BYTES, count_activations
+from transvae.losses import cost
+from transvae.memory import CAST_BYTES, STATE_BYTES, WEIGHT_BYTES, count_activations
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.eta import makespan
@@ -33,12 +34,15 @@ RUNTIME_BYTES = {"cpu": 600 * 10**6, "gpu": 1500 * 10**6}
 SLACK = 1.1  # of activations: what kernels need while they run, and gaps between tensors (assumption)
 LPIPS_BYTES_PER_PIXEL = 2200  # VGG16's activations in fp32 for one image, and its normalised features (counted)
 FROZEN_BYTES = 1_217_000_000  # DINOv2 ViT-L/14 in fp32: 304 M parameters; others are smaller
+GATHERED_SHARE = (
+    0.15  # of the weights, gathered at a time by FSDP: what lies outside of blocks, two blocks (assumption)
+)
 BYTES_PER_PARAMETER = 16  # a checkpoint: fp32 weights, their average and AdamW's two moments
 
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """One row of a plan. FLOPs are 2 per multiply-add, forward and backward, encoder and decoder, without losses."""
+    """One row of a plan. FLOPs are 2 per multiply-add, forward and backward, of encoder and decoder."""
 
     trial: Trial
     parameters: int
@@ -46,6 +50,8 @@ class TrialPlan:
     """Per image."""
     training_flops: float
     """Of the whole trial."""
+    losses_flops: float
+    """Of the networks of its losses: VGG16, the feature network, the discriminator. Of the whole trial, too."""
     steps: int
     devices: str
     seconds: float
@@ -56,6 +62,11 @@ class TrialPlan:
     disk_bytes: int
     state: str
     """What the journal says of this trial: one of `STATES`."""
+
+    @property
+    def images(self) -> int:
+        """That the trial trains on, repeated ones counted again."""
+        return self.steps * self.trial.recipe.batch_size
 
 
 @dataclass(frozen=True)
@@ -94,15 +105,42 @@ def model_cost(trial: Trial) -> dict[str, float]:
     Raises ValueError for a size that the model cannot see.
     """
     config = AutoencoderConfig.from_dict(trial.model_config_values)
-    cost = count_model(config, trial.resolution)
+    counted = count_model(config, trial.resolution)
     sizes = training_sizes(trial.sampling, trial.resolution)
     return {
-        "parameters": cost.parameters,
-        "encoder_parameters": cost.encoder_parameters,
-        "decoder_parameters": cost.decoder_parameters,
-        "forward_flops": cost.forward_flops,
+        "parameters": counted.parameters,
+        "encoder_parameters": counted.encoder_parameters,
+        "decoder_parameters": counted.decoder_parameters,
+        "forward_flops": counted.forward_flops,
         "training_flops": sum(share * count_model(config, size).training_flops for size, share in sizes),
     }
+
+
+def losses_flops(trial: Trial, until: int | None = None) -> float:
+    """FLOPs of the networks of a trial's losses for all its images, or those of the steps `until` one.
+
+    `transvae/losses/cost.py` says what counts.
+    """
+    recipe, losses = trial.recipe, trial.recipe.losses
+    vf, gan, steps, total = losses.vf, losses.gan, recipe.steps if until is None else until, 0.0
+    edge = min(recipe.stage_edge, steps)
+    compression = AutoencoderConfig.from_dict(trial.model_config_values).compression
+    for size, share in training_sizes(trial.sampling, trial.resolution):
+        images = share * recipe.batch_size
+        if losses.lpips:
+            aligned = edge if vf and vf.adaptive else 0  # the first steps; the GAN acts in the last ones
+            told = min(recipe.gan_start + gan.alone, steps) if gan and gan.adaptive else steps
+            adaptive = aligned + steps - max(told, aligned)
+            total += images * (steps - adaptive) * cost.lpips_flops(size, False)
+            total += images * adaptive * cost.lpips_flops(size, True)
+        if vf:  # while the encoder is frozen it is looked at only where it is logged
+            looks = edge + (steps - edge) // trial.evaluation.log_every
+            total += images * looks * cost.features_flops(vf.features, size, compression, vf.match)
+        if gan:
+            update, loss = cost.discriminator_flops(gan.layers, size, gan.adaptive)
+            learning = max(0, steps - recipe.gan_start)
+            total += images * (learning * update + max(0, learning - gan.alone) * loss)
+    return total
 
 
 def memory_bytes(trial: Trial, parameters: int) -> int:
@@ -117,9 +155,16 @@ def memory_bytes(trial: Trial, parameters: int) -> int:
     kept = _activations(config, size, bf16, recipe.gradient_checkpointing)
     if recipe.losses.lpips:
         kept += LPIPS_BYTES_PER_PIXEL * size * size
-    state = parameters * (STATE_BYTES + (CAST_BYTES if bf16 else 0))
     networks = FROZEN_BYTES if recipe.losses.vf and recipe.losses.vf.network == "pretrained" else 0
-    return state + networks + int(images * kept * SLACK) + RUNTIME_BYTES[trial.workers.device]
+    activations = int(images * kept * SLACK)
+    if trial.workers.sharding == "fsdp":
+        width = CAST_BYTES if bf16 else WEIGHT_BYTES
+        # the average is whole while it is measured, when nothing is kept for a backward pass
+        used = max(activations + int(parameters * GATHERED_SHARE * width), parameters * WEIGHT_BYTES)
+        used += parameters * STATE_BYTES // trial.workers.workers
+    else:
+        used = activations + parameters * (STATE_BYTES + (CAST_BYTES if bf16 else 0))
+    return used + networks + RUNTIME_BYTES[trial.workers.device]
 
 
 _activations = lru_cache(maxsize=None)(
@@ -134,25 +179,31 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
     rows = []
     for trial in trials:
         key = stable_hash(trial.model_config_values)
-        cost = costs.setdefault(key, model_cost(trial))
-        training = cost["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
+        counts = costs.setdefault(key, model_cost(trial))
+        training = counts["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
+        losses = losses_flops(trial)
         device, workers = trial.workers.device, trial.workers.workers
         step_seconds = measured.get(_rate_key(trial))
-        busy = step_seconds * trial.recipe.steps if step_seconds else training / (ASSUMED_RATE[device] * workers)
+        busy = (
+            step_seconds * trial.recipe.steps
+            if step_seconds
+            else (training + losses) / (ASSUMED_RATE[device] * workers)
+        )
         known = current.trials.get(trial.id) if current else None
         kept = trial.evaluation.keep_checkpoints + trial.evaluation.keep_best
         rows.append(
             TrialPlan(
                 trial=trial,
-                parameters=int(cost["parameters"]),
-                forward_flops=int(cost["forward_flops"]),
+                parameters=int(counts["parameters"]),
+                forward_flops=int(counts["forward_flops"]),
                 training_flops=training,
+                losses_flops=losses,
                 steps=trial.recipe.steps,
                 devices=f"{workers} x {device}",
                 seconds=busy + START_SECONDS[device],
                 measured=step_seconds is not None,
-                memory_bytes=memory_bytes(trial, int(cost["parameters"])),
-                disk_bytes=int(cost["parameters"]) * BYTES_PER_PARAMETER * kept,
+                memory_bytes=memory_bytes(trial, int(counts["parameters"])),
+                disk_bytes=int(counts["parameters"]) * BYTES_PER_PARAMETER * kept,
                 state=known.state if known else "queued",
             )
         )
@@ -174,8 +225,8 @@ def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
     ]
     if lines:
         raise SpecError(
-            "\n".join(lines) + "\nuse recipe.gradient_checkpointing, recipe.precision=bf16, more `workers` or a larger "
-            "`accumulate` in `resources`; if the estimate is wrong, give a larger resources.gpu_memory"
+            "\n".join(lines) + "\nuse recipe.gradient_checkpointing, recipe.precision=bf16, more `workers`, a larger "
+            "`accumulate` or `sharding: fsdp` in `resources`; if the estimate is wrong, a larger resources.gpu_memory"
         )
 
 
@@ -193,8 +244,9 @@ def _rate_key(trial: Trial) -> tuple[object, ...]:
         recipe.batch_size,
         recipe.precision,
         recipe.gradient_checkpointing,
-        trial.workers.device,
-        trial.workers.workers,
+        recipe.compile,
+        recipe.channels_last,
+        trial.workers,
     )
 
 

@@ -63,6 +63,9 @@ class Workers(Section):
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Pieces that a worker takes its share of a batch in, one after the other: less memory for activations, the same
     global batch. Adaptive weights are those of each piece."""
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    """How workers hold a trial's weights: each all of them (DistributedDataParallel), or each a part of every weight,
+    of its moments and its average (FSDP2), which models that do not fit into one device's memory need."""
 
 
 class Resources(Workers):

@@ -55,6 +55,8 @@ class TrialState:
     """Reconstruction pictures by step: originals above reconstructions."""
     picture_psnr: dict[int, list[float]] = field(default_factory=dict)
     """PSNR in dB of each picture, by step."""
+    set_pictures: dict[int, dict[str, tuple[Path, list[float]]]] = field(default_factory=dict)
+    """The same of further sets (`evaluation.sets`): by step and set, the file and each picture's PSNR."""
     registered: Record | None = None
     """The registry version made of this trial's best checkpoint."""
     unregistered: str | None = None
@@ -108,6 +110,9 @@ class TrialState:
             case "pictures":
                 self.pictures[record["step"]] = self.folder / record["path"]
                 self.picture_psnr[record["step"]] = record["psnr"]
+            case "set_pictures":
+                found = (self.folder / record["path"], record["psnr"])
+                self.set_pictures.setdefault(record["step"], {})[record["set"]] = found
             case "finished":
                 self.state, self.alarm = "finished", None
             case "failed" | "stopped" as end:
@@ -131,7 +136,8 @@ class TrialState:
 
     def _drop_after(self, step: int) -> None:
         # what was done after the checkpoint from which training went on never happened
-        for records in (self.train, self.validation, self.pictures, self.picture_psnr, self.checkpoints):
+        drawn = (self.pictures, self.picture_psnr, self.set_pictures)
+        for records in (self.train, self.validation, self.checkpoints, *drawn):
             for later in [known for known in records if known > step]:
                 del records[later]
         self.step = step

@@ -32,6 +32,7 @@ from transvae_platform.training.criterion import Criterion
 from transvae_platform.training.guard import BadStretchError
 from transvae_platform.training.preemption import Notices, hold
 from transvae_platform.training.saver import Saver
+from transvae_platform.training.sharding import gathered
 from transvae_platform.training.step import train_step
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import Notice, World
@@ -120,8 +121,10 @@ def _train(
         if (evaluation.due(step) or last) and weights.guard.look(step, last).calm:
             _refuse_unless_finite(weights, world)
             due = held_out if last else {VALIDATION: held_out[VALIDATION]}
-            _validate(weights, due, world)
-            _keep(weights, due, saver, folder, journal, world, progress)
+            weights.optimizer.zero_grad(set_to_none=True)  # the gradients' memory, while nothing needs them
+            with gathered(weights.averaged):
+                _validate(weights, due, world)
+                _keep(weights, due, saver, folder, journal, world, progress)
             clock, since = time.monotonic(), step
         if not last and (notice := notices.at(step)) is not None:
             _save_at_once(weights, saver, journal, world, notice)
@@ -176,7 +179,6 @@ def _mean_over_workers(terms: dict[str, Tensor], world: World) -> dict[str, floa
 
 def _validate(weights: TrialWeights, held_out: Mapping[str, Samples], world: World) -> None:
     trial, metrics = weights.trial, dict[str, float]()
-    weights.optimizer.zero_grad(set_to_none=True)  # the gradients' memory, while nothing needs them
     for name, samples in held_out.items():
         # what fits in training fits here: as many pixels at once
         area = (samples.read(np.zeros(1, np.int64)).shape[1] / trial.resolution) ** 2
@@ -208,8 +210,11 @@ def _keep(
                 told = f"{folder / picture} cannot be written ({first_line(error)}); training goes on"
                 saver.mind(f"pictures: {first_line(error)}", told)
                 continue
-            event = "pictures" if name == VALIDATION else "set_pictures"
-            journal.append(event, step=step, path=picture.as_posix(), psnr=psnr)
+            drawn = {"step": step, "path": picture.as_posix(), "psnr": psnr}
+            if name == VALIDATION:
+                journal.append("pictures", **drawn)
+            else:
+                journal.append("set_pictures", set=name, **drawn)
     saver.save(weights)
 
 

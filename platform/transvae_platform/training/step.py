@@ -19,6 +19,7 @@ from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.training.adversary import Adversary
 from transvae_platform.training.criterion import Criterion
 from transvae_platform.training.schedule import learning_rate
+from transvae_platform.training.sharding import whole
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
 
@@ -44,7 +45,7 @@ def train_step(weights: TrialWeights, stream: Stream[Batch], criterion: Criterio
         losses.append(judged)
         found.append(terms)
     # with an infinite bound the norm is measured and the gradients stay as they are
-    norm = nn.utils.clip_grad_norm_(weights.network.parameters(), recipe.clip_norm or math.inf)
+    norm = whole(nn.utils.clip_grad_norm_(weights.network.parameters(), recipe.clip_norm or math.inf))
     judged_norm = norm
     if adversary:
         discriminator_norm = adversary.reduce()
@@ -93,5 +94,5 @@ def _backward(
 
 
 def _no_reduction(wrapped: nn.Module) -> AbstractContextManager[Any]:
-    """Workers keep their gradients for themselves until the last piece."""
+    """Workers keep their gradients for themselves until the last piece; sharded ones would not have room for them."""
     return wrapped.no_sync() if isinstance(wrapped, nn.parallel.DistributedDataParallel) else nullcontext()

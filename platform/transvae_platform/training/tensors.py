@@ -4,7 +4,8 @@ Stored as safetensors (DCP's `HuggingFaceStorageWriter`), because DCP's own form
 would have to list the private classes that this pickle may build and follow torch's changes to them. A safetensors file
 holds JSON and numbers and can be read without torch. What it cannot hold, numbers and text, stands in `state.json`.
 
-Each tensor has one owner among the ranks, so every rank copies and writes its part only. DCP's writer puts a whole file
+Each tensor has one owner among the ranks, so every rank copies and writes its share only; of a sharded tensor
+(`training/sharding.py`) every rank owns the rows that it holds. DCP's writer puts a whole file
 together in memory first; ours writes the tensors from where they are (same format, a quarter of the CPU time).
 """
 
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -25,6 +27,8 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
 from torch.futures import Future
 
 from transvae import storage
@@ -44,28 +48,33 @@ class Copies:
         self._buffers: dict[str, Tensor] = {}
 
     def take(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of these tensors as they are now."""
-        taken = {}
-        for key, tensor in tensors.items():
+        """Copies of these tensors as they are now; of a sharded one, of what this rank holds, if it holds any."""
+        taken: dict[str, Tensor] = {}
+        for key, whole in tensors.items():
+            tensor = whole.to_local() if isinstance(whole, DTensor) else whole
             buffer = self._buffers.get(key)
             if buffer is None or (buffer.shape, buffer.dtype) != (tensor.shape, tensor.dtype):
                 buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-            self._buffers[key] = taken[key] = buffer.copy_(tensor.detach(), non_blocking=True)
+            self._buffers[key] = buffer.copy_(tensor.detach(), non_blocking=True)
+            if not isinstance(whole, DTensor):
+                taken[key] = buffer
+            elif buffer.numel():
+                taken[key] = _with_its_place(buffer, whole)
         if any(tensor.is_cuda for tensor in tensors.values()):
             torch.cuda.synchronize()
         return taken
 
 
 def own_share(tensors: Mapping[str, Tensor], rank: int, size: int) -> dict[str, Tensor]:
-    """The tensors that a rank owns: each tensor has one owner, and all own about as many bytes."""
-    loads, owners = [0] * size, {}
-    for key in sorted(tensors, key=lambda key: (-tensors[key].nbytes, key)):
+    """The tensors that a rank owns: each has one owner, and all own as many bytes; sharded ones are of every rank."""
+    loads, owners = [0] * size, {key: rank for key, tensor in tensors.items() if isinstance(tensor, DTensor)}
+    for key in sorted(tensors.keys() - owners.keys(), key=lambda key: (-tensors[key].nbytes, key)):
         owners[key] = loads.index(min(loads))
         loads[owners[key]] += tensors[key].nbytes
     return {key: tensor for key, tensor in tensors.items() if owners[key] == rank}
 
 
-def write_tensors(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> None:
+def write_tensors(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
     """Write this rank's tensors (on the CPU, row-major) into a folder; all ranks call it.
 
     Raises:
@@ -79,16 +88,36 @@ def write_tensors(folder: Path, tensors: dict[str, Tensor], ranks: Ranks) -> Non
     )
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, on the CPU, however many ranks wrote them; each rank reads for itself."""
+def read_tensors(folder: Path, like: Callable[[str], Tensor | None] = lambda key: None) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, on the CPU, however many ranks wrote them; each rank reads for itself.
+
+    Args:
+        like: by key, the tensor that one will be put into; of a sharded one only this rank's part is read.
+    """
     reader = HuggingFaceStorageReader(str(folder))
     known = reader.read_metadata().state_dict_metadata
-    tensors = {}
-    for key, entry in known.items():
+    wanted: dict[str, Tensor] = {}
+    for name, entry in known.items():
         assert isinstance(entry, TensorStorageMetadata)
-        tensors[key.removeprefix(f"{ROOT}.")] = torch.empty(entry.size, dtype=entry.properties.dtype)
-    load({ROOT: tensors}, storage_reader=reader, no_dist=True)
-    return tensors
+        key = name.removeprefix(f"{ROOT}.")
+        target, dtype = like(key), entry.properties.dtype
+        if isinstance(target, DTensor):
+            wanted[key] = _with_its_place(torch.empty(target.to_local().shape, dtype=dtype), target)
+        else:
+            wanted[key] = torch.empty(entry.size, dtype=dtype)
+    load({ROOT: wanted}, storage_reader=reader, no_dist=True)
+    return wanted
+
+
+def _with_its_place(part: Tensor, whole: DTensor) -> DTensor:
+    """A part on the CPU with its place in the whole tensor, which may be on a GPU."""
+    mesh = _cpu_mesh(whole.device_mesh.size())
+    return DTensor.from_local(part, mesh, whole.placements, run_check=False, shape=whole.shape, stride=whole.stride())
+
+
+@lru_cache(maxsize=1)
+def _cpu_mesh(ranks: int) -> DeviceMesh:
+    return init_device_mesh("cpu", (ranks,))
 
 
 class _Writer(HuggingFaceStorageWriter):
