@@ -1,12 +1,13 @@
 """Which MLflow server is meant, whether it answers, and which one may be waited for."""
 
+import resource
 import time
 
 import pytest
 
 from transvae_platform.errors import UnreachableError
 from transvae_platform.tracking.runs import Tracker
-from transvae_platform.tracking.server import connect, default_tracking_uri, reach
+from transvae_platform.tracking.server import Server, connect, default_tracking_uri, reach
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,21 @@ def test_a_database_that_does_not_answer_is_told_at_once(tmp_path):
     with pytest.raises(UnreachableError, match="does not answer"):
         connect(f"sqlite:///{tmp_path}/no/such/folder/mlflow.db?mode=ro&uri=true", tmp_path)
     assert time.monotonic() - began < 30  # MLflow alone tries for 100 seconds
+
+
+def test_a_full_home_is_told_in_one_line(tmp_path, study, capsys):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    state = study.state()
+    tracker = Tracker(Server(uri, tmp_path), state, tmp_path)
+    assert tracker.send(now=True)
+    study.start(study.trials[0])
+    tracker.take(state.refresh())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        assert not tracker.send(now=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert tracker.problem.startswith("MLflow does not answer, news of 1 trials wait: (sqlite3.OperationalError) ")
+    assert "Traceback" not in capsys.readouterr().err
+    assert tracker.send(now=True)

@@ -10,14 +10,14 @@ from rich.markup import escape
 from transvae_platform.cli.progress import format_seconds
 from transvae_platform.cli.render import SCHEMA_VERSION, console, table
 from transvae_platform.study.eta import seconds_left, study_seconds_left
-from transvae_platform.study.lease import is_beating, read_holder
+from transvae_platform.study.lease import life, read_holder
 from transvae_platform.study.state import StudyState, TrialState, code_changed
 
 
 def status_document(state: StudyState) -> dict[str, Any]:
     """A study's state for programs; looks for a few seconds whether its lease beats."""
     lease = _lease(state)
-    left = seconds_left(state) if lease and lease["beats"] else {}
+    left = seconds_left(state) if lease and lease["alive"] else {}
     return {
         "schema_version": SCHEMA_VERSION,
         "study": state.name,
@@ -82,7 +82,9 @@ def _lease(state: StudyState) -> dict[str, Any] | None:
     holder = read_holder(state.folder)
     if holder is None:
         return None
-    return {"pid": holder.pid, "host": holder.host, "since": holder.since, "beats": is_beating(state.folder)}
+    sign = life(state.folder)
+    said = {"pid": holder.pid, "host": holder.host, "since": holder.since}
+    return {**said, "alive": sign is not None, "beats": sign == "beats"}
 
 
 def _running(document: dict[str, Any]) -> str:
@@ -90,10 +92,12 @@ def _running(document: dict[str, Any]) -> str:
     if lease is None:
         return "no process runs this study"
     who = f"process {lease['pid']} on {lease['host']}"
-    if not lease["beats"]:
-        return f"{who} held the study but shows no life - submit it again, or ask `transvae doctor {document['study']}`"
+    doctor = f"`transvae doctor {document['study']}`"
+    if not lease["alive"]:
+        return f"{who} held the study but shows no life - submit it again, or ask {doctor}"
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(lease["since"]))
-    return f"{who} runs it since {since}" + (f", about {format_seconds(left)} left" if left is not None else "")
+    running = f"{who} runs it since {since}" + (f", about {format_seconds(left)} left" if left is not None else "")
+    return running if lease["beats"] else f"{running}; its counter stands still: is the home full? {doctor} looks"
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transvae_platform.cluster.doctor.finding import Finding
 from transvae_platform.errors import UserError
-from transvae_platform.study.lease import is_beating, read_holder
+from transvae_platform.study.lease import life, read_holder
 from transvae_platform.study.state import StudyState, TrialState
 from transvae_platform.training.checkpoint import CheckpointStore, open_checkpoints
 
@@ -28,13 +28,14 @@ def _lease(folder: Path) -> tuple[Finding, bool]:
     if holder is None:
         return Finding("lease", "ok", "no process runs the study"), False
     who = f"process {holder.pid} on {holder.host}"
-    if is_beating(folder):
+    sign = life(folder)
+    if sign == "beats":
         return Finding("lease", "ok", f"{who} runs the study and beats"), True
+    if sign == "holds":
+        way_out = f"make room if the home is full; if it was stopped: `kill -CONT {holder.pid}`"
+        return Finding("lease", "warn", f"{who} holds the lease, but its counter stands still", way_out), True
     if holder.dead:
         return Finding("lease", "warn", f"{who} ran the study and was killed", AGAIN), False
-    if holder.here:
-        way_out = f"it may be stopped (`kill -CONT {holder.pid}`) or its disk full; end it and submit the study again"
-        return Finding("lease", "warn", f"{who} holds the lease, but its counter stands still", way_out), True
     return Finding("lease", "warn", f"{who} held the lease, and its counter stands still", AGAIN), False
 
 
