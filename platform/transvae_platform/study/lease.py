@@ -71,21 +71,23 @@ class Fence:
         """
         if self.around is not None:
             self.around.check()
-        if self._newest() != [self.token]:
+        end = time.monotonic() + LOST_BEATS * BEAT_SECONDS
+        while (newest := self.newest()) is None:
+            if time.monotonic() > end:
+                raise UserError(f"{self.lock} was removed - submit again: the study continues")
+            time.sleep(BEAT_SECONDS / 10)
+        if newest != self.token:
             kind = "submission" if self.around is None else "attempt"
             raise SupersededError(
                 f"{self.lock.parent.name}: a later {kind} has taken over - follow it with the same command"
             )
 
-    def _newest(self) -> list[str]:
-        end = time.monotonic() + LOST_BEATS * BEAT_SECONDS
-        while True:
-            try:
-                return self.lock.read_text().split()[-1:]
-            except FileNotFoundError:
-                if time.monotonic() > end:
-                    raise UserError(f"{self.lock} was removed - submit again: the study continues") from None
-            time.sleep(BEAT_SECONDS / 10)
+    def newest(self) -> str | None:
+        """The token that was written last; None if the file was removed, empty while one is being written."""
+        try:
+            return "".join(self.lock.read_text().split()[-1:])
+        except FileNotFoundError:
+            return None
 
     def attempt(self, folder: Path) -> Fence:
         """The fence of a new attempt at the trial in a folder: from here on no earlier one passes.
@@ -191,12 +193,11 @@ class Lease:
         while not self._end.wait(BEAT_SECONDS):
             try:
                 self._hold_on()
-                self.fence.check()
+                if self.fence.newest() not in (None, self.fence.token):
+                    return  # superseded
                 self._holder = replace(self._holder, beat=self._holder.beat + 1)
                 self._write()
                 self.problem = None
-            except SupersededError:
-                return
             except OSError as error:  # a full disk, a server that is away: the next beat tries again
                 self.problem = f"{self._path.parent} cannot be written: {error.strerror or error}"
 
