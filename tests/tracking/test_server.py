@@ -6,6 +6,7 @@ import time
 import pytest
 
 from transvae_platform.errors import UnreachableError
+from transvae_platform.study.journal import Journal
 from transvae_platform.tracking.runs import Tracker
 from transvae_platform.tracking.server import Server, connect, default_tracking_uri, reach
 
@@ -44,8 +45,7 @@ def test_a_server_that_is_down_is_waited_for_if_it_ever_served_this_home(tmp_pat
     with pytest.raises(UnreachableError, match=r"127.0.0.1:9 does not answer .* or correct"):
         reach("http://127.0.0.1:9", tmp_path)
     folder = tmp_path / "studies" / "earlier"
-    folder.mkdir(parents=True)
-    (folder / "journal.jsonl").write_text('{"at": 1.0, "event": "submitted", "tracking": "http://127.0.0.1:9"}\n')
+    Journal(folder / "journal.jsonl").append("submitted", tracking="http://127.0.0.1:9")
     down = reach("http://bob:s3cret@127.0.0.1:9", tmp_path)
     assert "does not answer" in down.silent
     state = study.state()

@@ -24,6 +24,7 @@ def status_document(state: StudyState) -> dict[str, Any]:
         "lease": lease,
         "seconds_left": _rounded(study_seconds_left(state)) if left else None,
         "trials": [_trial(trial, left.get(trial.trial.id)) for trial in state.trials.values()],
+        "damaged": state.damaged,
         "note": code_changed(state),
     }
 
@@ -53,10 +54,12 @@ def print_status(state: StudyState) -> None:
             f"~{format_seconds(left)}" if row["state"] == "running" and left is not None else "",
             str(row["attempts"]),
             str(row["preemptions"] or ""),
-            escape(row["reason"] or row["alarm"] or ""),
+            escape(row["reason"] or row["alarm"] or _unregistered(row)),
         )
     out.print(rows)
     out.print(_running(document), markup=False, highlight=False)
+    for place in document["damaged"]:
+        out.print(f"damaged record: {place} - what to do: `transvae doctor {state.name}`", markup=False)
     if document["note"]:
         out.print(document["note"])
 
@@ -75,7 +78,12 @@ def _trial(trial: TrialState, left: float | None) -> dict[str, Any]:
         "alarm": trial.alarm,
         "metrics": trial.validation[max(trial.validation)]["metrics"] if trial.validation else {},
         "registered": trial.registered["uri"] if trial.registered else None,
+        "unregistered": trial.unregistered,
     }
+
+
+def _unregistered(row: dict[str, Any]) -> str:
+    return f"not registered: {row['unregistered']}" if row["unregistered"] else ""
 
 
 def _lease(state: StudyState) -> dict[str, Any] | None:

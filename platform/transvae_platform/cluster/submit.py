@@ -173,6 +173,7 @@ def submit_study(
                 known = {name: other.fingerprint for name, other in sets.items()}
                 left = _left(build_grid(spec, made.fingerprint, prepared.initial, known), state, ended)
                 _queue(left, journal, state, fence)
+                left = _left(left, state, ended)  # the record of a trial that had finished may have been damaged
                 if left:  # a finished study's images may only have had to be read again
                     with Follower(state, tracker, lease, listen):
                         run_trials(left, folder, fence, record, _places(made, sets, prepared.spec))
@@ -196,8 +197,9 @@ def _open_study(folder: Path) -> StudyState | None:
 
 
 def _state_of(state: StudyState | None, trial: Trial) -> str | None:
+    """The trial's state; None where the journals do not tell it."""
     known = state.trials.get(trial.id) if state else None
-    return known.state if known else None
+    return known.state if known and not known.doubtful else None
 
 
 def _check_writable(folder: Path) -> None:
@@ -242,7 +244,8 @@ def _places(made: TrainingData, sets: Mapping[str, TrainingData], spec: StudySpe
 def _queue(left: Sequence[Trial], journal: Journal, state: StudyState, fence: Fence) -> None:
     for trial in left:
         journal.append("queued", trial=trial.model_dump(mode="json"), cost=model_cost(trial))
-        if _state_of(state, trial) in ("failed", "running"):  # an earlier submission gave it up or was killed
+        known = state.trials.get(trial.id)
+        if known is not None and known.state != "queued":  # an earlier submission gave it up, or was killed
             own = Journal(state.trials[trial.id].folder / "journal.jsonl", fence)
             own.append("queued")
             own.close()

@@ -35,7 +35,7 @@ from mlflow.entities import Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from transvae_platform.study.journal import Record
+from transvae_platform.study.record import Record
 from transvae_platform.study.state import StudyState, TrialState
 from transvae_platform.tracking import points
 from transvae_platform.tracking.server import Server, answering, first_line
