@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.training.ranks import as_ranks
-from tests.training.test_loop import KilledError, assert_same, last_state
+from tests.training.twins import KilledError, assert_same, last_state
 
 from transvae_platform.study.journal import Journal
 from transvae_platform.training import loop, preemption

@@ -54,7 +54,7 @@ def print_status(state: StudyState) -> None:
             f"~{format_seconds(left)}" if row["state"] == "running" and left is not None else "",
             str(row["attempts"]),
             str(row["preemptions"] or ""),
-            escape(row["reason"] or row["alarm"] or _unregistered(row)),
+            escape(_remark(row)),
         )
     out.print(rows)
     out.print(_running(document), markup=False, highlight=False)
@@ -76,14 +76,19 @@ def _trial(trial: TrialState, left: float | None) -> dict[str, Any]:
         "seconds_left": _rounded(left),
         "reason": trial.reason,
         "alarm": trial.alarm,
+        "lost": trial.lost,
         "metrics": trial.validation[max(trial.validation)]["metrics"] if trial.validation else {},
         "registered": trial.registered["uri"] if trial.registered else None,
         "unregistered": trial.unregistered,
     }
 
 
-def _unregistered(row: dict[str, Any]) -> str:
-    return f"not registered: {row['unregistered']}" if row["unregistered"] else ""
+def _remark(row: dict[str, Any]) -> str:
+    if row["reason"] or row["alarm"]:
+        return str(row["reason"] or row["alarm"])
+    if row["unregistered"]:
+        return f"not registered: {row['unregistered']}"
+    return f"earlier: {row['lost'][-1]}" if row["lost"] else ""
 
 
 def _lease(state: StudyState) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from transvae_platform.cluster.devices import check_devices, local_devices, loca
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
 from transvae_platform.cluster.initial import find_initial
+from transvae_platform.cluster.reopen import reopen_lost
 from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
 from transvae_platform.cluster.sources import Source, assume_source, find_source, make_source
 from transvae_platform.data.sets.catalogue import TrainingData
@@ -145,6 +146,8 @@ def submit_study(
         state = StudyState(folder)
         refuse_changed_study(state, prepared.spec, prepared.fingerprint)
         journal = Journal(folder / "journal.jsonl", fence)
+        reopen_lost(state.trials.values(), fence)
+        state.refresh()
         ended = ("finished", "failed") if followed else ("finished",)
         left = _left(prepared.trials, state, ended)
         record = lineage(folder / "lineage")

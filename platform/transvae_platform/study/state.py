@@ -41,6 +41,8 @@ class TrialState:
     """Why the trial failed."""
     started: list[Record] = field(default_factory=list)
     """The `started` record of every attempt: device, world size, lineage, the step it resumed from."""
+    lost: list[str] = field(default_factory=list)
+    """Checkpoints that were damaged or missing when an attempt began, in sentences."""
     rewound: list[Record] = field(default_factory=list)
     """Records of the rewinds that the state is built on: from a bad stretch to a checkpoint, with the reason."""
     train: dict[int, Record] = field(default_factory=dict)
@@ -124,6 +126,8 @@ class TrialState:
                 self.state, self.reason, self.alarm = "queued", None, None
             case "preempted":
                 self.preemptions += 1
+            case "damaged":
+                self.lost.append(record["message"])
             case "alarm":
                 self.alarm = record["message"]
             case "alarm_over":

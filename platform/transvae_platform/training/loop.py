@@ -25,12 +25,13 @@ from transvae_platform.data.stream.batches import Ahead, Batch, Stream, TrainStr
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.journal import Journal
 from transvae_platform.study.plan import model_cost
 from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.criterion import Criterion
 from transvae_platform.training.guard import BadStretchError
 from transvae_platform.training.preemption import Notices, hold
+from transvae_platform.training.recorded import recorded_checkpoints, tell_again
 from transvae_platform.training.saver import Saver
 from transvae_platform.training.step import train_step
 from transvae_platform.training.weights import TrialWeights
@@ -97,7 +98,7 @@ def _train(
 ) -> None:  # fmt: skip
     """From where the weights are to the last step, kept; or to a BadStretchError."""
     recipe, evaluation = weights.trial.recipe, weights.trial.evaluation
-    flops_per_step = recipe.batch_size * model_cost(weights.trial)["training_flops"]
+    flops_per_step = _flops_per_step(weights.trial)
     notices = Notices(world)
     clock, since = time.monotonic(), weights.step
     while weights.step < recipe.steps:
@@ -127,38 +128,36 @@ def _train(
 def _restore(
     weights: TrialWeights, folder: Path, journal: Journal | None, world: World, lineage: dict[str, Any]
 ) -> Saver:
-    set_aside = []
+    bad: dict[int, str] = {}
 
     def on_bad(step: int, message: str) -> None:
-        set_aside.append(step)
+        bad[step] = message
         if journal:
-            journal.append("damaged", message=message)
+            journal.append("damaged", step=step, message=message)
 
-    store = open_checkpoints(weights.trial, folder, journal.fence if journal else None, on_bad)
+    recorded = recorded_checkpoints(folder) if journal else {}
+    store = open_checkpoints(weights.trial, folder, journal.fence if journal else None, on_bad, recorded)
     sha256 = weights.restore(store, world)
+    saver = Saver(store, world, journal, lineage, newest=weights.step or None)
     if journal:
         store.clean()
-        known = _newest_recorded(folder)
-        if weights.step < known and known not in set_aside:
-            on_bad(known, f"checkpoint of step {known} is missing in {store.place.location}")
+        if (newest := max(recorded, default=0)) > weights.step and newest not in bad:
+            on_bad(newest, f"checkpoint of step {newest} is missing in {store.place.location}")
         journal.append(
             "started", step=weights.step, resumed_from=weights.step, world=world.size, device=world.name,
             attention=_attention(), lineage=lineage,
         )  # fmt: skip
+        if bad:
+            then = f"that of step {weights.step} is used" if weights.step else "none is left, the trial begins again"
+            saver.alarm("lost", f"{bad[max(bad)]}; {then}, to the same result", weights.step)
         if weights.step:  # its own record may have been lost between the commit and the journal
             journal.append("checkpoint", step=weights.step, sha256=sha256, best_step=weights.best_step)
-    return Saver(store, world, journal, lineage, newest=weights.step or None)
+            tell_again(journal, folder, store, weights, _flops_per_step(weights.trial))
+    return saver
 
 
-def _newest_recorded(folder: Path) -> int:
-    """The step of the newest checkpoint that the trial's journal tells of, 0 if there is none."""
-    step = 0
-    for record in read_journal(folder / "journal.jsonl"):
-        if record["event"] == "started":
-            step = record["resumed_from"]
-        elif record["event"] == "checkpoint":
-            step = record["step"]
-    return step
+def _flops_per_step(trial: Trial) -> float:
+    return trial.recipe.batch_size * model_cost(trial)["training_flops"]
 
 
 def _mean_over_workers(terms: dict[str, Tensor], world: World) -> dict[str, float]:

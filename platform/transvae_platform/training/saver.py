@@ -164,7 +164,7 @@ class Saver:
             self._failed = (save.snapshot, str(save.error))
             newest = "there is none yet" if self._newest is None else f"the newest is that of step {self._newest}"
             self._beside.clear()
-            self._alarm(
+            self.alarm(
                 str(save.error),
                 f"{self._store.place.location}: the checkpoint of step {step} cannot be written ({save.error}); "
                 f"training goes on, {newest}",
@@ -184,10 +184,10 @@ class Saver:
             if self._journal:
                 self._journal.append("alarm_over", step=step, message=f"the checkpoint of step {step} is written")
         for cause, message in self._beside:
-            self._alarm(cause, message, step)
+            self.alarm(cause, message, step)
         self._beside.clear()
 
-    def _alarm(self, cause: str, message: str, step: int) -> None:
+    def alarm(self, cause: str, message: str, step: int) -> None:
         """Tell the journal of something that training survives; once per cause, until saving works again."""
         if cause not in self._alarms and self._journal:
             self._journal.append("alarm", step=step, message=message)

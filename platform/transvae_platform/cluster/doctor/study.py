@@ -77,6 +77,9 @@ def _trials(state: StudyState, alive: bool) -> Iterator[Finding]:
     for trial in state.trials.values():
         if trial.alarm:
             yield Finding("trials", "warn", f"{trial.trial.id}: {trial.alarm}", "it goes on; mend the cause meanwhile")
+        for message in trial.lost:
+            way_out = "none is needed: what it held was trained again, to the same bytes; look at the disk"
+            yield Finding("checkpoints", "warn", f"{trial.trial.id}: {message}", way_out)
         if trial.unregistered:
             way_out = "mend the cause and submit the study again"
             yield Finding("registry", "warn", f"{trial.trial.id} is not registered: {trial.unregistered}", way_out)
