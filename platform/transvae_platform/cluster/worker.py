@@ -100,6 +100,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     from transvae_platform.data.sets.mixture import open_training_data
     from transvae_platform.data.sets.remote import default_cache
     from transvae_platform.training.loop import DivergedError, train_vae
+    from transvae_platform.training.shard_check import DamagedDataError, ShardCheck
     from transvae_platform.world import World
 
     trial, folder = Trial.model_validate(job["trial"]), Path(job["folder"])
@@ -118,8 +119,9 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         cache, cache_bytes = default_cache(), job["cache_bytes"]
         samples = open_training_data(job["data"], cache, cache_bytes, trial.resolution)
         sets = {name: open_training_data(places, cache, cache_bytes)[1] for name, places in job["sets"].items()}
-        return train_vae(trial, samples, folder, journal, world, job["lineage"], sets)
-    except DivergedError as error:
+        every = [location for places in (job["data"], *job["sets"].values()) for location, _ in places]
+        return train_vae(trial, samples, folder, journal, world, job["lineage"], sets, ShardCheck(every, world))
+    except (DivergedError, DamagedDataError) as error:  # no retry would end differently
         if journal:
             journal.append("failed", reason=str(error))
         return {"failed": str(error)}

@@ -33,6 +33,7 @@ from transvae_platform.training.guard import BadStretchError
 from transvae_platform.training.preemption import Notices, hold
 from transvae_platform.training.recorded import recorded_checkpoints, tell_again
 from transvae_platform.training.saver import Saver
+from transvae_platform.training.shard_check import ShardCheck
 from transvae_platform.training.step import train_step
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import Notice, World
@@ -53,6 +54,7 @@ def train_vae(
     world: World,
     lineage: dict[str, Any],
     sets: Mapping[str, Samples] | None = None,
+    check: ShardCheck | None = None,
 ) -> dict[str, float]:
     """Train one trial to its last step, resuming from its newest good checkpoint; returns the final metrics.
 
@@ -62,9 +64,11 @@ def train_vae(
         journal: the trial's journal on rank 0, None on the others.
         lineage: code version and environment, recorded with the attempt.
         sets: other images that the model is measured on at its last step, by the name that begins their metrics.
+        check: looks whether the samples are whole, before anything is saved.
 
     Raises:
         DivergedError: the loss, the weights or a metric stayed bad through all rewinds (`training/guard.py`).
+        DamagedDataError: a shard is damaged.
         UserError: there are fewer samples than one batch, or the last checkpoint or the journal cannot be written.
     """
     recipe, train = trial.recipe, samples[0]
@@ -75,7 +79,7 @@ def train_vae(
         )
     )
     weights = TrialWeights(trial, world)
-    saver = _restore(weights, folder, journal, world, lineage)
+    saver = _restore(weights, folder, journal, world, lineage, check)
     criterion = Criterion(trial, weights.config.compression, world)
     if journal and criterion.origins:
         journal.append("frozen", networks=[asdict(origin) for origin in criterion.origins])
@@ -126,8 +130,9 @@ def _train(
 
 
 def _restore(
-    weights: TrialWeights, folder: Path, journal: Journal | None, world: World, lineage: dict[str, Any]
-) -> Saver:
+    weights: TrialWeights, folder: Path, journal: Journal | None, world: World, lineage: dict[str, Any],
+    check: ShardCheck | None,
+) -> Saver:  # fmt: skip
     bad: dict[int, str] = {}
 
     def on_bad(step: int, message: str) -> None:
@@ -138,7 +143,7 @@ def _restore(
     recorded = recorded_checkpoints(folder) if journal else {}
     store = open_checkpoints(weights.trial, folder, journal.fence if journal else None, on_bad, recorded)
     sha256 = weights.restore(store, world)
-    saver = Saver(store, world, journal, lineage, newest=weights.step or None)
+    saver = Saver(store, world, journal, lineage, newest=weights.step or None, check=check)
     if journal:
         store.clean()
         if (newest := max(recorded, default=0)) > weights.step and newest not in bad:

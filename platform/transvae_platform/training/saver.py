@@ -26,6 +26,7 @@ from transvae_platform.study.journal import Journal
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.manifest import Hashes
 from transvae_platform.training.ranks import Ranks, SaveError
+from transvae_platform.training.shard_check import ShardCheck
 from transvae_platform.training.weights import Snapshot, TrialWeights
 from transvae_platform.world import World
 
@@ -57,9 +58,14 @@ class Saver:
         lineage: Mapping[str, Any],
         newest: int | None = None,
         pauses: Sequence[float] | None = None,
+        check: ShardCheck | None = None,
     ) -> None:
-        """`newest` is the step of the newest checkpoint, `pauses` the seconds between attempts at the end."""
+        """`newest` is the step of the newest checkpoint, `pauses` the seconds between attempts at the end.
+
+        Nothing is saved before `check` has found the data whole.
+        """
         self._store, self._journal, self._lineage = store, journal, lineage
+        self._check = check
         self._newest, self._pauses = newest, RETRY_SECONDS if pauses is None else pauses
         self._ranks = Ranks(world.rank, world.size)
         self._save: _Save | None = None
@@ -69,7 +75,14 @@ class Saver:
         """(cause, message) of alarms that are told when the next checkpoint is written."""
 
     def save(self, weights: TrialWeights) -> None:
-        """Begin to save the weights as they are now, once the last save has ended; nothing if they are saved."""
+        """Begin to save the weights as they are now, once the last save has ended; nothing if they are saved.
+
+        Raises:
+            DamagedDataError: what they were trained on is damaged.
+            SupersededError: as `tell`.
+        """
+        if self._check is not None:
+            self._check.settle()
         self.wait()
         if self._failed is not None:
             weights.forget(self._failed[0].step)
