@@ -9,11 +9,8 @@ The files are ours (config.json, model.safetensors, README.md): loading executes
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +22,15 @@ from mlflow.tracking import MlflowClient
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.state import TrialState
-from transvae_platform.tracking.promotion import HASHES, WEIGHTS, of_bytes, of_values, promote, promotions, sha256
+from transvae_platform.tracking.promotion import of_bytes, promote, promotions
+from transvae_platform.tracking.result import INSTEAD, candidates, verified_result
 from transvae_platform.tracking.server import connect, existing_tracking_uri
-from transvae_platform.training.checkpoint import DamagedError, open_checkpoints
-from transvae_platform.training.recorded import recorded_checkpoints
+from transvae_platform.training.checkpoint import DamagedError
 
 if TYPE_CHECKING:
     from transvae.autoencoder import Autoencoder
 
 BEST = "best"
-INSTEAD = "instead_of"
-"""The tag of a version that is not of its trial's best checkpoint: why not."""
 IDENTITY = ("trial_id", "weights_sha256")
 """Tags by which a registered version is found again: another person's study of the same name may have other bytes."""
 
@@ -57,9 +52,9 @@ def register_best(
     name, best = registered_name(trial), trial.checkpoints[max(trial.checkpoints)]["best_step"]
     versions = client.search_model_versions(f"name='{name}'")
     damaged = ""
-    for step in (best, *_next_best(trial, best)):
+    for step in candidates(trial, best):
         try:
-            with _checkpoint(trial, step) as (folder, tags):
+            with verified_result(trial, step) as (folder, tags):
                 tags |= {INSTEAD: damaged} if damaged else {}
                 same = [version for version in versions if all(version.tags.get(tag) == tags[tag] for tag in IDENTITY)]
                 version = same[0] if same else _new_version(client, experiment_id, run_id, trial, folder, tags)
@@ -85,13 +80,6 @@ def register_best(
         "sha256": version.tags["weights_sha256"],
         **({INSTEAD: version.tags[INSTEAD]} if INSTEAD in version.tags else {}),
     }
-
-
-def _next_best(trial: TrialState, best: int) -> list[int]:
-    """The other validated steps with a checkpoint, by PSNR: what becomes the result if the best one is lost."""
-    steps = [step for step in open_checkpoints(trial.trial, trial.folder).steps() if step in trial.validation]
-    psnr = {step: trial.validation[step]["metrics"].get("val/psnr") for step in steps if step != best}
-    return sorted((step for step, value in psnr.items() if value is not None), key=lambda step: -psnr[step])
 
 
 def registered_name(trial: TrialState) -> str:
@@ -224,39 +212,6 @@ def _all_models(client: MlflowClient) -> Iterator[RegisteredModel]:
         yield from page
         if not (token := page.token):
             return
-
-
-@contextmanager
-def _checkpoint(trial: TrialState, step: int) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A checkpoint of a finished trial, verified, and the tags of its version."""
-    store = open_checkpoints(trial.trial, trial.folder, recorded=recorded_checkpoints(trial.folder))
-    with store.verified(step) as found:
-        if step not in trial.validation:
-            raise UserError(f"{trial.trial.id}: the record of its validation at step {step} is damaged - submit again")
-        lineage = json.loads((found / "state.json").read_text())["lineage"]
-        tags = _tags(trial, step, lineage, trial.validation[step]["metrics"], found / "ema")
-        yield found / "ema", tags
-
-
-def _tags(
-    trial: TrialState, step: int, lineage: dict[str, Any], metrics: dict[str, float | None], folder: Path
-) -> dict[str, str]:
-    if not all(value is not None and math.isfinite(value) for value in metrics.values()):
-        raise UserError(f"{trial.trial.id}: its metrics are not finite, it is not registered: {metrics}")
-    if reasons := list(of_values(folder / WEIGHTS)):
-        raise UserError(f"{trial.trial.id}: it is not registered: {reasons[0]}")
-    return {
-        "trial_id": trial.trial.id,
-        "study": trial.trial.study,
-        "model": trial.trial.model,
-        "seed": str(trial.trial.seed),
-        "step": str(step),
-        "data_fingerprint": trial.trial.data_fingerprint,
-        **{tag: sha256(folder / name) for name, tag in HASHES.items()},
-        # as the checkpoint has it: the attempt that ended the trial may have run other code
-        **{f"lineage.{key}": str(value) for key, value in lineage.items()},
-        **{key.replace("/", "."): f"{value:.12g}" for key, value in metrics.items()},
-    }
 
 
 def _new_version(
