@@ -110,10 +110,23 @@ def test_status_says_who_runs_the_study_and_what_is_wrong(transvae, submitted, m
         out = transvae("study", "status", "tiny", "--home", submitted).out
         assert f"process {os.getpid()} on " in out
         assert "no space left for checkpoints" in out
+        write = lease.Lease._write
         monkeypatch.setattr(lease.Lease, "_write", lambda self: None)  # it stands still from now on
         document = json.loads(transvae("study", "status", "tiny", "--home", submitted, "--json").out)
-        assert (document["lease"]["beats"], document["seconds_left"]) == (False, None)
-        assert "shows no life" in transvae("study", "status", "tiny", "--home", submitted).out
+        assert (document["lease"]["alive"], document["lease"]["beats"]) == (True, False)
+        assert document["seconds_left"] >= 20
+        assert (
+            "its counter stands still: is the home full?"
+            in transvae("study", "status", "tiny", "--home", submitted).out
+        )
+    monkeypatch.setattr(lease.Lease, "_write", write)
+    held = lease.Candidate(folder).attempt()
+    held._end.set()
+    held._thread.join()
+    held._file.close()  # a holder on another node was killed
+    document = json.loads(transvae("study", "status", "tiny", "--home", submitted, "--json").out)
+    assert (document["lease"]["alive"], document["seconds_left"]) == (False, None)
+    assert "shows no life" in transvae("study", "status", "tiny", "--home", submitted).out
 
 
 def test_status_shows_what_a_running_trial_survives(transvae, submitted):

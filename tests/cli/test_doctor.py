@@ -192,9 +192,21 @@ def test_torn_journal(diagnose, healthy, trials):
     assert f"last line torn: trials/{trials[0].trial.id}/journal.jsonl" in found["journal"][0]
 
 
+def test_damaged_record_is_named_by_doctor_and_status(transvae, diagnose, healthy, trials):
+    path = trials[0].folder / "journal.jsonl"
+    lines = path.read_text().splitlines()
+    number = 1 + next(n for n, line in enumerate(lines) if '"step":20' in line)
+    path.write_text(path.read_text().replace('"step":20', '"step":30', 1))
+    code, found = diagnose("tiny", "--home", healthy)
+    assert code == 0
+    assert f"{path}, line {number}: a damaged record is passed over - look at the disk" in found["journal"][0]
+    assert f"{path}, line {number}" in transvae("study", "status", "tiny", "--home", healthy).out.replace("\n", "")
+    document = json.loads(transvae("study", "status", "tiny", "--home", healthy, "--json").out)
+    assert document["damaged"] == [f"{path}, line {number}"]
+
+
 def test_journal_of_another_version(diagnose, healthy):
-    with (healthy / "studies" / "tiny" / "journal.jsonl").open("a") as file:
-        file.write('{"at":1,"event":"queued","trial":{"id":"x"},"cost":{}}\n')
+    Journal(healthy / "studies" / "tiny" / "journal.jsonl").append("queued", trial={"id": "x"}, cost={})
     code, found = diagnose("tiny", "--home", healthy)
     assert code == 1
     assert "written by another version" in found["journal"][0]

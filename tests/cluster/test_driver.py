@@ -32,24 +32,33 @@ def job(tmp_path):
     return {
         "trial": trial.model_dump(mode="json"), "folder": str(tmp_path / "trial"), "home": str(tmp_path),
         "ray_storage": str(tmp_path / "ray"), "fence": {"lock": str(lock), "token": "token"}, "lineage": {},
-        "until": None,
+        "until": None, "charged": 0,
     }  # fmt: skip
 
 
 @pytest.fixture
-def drive(job, monkeypatch):
+def names():
+    """Those of the runs of Ray Train."""
+    return []
+
+
+@pytest.fixture
+def drive(job, monkeypatch, names):
     """Run the driver with `fit` in place of Ray Train's; returns what Tune was told."""
 
-    def run(fit):
-        told, asked = [], []
+    def run(fit, retries=2):
+        told = []
+
+        def trainer(*_, scaling_config, run_config, **others):
+            charged = run_config.failure_config
+            assert (charged.max_failures, charged.max_preemption_failures) == (retries, -1)
+            assert scaling_config.num_workers == 1
+            names.append(run_config.name)
+            return SimpleNamespace(fit=fit)
+
         monkeypatch.setattr(tune, "report", told.append)
-        monkeypatch.setattr(
-            ray.train.torch, "TorchTrainer", lambda *_, **asks: asked.append(asks) or SimpleNamespace(fit=fit)
-        )
+        monkeypatch.setattr(ray.train.torch, "TorchTrainer", trainer)
         worker.drive_trial({"job": job})
-        assert asked[0]["scaling_config"].num_workers == 1
-        charged = asked[0]["run_config"].failure_config
-        assert (charged.max_failures, charged.max_preemption_failures) == (2, -1)
         return told
 
     return run
@@ -80,9 +89,33 @@ def test_a_trial_that_was_at_its_end_has_nothing_to_tell(drive):
     assert drive(lambda: ended(**{"val/psnr": 18.0})) == []
 
 
-def test_a_loop_that_gave_up_fails_its_tune_trial(drive):
-    with pytest.raises(RuntimeError, match="the training loss is not finite by step 10"):
-        drive(lambda: ended(failed="the training loss is not finite by step 10"))
+def test_a_loop_that_gave_up_is_not_tried_again_by_tune(drive):
+    assert drive(lambda: ended(failed="the training loss is not finite by step 10")) == []
+
+
+def test_a_driver_that_died_is_followed_by_one_with_the_retries_that_are_left(drive, journal, names, tmp_path):
+    def killed():
+        raise KeyboardInterrupt
+
+    journal.append("started")
+    with pytest.raises(KeyboardInterrupt):
+        drive(killed, retries=1)
+    journal.append("preempted")  # costs no retry
+    journal.append("started")
+    with pytest.raises(KeyboardInterrupt):
+        drive(killed, retries=1)
+    journal.append("started")
+    drive(lambda: ended(), retries=0)
+    assert len(set(names)) == 3, "Ray starts from nothing"
+    journal.append("started")
+    drive(lambda: pytest.fail("once too often"))
+    assert read_journal(tmp_path / "trial" / "journal.jsonl")[-1]["reason"].startswith("its processes died 3 times")
+
+
+def test_a_driver_whose_submission_is_over_does_nothing(drive, names, tmp_path):
+    (tmp_path / "lock").write_text("1 another")
+    drive(lambda: pytest.fail("superseded"))
+    assert names == []
 
 
 @pytest.mark.parametrize(("deadline_ms", "deadline"), [(1500, 1.5), (None, None)])
@@ -108,8 +141,7 @@ def test_a_dead_process_is_the_reason_and_not_what_others_say_of_it(drive, tmp_p
     def fit():
         raise ray.train.WorkerGroupError("ranks 0 and 1 failed", {0: others, 1: dead})
 
-    with pytest.raises(ray.train.TrainingFailedError):
-        drive(fit)
+    drive(fit)
     (record,) = read_journal(tmp_path / "trial" / "journal.jsonl")
     assert record["reason"].startswith("the process of training worker 1 died: killed, out of memory, or crashed (more")
 
@@ -120,8 +152,7 @@ def test_workers_that_died_for_good_leave_their_reason_in_the_journal(drive, job
     def fit():
         raise failure
 
-    with pytest.raises(ray.train.TrainingFailedError):
-        drive(fit)
+    drive(fit)
     (record,) = read_journal(tmp_path / "trial" / "journal.jsonl")
     assert record["event"] == "failed"
     assert record["reason"].startswith("OSError: disk full (more in ")
@@ -150,8 +181,7 @@ def test_a_worker_of_an_earlier_attempt_writes_nothing_more(attempt, drive, tmp_
         attempt(lambda trial, samples, folder, journal, *_: journal.append("started"))
         with pytest.raises(SupersededError, match="a later attempt"):
             journal.append("step", step=1)
-        with pytest.raises(ray.train.TrainingFailedError):
-            drive(lambda: (_ for _ in ()).throw(ray.train.WorkerGroupError("gone", {0: RuntimeError("gone")})))
+        drive(lambda: (_ for _ in ()).throw(ray.train.WorkerGroupError("gone", {0: RuntimeError("gone")})), retries=0)
 
     attempt(stalled)
     assert [record["event"] for record in read_journal(tmp_path / "trial" / "journal.jsonl")] == [

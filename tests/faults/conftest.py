@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.faults.toys import _played, fresh, made, study  # noqa: F401 - fixtures
-from tests.training.conftest import home, records, samples, train, trial  # noqa: F401 - fixtures
+from tests.faults.toys import _played, fresh, made, study
+from tests.training.conftest import home, records, samples, train, trial
+
+__all__ = ["_played", "fresh", "home", "made", "records", "samples", "study", "train", "trial"]
+"""Fixtures that are made elsewhere."""
 
 
 @pytest.fixture(scope="module")

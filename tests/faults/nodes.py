@@ -28,9 +28,10 @@ from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.catalogue import at_home
 from transvae_platform.data.sets.samples import open_data
 from transvae_platform.study.grid import Trial, build_grid
-from transvae_platform.study.journal import Journal, Record, read_journal
+from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.lease import wait_for_lease
 from transvae_platform.study.load import load_study
+from transvae_platform.study.record import Record
 from transvae_platform.training.loop import train_vae
 from transvae_platform.world import World
 
@@ -86,7 +87,7 @@ class Bench:
         """(node, process id) of a trial's rank 0: the training worker that has its journal open."""
         raylets = {find_raylet(node.node_id).process.name: node for node in self.workers}
         for process in Path("/proc").glob("[0-9]*"):
-            if _is_worker(process) and folder / "journal.jsonl" in _open_files(process):
+            if _is(process, "ray::RayTrainWorker") and folder / "journal.jsonl" in _open_files(process):
                 return raylets[_parent(process)], int(process.name)
         raise AssertionError(f"no process trains {folder.name}")
 
@@ -192,9 +193,14 @@ def spot_watch(node: Any) -> Iterator[Callable[[float], float]]:
         server.server_close()
 
 
-def _is_worker(process: Path) -> bool:
+def drivers() -> list[int]:
+    """The processes of this machine that drive a trial: Tune's actors."""
+    return [int(process.name) for process in Path("/proc").glob("[0-9]*") if _is(process, "ray::ImplicitFunc.train")]
+
+
+def _is(process: Path, title: str) -> bool:
     try:
-        return (process / "cmdline").read_text().startswith("ray::RayTrainWorker")
+        return (process / "cmdline").read_text().startswith(title)
     except OSError:  # it has ended
         return False
 

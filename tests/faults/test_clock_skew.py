@@ -15,7 +15,7 @@ def skewed(offset):
     def prepare():
         true, start = time.time, time.monotonic()
         time.time = lambda: true() + offset(time.monotonic() - start)
-        lease._flock = lambda file: True  # on another node, which flock does not reach
+        lease.lockfile.flock = lambda *_: True  # on another node, which flock does not reach
         lease._machine = lambda: f"node of {offset}"
 
     return prepare

@@ -6,7 +6,7 @@ import pytest
 from tests.faults.test_damaged_checkpoint import DAMAGE
 from tests.training.conftest import make_trial
 from tests.training.ranks import RankDiedError, as_ranks, kill_me
-from tests.training.test_loop import assert_same, last_state
+from tests.training.twins import assert_same, last_state
 
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.study.journal import Journal, read_journal

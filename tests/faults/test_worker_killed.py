@@ -47,3 +47,19 @@ def test_worker_that_dies_too_often_fails_its_trial_and_no_other(bench):
     assert len(nodes.events(folders[doomed.label], "started")) == 2
     assert (folders[doomed.label] / "failure.txt").read_text()
     assert nodes.events(folders[other.label], "finished")
+
+
+def test_killed_driver_is_followed_by_another_and_the_trial_ends_with_the_same_weights(bench):
+    (trial,) = bench.trials("grid.families={vit: [T]}", "resources.max_failures=1")
+
+    def meanwhile(folders):
+        (folder,) = folders.values()
+        nodes.wait_for_step(folder, nodes.EVERY + 50)
+        (driver,) = nodes.drivers()
+        nodes.kill(driver)
+
+    (folder,) = bench.run("driverless", (trial,), meanwhile).values()
+    assert not nodes.events(folder, "failed")
+    assert [record["resumed_from"] for record in nodes.events(folder, "started")] == [0, nodes.EVERY]
+    twin, continued = weights(bench.train_here("its-twin", trial)), weights(folder)
+    assert [key for key in twin if not torch.equal(twin[key], continued[key])] == []

@@ -1,6 +1,6 @@
 """The journal holds what was written before a kill, and what a full disk did not take at first."""
 
-import json
+import errno
 import os
 import resource
 
@@ -8,6 +8,7 @@ import pytest
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.journal import Journal, JournalReader, read_journal
+from transvae_platform.study.record import line_of
 
 
 def events(path):
@@ -69,14 +70,15 @@ def test_torn_last_line_is_not_there_and_spoils_nothing(tmp_path, cut):
     journal.append("finished")
     journal.close()
     assert events(path) == ["started", "finished"]
-    assert path.read_bytes().startswith(torn + b"\n")
+    assert path.read_bytes().startswith(torn + b"#torn\n")
+    assert [record["event"] for record in JournalReader(path).new()] == ["started", "finished"], "torn, not damaged"
 
 
 def test_reader_yields_each_record_once_and_waits_for_the_end_of_a_line(tmp_path):
     path = tmp_path / "j.jsonl"
     reader = JournalReader(path)
     assert list(reader.new()) == []
-    lines = [json.dumps({"event": name}).encode() + b"\n" for name in ("a", "b", "c")]
+    lines = [line_of({"event": name}) for name in ("a", "b", "c")]
     with path.open("ab", buffering=0) as file:
         file.write(lines[0] + lines[1][:6])
         assert [record["event"] for record in reader.new()] == ["a"]
@@ -86,10 +88,35 @@ def test_reader_yields_each_record_once_and_waits_for_the_end_of_a_line(tmp_path
         assert list(reader.new()) == []
 
 
-def test_lines_that_are_no_records_are_passed_over(tmp_path):
+@pytest.mark.parametrize("byte", range(0, 60, 7))
+def test_a_flipped_bit_anywhere_is_found_and_spoils_no_other_record(tmp_path, byte):
     path = tmp_path / "j.jsonl"
-    path.write_bytes(b'\n{"event": "a"}\nnoise\n[1]\n{"no": "event"}\n\xff\xfe\n{"event": "b"}\n')
-    assert events(path) == ["a", "b"]
+    journal = Journal(path)
+    for event in ("a", "b", "c"):
+        journal.append(event, note="x" * 20)
+    lines = path.read_bytes().splitlines(keepends=True)
+    at = len(lines[0]) + byte
+    path.write_bytes(bytes(value ^ (1 if index == at else 0) for index, value in enumerate(b"".join(lines))))
+    assert events(path) == ["a", "c"]
+    assert list(JournalReader(path).new())[1] == {"event": "unreadable", "line": 2}
+
+
+def test_a_lost_newline_takes_the_two_records_that_it_parted(tmp_path):
+    path = tmp_path / "j.jsonl"
+    journal = Journal(path)
+    for event in ("a", "b", "c"):
+        journal.append(event)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\x0b", 1))
+    assert [record["event"] for record in JournalReader(path).new()] == ["unreadable", "c"]
+
+
+def test_what_was_not_written_by_a_journal_is_no_record_of_it(tmp_path):
+    path = tmp_path / "j.jsonl"
+    noise = b'\n{"event": "a"}\nnoise\n[1]\n\xff\xfe\n{"event":"a","crc":"00000000"}\n,"crc":"00000000"}\n'
+    path.write_bytes(noise + line_of({"event": "b"}))
+    found = list(JournalReader(path).new())
+    assert [record.get("line") for record in found] == [2, 3, 4, 5, 6, 7, None]
+    assert events(path) == ["b"]
 
 
 def test_not_a_number_becomes_null(tmp_path):
@@ -165,3 +192,66 @@ def test_torn_line_is_closed_before_the_first_record_even_without_room(tmp_path,
     limit(None)
     journal.append("step", step=1)
     assert events(path) == ["started", "step"]
+
+
+class Quota:
+    """A file system that takes every write and tells only at a flush that it had no room for it."""
+
+    def __init__(self, monkeypatch, path, loses=True):
+        self.full, self._path, self._flush, self._loses = False, path, os.fsync, loses
+        self._kept = 0
+        monkeypatch.setattr(os, "fsync", self)
+
+    def __call__(self, descriptor):
+        if self.full:
+            if self._loses:
+                os.truncate(self._path, self._kept)  # what was not flushed is gone
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        self._flush(descriptor)
+        self._kept = self._path.stat().st_size
+
+
+@pytest.mark.parametrize("loses", [True, False])
+def test_a_quota_that_is_told_at_the_flush_costs_no_record_and_doubles_none(tmp_path, monkeypatch, loses):
+    path = tmp_path / "j.jsonl"
+    quota = Quota(monkeypatch, path, loses)
+    journal = Journal(path, patience=10_000)
+    journal.append("started")
+    reader = JournalReader(path)
+    for step in range(1, 4):
+        journal.append("step", step=step)
+    seen = list(reader.new())
+    quota.full = True
+    journal.append("validated", step=3)
+    assert journal.problem == "Disk quota exceeded"
+    assert journal.settle() == "Disk quota exceeded"
+    journal.append("step", step=4)
+    quota.full = False
+    assert journal.settle() is None
+    journal.append("finished")
+    assert [(r["event"], r.get("step")) for r in read_journal(path)] == [
+        ("started", None), ("step", 1), ("step", 2), ("step", 3), ("validated", 3), ("step", 4), ("finished", None)
+    ]  # fmt: skip
+    assert seen + list(reader.new()) == read_journal(path), "a reader sees each record once"
+
+
+def test_a_quota_told_at_the_flush_is_refused_by_who_has_no_patience(tmp_path, monkeypatch):
+    path = tmp_path / "j.jsonl"
+    quota = Quota(monkeypatch, path)
+    journal = Journal(path)
+    journal.append("submitted")
+    quota.full = True
+    with pytest.raises(UserError, match="Disk quota exceeded"):
+        journal.append("queued")
+    quota.full = False
+    journal.append("ingested")
+    assert events(path) == ["submitted", "ingested"]
+
+
+def test_steps_are_flushed_now_and_then(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    journal = Journal(tmp_path / "j.jsonl")
+    for step in range(30):
+        journal.append("step", step=step, note="x" * 100_000)
+    assert len(flushed) == 2

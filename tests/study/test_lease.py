@@ -19,7 +19,7 @@ from transvae_platform.study.lease import (
     STILL_LOOKS,
     Candidate,
     SupersededError,
-    is_beating,
+    life,
     read_holder,
     wait_for_lease,
 )
@@ -28,7 +28,7 @@ from transvae_platform.study.lease import (
 @pytest.fixture
 def no_flock(monkeypatch):
     """A file system whose flock does not reach other nodes, and processes of another machine."""
-    monkeypatch.setattr(module, "_flock", lambda file: True)
+    monkeypatch.setattr(module.lockfile, "flock", lambda *_: True)
     names = iter(range(10**6))
     monkeypatch.setattr(module, "_machine", lambda: f"node {next(names)}")
 
@@ -72,7 +72,7 @@ def test_killed_holder_leaves_the_lease_at_once_and_a_living_one_keeps_it(tmp_pa
         candidate = Candidate(tmp_path)
         assert candidate.attempt() is None
         assert (candidate.holder.pid, candidate.holder.dead) == (process.pid, False)
-        assert is_beating(tmp_path)
+        assert life(tmp_path) == "beats"
         process.kill()
         process.wait()
         assert candidate.attempt() is not None
@@ -166,7 +166,7 @@ def test_two_that_take_over_at_once_end_as_one(tmp_path, no_flock, monkeypatch):
     assert not first._thread.is_alive(), "superseded, it beats no more"
     assert second._thread.is_alive()
     assert read_holder(tmp_path).token == second.fence.token
-    assert is_beating(tmp_path)
+    assert life(tmp_path) == "beats"
     second.release()
 
 
@@ -226,6 +226,63 @@ def test_a_full_disk_stops_the_counter_but_not_the_holder(tmp_path, monkeypatch)
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(module.Lease, "_write", full)
-        assert not is_beating(tmp_path)
+        assert life(tmp_path) == "holds"
         monkeypatch.setattr(module.Lease, "_write", write)
-        assert is_beating(tmp_path)
+        assert life(tmp_path) == "beats"
+    assert life(tmp_path) is None
+
+
+def test_a_holder_that_ended_without_release_shows_no_life(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.05)
+    lease = silent(tmp_path)
+    assert life(tmp_path) == "holds"
+    lease._file.close()  # as after a kill on another node, whose process cannot be seen here
+    assert life(tmp_path) is None
+
+
+def test_a_removed_lock_is_put_back_and_a_second_look_kills_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.05)
+    journal = tmp_path / "trial.jsonl"
+    with wait_for_lease(tmp_path, pytest.fail) as fence:
+        candidate, writer = Candidate(tmp_path), Journal(journal, fence)
+        for _ in range(20):
+            fence.lock.unlink()
+            assert candidate.attempt() is None
+            writer.append("step")  # waits until the lock is there again
+            assert Candidate(tmp_path).attempt() is None, "it is held again"
+    assert len(read_journal(journal)) == 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "trial.jsonl"]
+
+
+def test_a_lock_that_nobody_puts_back_ends_its_workers_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.01)
+    lease = silent(tmp_path)
+    lease.fence.lock.unlink()
+    with pytest.raises(UserError, match="lock was removed - submit again"):
+        lease.fence.check()
+
+
+def test_a_lock_that_another_one_made_meanwhile_is_left_to_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.01)
+    lease = silent(tmp_path)
+    lease.fence.lock.unlink()
+    lease.fence.lock.write_text("1 another")
+    lease._hold_on()
+    with pytest.raises(SupersededError):
+        lease.fence.check()
+    lease.release()
+    assert lease.fence.lock.read_text() == "1 another"
+
+
+def test_a_file_that_lost_its_name_before_it_was_held_is_no_lease(tmp_path, monkeypatch):
+    silent(tmp_path).release()
+    flock = module.lockfile.flock
+
+    def replaced(file, *kind):
+        (tmp_path / "lock").unlink()
+        (tmp_path / "lock").write_text("1 another")
+        return flock(file, *kind)
+
+    monkeypatch.setattr(module.lockfile, "flock", replaced)
+    assert Candidate(tmp_path).attempt() is None
+    assert (tmp_path / "lock").read_text() == "1 another"

@@ -1,7 +1,5 @@
 """Replaying journals: what a study's pages, its progress and its next submission believe."""
 
-import json
-
 import pytest
 
 from transvae_platform.errors import UserError
@@ -214,16 +212,6 @@ def test_a_clock_that_jumps_changes_no_duration(study):
     assert list(trial.train) == [10, 20, 30]
 
 
-def test_journals_of_the_first_version_have_only_a_clock_that_may_jump_back(study):
-    study.queue(study.trials[0])
-    path = study.folder / "trials" / study.trials[0].id / "journal.jsonl"
-    records = [{"event": "started", "resumed_from": 0}, *({"event": "step", "step": n} for n in (10, 20))]
-    lines = [json.dumps({"at": at, **record}) for at, record in zip((100.0, 50.0, 60.0), records, strict=True)]
-    path.write_text("\n".join(lines) + "\n")
-    (trial,) = StudyState(study.folder).trials.values()
-    assert trial.seconds == pytest.approx(10)
-
-
 def test_preemptions_are_counted_and_the_last_open_alarm_is_known(study):
     journal = study.queue(study.trials[0])
     start(journal)
@@ -278,7 +266,7 @@ def test_reason_why_a_model_was_not_registered_survives_reopening(study):
     trial = study.trials[0]
     own = study.queue(trial)
     start(own)
-    own.append("finished", step=1)
+    own.append("finished", step=1, metrics={})
     study.study.append("not_registered", trial=trial.id, reason="damaged")
     again = StudyState(study.folder).trials[trial.id]
     assert (again.state, again.reason, again.unregistered) == ("finished", None, "damaged")
@@ -299,3 +287,77 @@ def test_a_record_that_is_not_of_this_version_is_named_with_its_file(study):
         UserError, match=rf"{trial.id}/journal.jsonl: a record `started` was written by another version"
     ):
         StudyState(study.folder)
+
+
+def spoil(journal, event):
+    """Flip one bit of the last record of an event; returns the number of its line."""
+    path = journal._path
+    lines = path.read_bytes().splitlines(keepends=True)
+    number = max(n for n, line in enumerate(lines, 1) if f'"event":"{event}"'.encode() in line)
+    lines[number - 1] = lines[number - 1].replace(b'"up":', b'"uq":', 1)  # parses, and says something else
+    path.write_bytes(b"".join(lines))
+    return number
+
+
+def finished(study):
+    trial = study.trials[0]
+    journal = study.queue(trial)
+    start(journal)
+    for number, psnr in ((20, 18.0), (40, 17.0)):
+        step(journal, number)
+        validate(journal, number, psnr)
+    journal.append("finished", step=40, metrics={"val/psnr": 17.0})
+    return journal
+
+
+@pytest.mark.parametrize("event", ["step", "validated", "checkpoint", "started", "finished"])
+def test_a_damaged_record_of_a_trial_is_named_and_the_next_attempt_tells_again(study, event):
+    journal = finished(study)
+    number = spoil(journal, event)
+    state = StudyState(study.folder)
+    (trial,) = state.trials.values()
+    assert trial.doubtful
+    assert state.damaged == [f"{journal._path}, line {number}"]
+    assert (trial.state == "finished") == (event != "finished")
+    journal.append("queued")  # what the next submission does with a trial that it cannot be sure of
+    start(journal, resumed_from=40)
+    journal.append("checkpoint", step=40, sha256="0", best_step=20)
+    journal.append("finished", step=40, metrics={"val/psnr": 17.0})
+    state.refresh()
+    assert (trial.state, trial.doubtful, trial.damaged) == ("finished", False, [number])
+    assert trial.final == {"val/psnr": 17.0}
+    assert trial.checkpoints[40]["best_step"] == 20
+
+
+def test_a_metric_record_of_the_last_step_is_found_in_the_record_of_the_end(study):
+    journal = finished(study)
+    whole = next(iter(StudyState(study.folder).trials.values())).validation[40]
+    spoil(journal, "validated")
+    (trial,) = StudyState(study.folder).trials.values()
+    assert trial.validation[40]["metrics"] == whole["metrics"]
+    assert trial.validation[40]["images"] == whole["images"]
+
+
+def test_a_damaged_record_of_the_study_is_named_and_the_rest_is_understood(study):
+    trial = study.trials[0]
+    journal = study.queue(trial)
+    start(journal)
+    study.study.append("registered", trial=trial.id, uri="models:/a/1")
+    number = spoil(study.study, "queued")
+    state = StudyState(study.folder)
+    assert state.trials == {}
+    assert state.damaged == [f"{study.folder / 'journal.jsonl'}, line {number}"]
+    study.queue(trial)
+    study.study.append("registered", trial=trial.id, uri="models:/a/1")
+    state.refresh()
+    assert state.trials[trial.id].registered["uri"] == "models:/a/1"
+
+
+def test_without_its_first_submission_no_one_can_tell_which_study_this_is(study):
+    study.submit()
+    path = study.folder / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"up":', b'"uq":', 1))
+    with pytest.raises(UserError, match=r"journal.jsonl, line 1: .* first submission is damaged.* put the file back"):
+        StudyState(study.folder)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    assert StudyState(study.folder).spec["study"] == "tiny"

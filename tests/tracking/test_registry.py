@@ -189,14 +189,56 @@ def test_a_download_that_arrives_damaged_is_not_kept(study, register, uri, tmp_p
     assert load_model(model, home=tmp_path, tracking_uri=uri)
 
 
-def test_damaged_checkpoint_is_not_registered(client, study, register):
-    trial = study.trials[0]
-    study.train(trial, 20.0)
-    weights = next((study.folder / "trials" / trial.id).rglob("model.safetensors"))
+def damage(study, trial, step):
+    weights = study.folder / "trials" / trial.id / "checkpoints" / f"step_{step:09d}" / "ema" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"the checkpoint cannot be used: ema/model.safetensors differs"):
+
+
+def test_damaged_last_checkpoint_is_not_registered_but_trained_again(client, study, register):
+    trial = study.trials[0]
+    study.start(trial)
+    study.validate(trial, 20, 19.0)
+    study.validate(trial, 40, 20.0)
+    study.finish(trial)
+    damage(study, trial, 40)
+    with pytest.raises(UserError, match=r"cannot be used: ema/model.safetensors differs .*the next submission trains"):
         register(trial)
     assert not versions(client, study)
+
+
+def test_the_next_best_checkpoint_takes_the_place_of_one_that_training_does_not_come_back_to(client, study, register):
+    trial = study.trials[0]
+    study.start(trial)
+    for step, psnr in ((10, 20.5), (20, 21.0), (30, 19.0), (40, 20.0)):
+        study.validate(trial, step, psnr, best=20 if step > 10 else 10, seed=step)
+    study.finish(trial)
+    damage(study, trial, 20)
+    damage(study, trial, 10)
+    found = register(trial)
+    (version,) = versions(client, study)
+    assert (version.tags["step"], version.tags["val.psnr"], found["psnr"]) == ("40", "20", 20.0)
+    assert "step_000000020: the checkpoint cannot be used" in found["instead_of"]
+    assert register(trial) == found
+
+
+def test_what_the_registry_has_is_not_lost_with_its_checkpoint(client, study, register):
+    trial = study.trials[0]
+    study.train(trial, 20.0)
+    first = register(trial)
+    damage(study, trial, 40)
+    assert register(trial) == first
+
+
+def test_best_step_without_its_metrics_is_not_registered(client, study, register):
+    trial = study.trials[0]
+    study.start(trial)
+    study.validate(trial, 20, 21.0)
+    study.validate(trial, 40, 20.0, best=20)
+    study.finish(trial)
+    path = study.folder / "trials" / trial.id / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"val/psnr":21.0', b'"val/psnr":29.0'))
+    with pytest.raises(UserError, match="validation at step 20 is damaged - submit again"):
+        register(trial)
 
 
 def test_lineage_is_that_of_the_checkpoint_not_of_the_last_attempt(client, study, register):

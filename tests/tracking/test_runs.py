@@ -11,6 +11,8 @@ import pytest
 from mlflow.entities import Metric, ViewType
 from mlflow.exceptions import MlflowException
 
+from transvae_platform.study.journal import read_journal
+from transvae_platform.study.record import line_of
 from transvae_platform.tracking import runs
 from transvae_platform.tracking.runs import Tracker, log_page
 
@@ -371,9 +373,9 @@ def test_studies_of_one_name_do_not_share_runs(client, server, study, points, tm
     study.start(study.trials[0])
     study.step(study.trials[0], 10, loss=1.0)
     other.journal.append("queued", trial=other.trials[0].model_dump(mode="json"), cost={})
-    (other.folder / "journal.jsonl").write_text(
-        (other.folder / "journal.jsonl").read_text().replace("http://known:5000", "http://elsewhere:5000")
-    )
+    records = read_journal(other.folder / "journal.jsonl")
+    records[0]["tracking"] = "http://elsewhere:5000"
+    (other.folder / "journal.jsonl").write_bytes(b"".join(map(line_of, records)))
     other.start(other.trials[0])
     other.step(other.trials[0], 10, loss=2.0)
     found = []

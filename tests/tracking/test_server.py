@@ -1,12 +1,14 @@
 """Which MLflow server is meant, whether it answers, and which one may be waited for."""
 
+import resource
 import time
 
 import pytest
 
 from transvae_platform.errors import UnreachableError
+from transvae_platform.study.journal import Journal
 from transvae_platform.tracking.runs import Tracker
-from transvae_platform.tracking.server import connect, default_tracking_uri, reach
+from transvae_platform.tracking.server import Server, connect, default_tracking_uri, reach
 
 
 @pytest.mark.parametrize(
@@ -43,8 +45,7 @@ def test_a_server_that_is_down_is_waited_for_if_it_ever_served_this_home(tmp_pat
     with pytest.raises(UnreachableError, match=r"127.0.0.1:9 does not answer .* or correct"):
         reach("http://127.0.0.1:9", tmp_path)
     folder = tmp_path / "studies" / "earlier"
-    folder.mkdir(parents=True)
-    (folder / "journal.jsonl").write_text('{"at": 1.0, "event": "submitted", "tracking": "http://127.0.0.1:9"}\n')
+    Journal(folder / "journal.jsonl").append("submitted", tracking="http://127.0.0.1:9")
     down = reach("http://bob:s3cret@127.0.0.1:9", tmp_path)
     assert "does not answer" in down.silent
     state = study.state()
@@ -62,3 +63,21 @@ def test_a_database_that_does_not_answer_is_told_at_once(tmp_path):
     with pytest.raises(UnreachableError, match="does not answer"):
         connect(f"sqlite:///{tmp_path}/no/such/folder/mlflow.db?mode=ro&uri=true", tmp_path)
     assert time.monotonic() - began < 30  # MLflow alone tries for 100 seconds
+
+
+def test_a_full_home_is_told_in_one_line(tmp_path, study, capsys):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    state = study.state()
+    tracker = Tracker(Server(uri, tmp_path), state, tmp_path)
+    assert tracker.send(now=True)
+    study.start(study.trials[0])
+    tracker.take(state.refresh())
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        assert not tracker.send(now=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert tracker.problem.startswith("MLflow does not answer, news of 1 trials wait: (sqlite3.OperationalError) ")
+    assert "Traceback" not in capsys.readouterr().err
+    assert tracker.send(now=True)

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from tests.training.test_loop import assert_same, last_state
+from tests.training.twins import assert_same, last_state
 
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.lease import SupersededError, wait_for_lease

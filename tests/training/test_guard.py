@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests.training.twins import KilledError
 
 from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.training import loop
@@ -166,10 +167,6 @@ class Poison:
 
         monkeypatch.setattr(loop, "train_step", train_step)
         monkeypatch.setattr(loop.Criterion, "generator", forward)
-
-
-class KilledError(Exception):
-    pass
 
 
 @pytest.fixture

@@ -1,64 +1,28 @@
 """The loop without Ray and MLflow: it learns, it resumes as if it had never stopped, it publishes no nonsense."""
 
-import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tests.training.ranks import as_ranks
+from tests.training.twins import KilledError, assert_same, kill_at, last_state
 
 from transvae import create_model
 from transvae.accounting import count_model
-from transvae.autoencoder import Autoencoder
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.data.stream.order import FullOrder
 from transvae_platform.errors import UserError
 from transvae_platform.study.journal import Journal
+from transvae_platform.study.state import TrialState
 from transvae_platform.training import loop
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.loop import DivergedError, train_vae
-from transvae_platform.training.tensors import read_tensors
+from transvae_platform.training.manifest import hash_files, manifest_text, write_flushed
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
-
-
-class KilledError(Exception):
-    pass
-
-
-def last_state(folder):
-    """Weights, average and optimiser of the newest checkpoint, flat, and its other values."""
-    with CheckpointStore(folder / "checkpoints", keep=9).newest_good() as found:
-        step, path = found
-        tensors = read_tensors(path / "state")
-        averaged = Autoencoder.from_pretrained(path / "ema").state_dict()
-        state = json.loads((path / "state.json").read_text())
-    tensors |= {f"average/{key}": value for key, value in averaged.items()}
-    return step, tensors, {key: state[key] for key in ("step", "metrics", "best", "parts")}
-
-
-def assert_same(one, other):
-    assert one[0] == other[0]
-    assert one[1].keys() == other[1].keys()
-    assert any(key.startswith("optimizer") for key in one[1])
-    assert [key for key in one[1] if not torch.equal(one[1][key], other[1][key])] == []
-    assert one[2] == other[2]
-
-
-def kill_at(monkeypatch, steps):
-    """Let the process end in the middle of these steps, once each."""
-    left = list(steps)
-    read = TrainStream.batch
-
-    def batch(self, step):
-        if left and step == left[0]:
-            left.pop(0)
-            raise KilledError
-        return read(self, step)
-
-    monkeypatch.setattr(TrainStream, "batch", batch)
 
 
 def test_loss_falls_on_photographs(trial, train, records, tmp_path):
@@ -200,6 +164,68 @@ def test_damaged_newest_checkpoint_costs_steps_and_no_exactness(trial, train, re
     assert_same(last_state(tmp_path / "run"), last_state(tmp_path / "whole"))
     assert "checkpoint of step 12 is damaged" in records(event="damaged")[0]["message"]
     assert [record["resumed_from"] for record in records(event="started")] == [0, 8]
+
+
+def test_lost_checkpoints_are_told_loudly_and_trained_again(trial, train, records, tmp_path, monkeypatch):
+    work = trial()
+    train(work, "whole")
+    kill_at(monkeypatch, [10])
+    with pytest.raises(KilledError):
+        train(work)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    train(work)
+    assert_same(last_state(tmp_path / "run"), last_state(tmp_path / "whole"))
+    told = f"checkpoint of step 8 is missing in {tmp_path / 'run' / 'checkpoints'}"
+    assert [record["message"] for record in records(event="damaged")] == [told]
+    state = TrialState(work, tmp_path / "run", {})
+    for record in records():
+        state.apply(record)
+        if record["event"] == "alarm":
+            assert state.alarm == f"{told}; none is left, the trial begins again, to the same result"
+            assert state.step == 0
+    assert (state.alarm, state.lost) == (None, [told])
+    assert len(records(event="alarm")) == 1
+
+
+def test_another_checkpoint_of_the_same_step_is_not_the_one_that_was_committed(
+    trial, train, records, tmp_path, monkeypatch
+):
+    work = trial()
+    train(work, "whole")
+    train(work, "other")
+    kill_at(monkeypatch, [10])
+    with pytest.raises(KilledError):
+        train(work)
+    newest, other = (tmp_path / run / "checkpoints" / "step_000000008" for run in ("run", "other"))
+    shutil.rmtree(newest)
+    shutil.copytree(other, newest)
+    state = newest / "state.json"
+    state.write_text(state.read_text().replace('"code": "test"', '"code": "what"'))
+    (newest / "manifest.json").unlink()
+    write_flushed(newest / "manifest.json", manifest_text(hash_files(newest, [*files_of(newest)])))
+    train(work)
+    assert_same(last_state(tmp_path / "run"), last_state(tmp_path / "whole"))
+    (told,) = records(event="damaged")
+    assert "manifest.json is not the one that the trial's journal tells of" in told["message"]
+    assert records(event="started")[1]["resumed_from"] == 4
+
+
+def files_of(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_validations_that_the_journal_lost_are_told_again_by_the_checkpoints(trial, train, records, tmp_path):
+    work = trial()
+    train(work)
+    best = records(event="checkpoint")[-1]["best_step"]
+    before = {record["step"]: record for record in records(event="validated")}
+    path = tmp_path / "run" / "journal.jsonl"
+    path.write_text(path.read_text().replace(f'"event":"validated","step":{best}', '"event":"validated","step":9'))
+    assert best not in {record["step"] for record in records(event="validated")}
+    train(work)
+    (again,) = [record for record in records(event="validated") if record["step"] == best]
+    for key in ("images", "flops", "metrics"):
+        assert again[key] == before[best][key]
 
 
 def test_finished_trial_is_not_trained_again(trial, train, monkeypatch):

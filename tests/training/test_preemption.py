@@ -1,16 +1,24 @@
 """A notice that nodes are taken away: one checkpoint, nothing lost, and training goes on if they stay."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 from tests.training.ranks import as_ranks
-from tests.training.test_loop import KilledError, assert_same, last_state
+from tests.training.twins import KilledError, assert_same, last_state
 
 from transvae_platform.study.journal import Journal
 from transvae_platform.training import loop, preemption
 from transvae_platform.training.checkpoint import CheckpointStore
-from transvae_platform.training.preemption import FALLBACK_SECONDS, TEARDOWN_SECONDS, Notices, hold
+from transvae_platform.training.preemption import (
+    FALLBACK_SECONDS,
+    LONGEST_SECONDS,
+    POLL_SECONDS,
+    TEARDOWN_SECONDS,
+    Notices,
+    hold,
+)
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import Notice, World
 
@@ -21,6 +29,7 @@ STEPS = {"recipe__steps": 14, "recipe__schedule": "cosine", "evaluation__every":
 @pytest.fixture(autouse=True)
 def _ask_every_two_steps(monkeypatch):
     monkeypatch.setattr(preemption, "STRIDE", 2)
+    monkeypatch.setattr(preemption, "POLL_SECONDS", 1e9)
 
 
 @pytest.fixture
@@ -40,8 +49,8 @@ def torn_down(monkeypatch):
 
 
 def noticed_at(step, notice=NOTICE):
-    """A world that is asked every two steps and has this notice from `step` on."""
-    asked = iter(range(2, 1000, 2))
+    """A world that is asked at the first and then every two steps and has this notice from `step` on."""
+    asked = iter([1, *range(2, 1000, 2)])
     return World(notice=lambda: notice if next(asked) >= step else None)
 
 
@@ -114,21 +123,41 @@ def test_a_diverged_loss_is_not_saved_at_a_notice(trial, train, records, monkeyp
 
 
 def test_another_notice_is_another_matter():
-    told = iter([None, NOTICE, NOTICE, Notice(("node-a", "node-b"), 2000.0)])
+    told = iter([None, None, NOTICE, NOTICE, Notice(("node-a", "node-b"), 2000.0)])
     notices = Notices(World(notice=lambda: next(told)))
     found = [notices.at(step) for step in range(1, 9)]
     assert found == [None, None, None, NOTICE, None, None, None, Notice(("node-a", "node-b"), 2000.0)]
 
 
-@pytest.mark.parametrize(("deadline", "until"), [(130.0, 130.0), (None, 100.0 + FALLBACK_SECONDS), (20.0, 100.0)])
-def test_hold_ends_when_the_nodes_should_be_gone(deadline, until):
-    now = [100.0]
+@pytest.mark.parametrize("seconds", [0.02, 0.5, 1.8, 30.0])
+def test_a_notice_is_asked_for_by_time_where_steps_are_slow(monkeypatch, seconds):
+    monkeypatch.undo()
+    now, asked = [0.0], []
+    notices = Notices(World(notice=lambda: asked.append(now[0])), lambda: now[0])
+    for step in range(1, 200):
+        now[0] += seconds
+        notices.at(step)
+    waits = [later - earlier for earlier, later in pairwise(asked)]
+    assert max(waits) <= max(POLL_SECONDS, seconds) + 1e-9
+    assert len(asked) <= 199 / max(1, min(preemption.STRIDE, int(POLL_SECONDS / seconds))) + 3
+
+
+@pytest.mark.parametrize(
+    ("deadline", "seconds"),
+    [
+        (130.0, FALLBACK_SECONDS), (None, FALLBACK_SECONDS), (400.0, 300.0),
+        (100.0 - 3600, FALLBACK_SECONDS), (100.0 + 3600, LONGEST_SECONDS),
+    ],
+    ids=["soon", "not told", "later", "this clock is an hour fast", "this clock is an hour slow"],
+)  # fmt: skip
+def test_hold_ends_when_the_nodes_should_be_gone_whatever_the_clock_says(deadline, seconds):
+    steady = [7.0]
 
     def sleep(seconds):
-        now[0] += seconds
+        steady[0] += seconds
 
-    hold(Notice(("node-a",), deadline), lambda: now[0], sleep)
-    assert now[0] == pytest.approx(until + TEARDOWN_SECONDS if deadline != 20.0 else until)
+    hold(Notice(("node-a",), deadline), lambda: 100.0, lambda: steady[0], sleep)
+    assert steady[0] == pytest.approx(7.0 + seconds + TEARDOWN_SECONDS)
 
 
 def held_at(world, work, samples, folder):
@@ -162,5 +191,5 @@ def held_at(world, work, samples, folder):
 def test_two_processes_hold_at_the_same_step(trial, samples, tmp_path):
     work = trial(recipe__steps=9, recipe__learning_rate=2e-4, evaluation__every=9)
     held = as_ranks(2, tmp_path, held_at, work, samples, tmp_path)
-    assert held == [(4, 2)] * 2, "rank 0 did not know at step 2"
+    assert held == [(4, 3)] * 2, "rank 0 did not know at step 2"
     assert CheckpointStore(tmp_path / "checkpoints", keep=9).steps() == [4]

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from tests.training.twins import KilledError, kill_at
 
 from transvae.autoencoder import Autoencoder
-from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.study.grid import Initial
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.training.checkpoint import CheckpointStore
@@ -24,10 +24,6 @@ STAGES = {
     "recipe__losses": LOSSES, "recipe__steps": 12, "recipe__decoder_stage": {"steps": 4}, "recipe__batch_size": 4,
     "evaluation__keep_checkpoints": 9,
 }  # fmt: skip
-
-
-class KilledError(Exception):
-    pass
 
 
 def state(folder, step=None):
@@ -97,15 +93,7 @@ def test_terms_carry_the_names_of_what_they_are(whole):
 
 @pytest.mark.parametrize("killed_at", [(3, 8), (7, 10)], ids=["and at the edge", "and in the second"])
 def test_killed_in_either_stage_and_resumed_equals_uninterrupted(trial, train, tmp_path, monkeypatch, whole, killed_at):
-    left, read = list(killed_at), TrainStream.batch
-
-    def batch(self, step):
-        if left and step == left[0]:
-            left.pop(0)
-            raise KilledError
-        return read(self, step)
-
-    monkeypatch.setattr(TrainStream, "batch", batch)
+    kill_at(monkeypatch, killed_at)
     for _ in killed_at:
         with pytest.raises(KilledError):
             train(trial(**STAGES))

@@ -11,20 +11,21 @@ from transvae_platform.cli.progress import format_seconds
 from transvae_platform.cli.render import SCHEMA_VERSION
 from transvae_platform.cli.tables import console, table
 from transvae_platform.study.eta import seconds_left, study_seconds_left
-from transvae_platform.study.lease import is_beating, read_holder
+from transvae_platform.study.lease import life, read_holder
 from transvae_platform.study.state import StudyState, TrialState, code_changed
 
 
 def status_document(state: StudyState) -> dict[str, Any]:
     """A study's state for programs; looks for a few seconds whether its lease beats."""
     lease = _lease(state)
-    left = seconds_left(state) if lease and lease["beats"] else {}
+    left = seconds_left(state) if lease and lease["alive"] else {}
     return {
         "schema_version": SCHEMA_VERSION,
         "study": state.name,
         "lease": lease,
         "seconds_left": _rounded(study_seconds_left(state)) if left else None,
         "trials": [_trial(trial, left.get(trial.trial.id)) for trial in state.trials.values()],
+        "damaged": state.damaged,
         "note": code_changed(state),
     }
 
@@ -54,10 +55,12 @@ def print_status(state: StudyState) -> None:
             f"~{format_seconds(left)}" if row["state"] == "running" and left is not None else "",
             str(row["attempts"]),
             str(row["preemptions"] or ""),
-            escape(row["reason"] or row["alarm"] or ""),
+            escape(_remark(row)),
         )
     out.print(rows)
     out.print(_running(document), markup=False, highlight=False)
+    for place in document["damaged"]:
+        out.print(f"damaged record: {place} - what to do: `transvae doctor {state.name}`", markup=False)
     if document["note"]:
         out.print(document["note"])
 
@@ -74,16 +77,28 @@ def _trial(trial: TrialState, left: float | None) -> dict[str, Any]:
         "seconds_left": _rounded(left),
         "reason": trial.reason,
         "alarm": trial.alarm,
+        "lost": trial.lost,
         "metrics": trial.validation[max(trial.validation)]["metrics"] if trial.validation else {},
         "registered": trial.registered["uri"] if trial.registered else None,
+        "unregistered": trial.unregistered,
     }
+
+
+def _remark(row: dict[str, Any]) -> str:
+    if row["reason"] or row["alarm"]:
+        return str(row["reason"] or row["alarm"])
+    if row["unregistered"]:
+        return f"not registered: {row['unregistered']}"
+    return f"earlier: {row['lost'][-1]}" if row["lost"] else ""
 
 
 def _lease(state: StudyState) -> dict[str, Any] | None:
     holder = read_holder(state.folder)
     if holder is None:
         return None
-    return {"pid": holder.pid, "host": holder.host, "since": holder.since, "beats": is_beating(state.folder)}
+    sign = life(state.folder)
+    said = {"pid": holder.pid, "host": holder.host, "since": holder.since}
+    return {**said, "alive": sign is not None, "beats": sign == "beats"}
 
 
 def _running(document: dict[str, Any]) -> str:
@@ -91,10 +106,12 @@ def _running(document: dict[str, Any]) -> str:
     if lease is None:
         return "no process runs this study"
     who = f"process {lease['pid']} on {lease['host']}"
-    if not lease["beats"]:
-        return f"{who} held the study but shows no life - submit it again, or ask `transvae doctor {document['study']}`"
+    doctor = f"`transvae doctor {document['study']}`"
+    if not lease["alive"]:
+        return f"{who} held the study but shows no life - submit it again, or ask {doctor}"
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(lease["since"]))
-    return f"{who} runs it since {since}" + (f", about {format_seconds(left)} left" if left is not None else "")
+    running = f"{who} runs it since {since}" + (f", about {format_seconds(left)} left" if left is not None else "")
+    return running if lease["beats"] else f"{running}; its counter stands still: is the home full? {doctor} looks"
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -21,7 +21,7 @@ import ray
 from ray import tune
 
 from transvae_platform.cluster.devices import local_devices
-from transvae_platform.cluster.worker import drive_trial, ended, record_failure
+from transvae_platform.cluster.worker import charged, drive_trial, ended, record_failure
 from transvae_platform.errors import UnreachableError
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.lease import Fence
@@ -146,6 +146,7 @@ def run_trials(
             "fence": {"lock": str(fence.lock), "token": fence.token},
             "lineage": lineage,
             "until": until,
+            "charged": charged(study_folder / "trials" / trial.id),
         }
         for trial in trials
     ]
@@ -167,13 +168,15 @@ def run_trials(
             # Tune's own files are disposable, the journal says what is left to run: a new name per submission and round
             name=f"tune-{fence.token}-{until or 'end'}",
             storage_path=str(ray_storage),
+            # of drivers that died; what workers and drivers may fail together, each driver counts (`drive_trial`)
+            failure_config=tune.FailureConfig(max_failures=max(trial.max_failures for trial in trials)),
             verbose=0,
         ),
     )
     results = tuner.fit()
     for result in results:
         job = result.config["job"]
-        if result.error is not None and not ended(Path(job["folder"])):  # the driver itself died
+        if result.error is not None and not ended(Path(job["folder"])):  # the driver itself died too often
             record_failure(job, str(result.error).strip().splitlines()[-1], str(result.error))
     shutil.rmtree(ray_storage, ignore_errors=True)  # Ray's own state: nothing reads it again
 

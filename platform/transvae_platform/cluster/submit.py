@@ -17,6 +17,7 @@ from transvae_platform.cluster.devices import check_devices, local_devices, loca
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
 from transvae_platform.cluster.initial import find_initial
+from transvae_platform.cluster.reopen import reopen_lost
 from transvae_platform.cluster.rounds import run_rounds
 from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
 from transvae_platform.cluster.sources import Source, assume_source, find_source, make_source
@@ -155,6 +156,8 @@ def submit_study(
         state = StudyState(folder)
         refuse_changed_study(state, prepared.spec, prepared.fingerprint)
         journal = Journal(folder / "journal.jsonl", fence)
+        reopen_lost(state.trials.values(), fence)
+        state.refresh()
         ended = (*OVER, "failed") if followed else OVER
         left = _left(prepared.trials, state, ended)
         record = lineage(folder / "lineage")
@@ -183,6 +186,7 @@ def submit_study(
                 known = {name: other.fingerprint for name, other in sets.items()}
                 left = _left(build_grid(spec, made.fingerprint, prepared.initial, known, prepared.rates), state, ended)
                 _queue(left, journal, state, fence)
+                left = _left(left, state, ended)  # the record of a trial that had finished may have been damaged
 
                 def run(trials: Sequence[Trial], until: int | None) -> None:
                     with Follower(state, tracker, lease, listen):
@@ -210,8 +214,9 @@ def _open_study(folder: Path) -> StudyState | None:
 
 
 def _state_of(state: StudyState | None, trial: Trial) -> str | None:
+    """The trial's state; None where the journals do not tell it."""
     known = state.trials.get(trial.id) if state else None
-    return known.state if known else None
+    return known.state if known and not known.doubtful else None
 
 
 def _check_writable(folder: Path) -> None:
@@ -256,7 +261,8 @@ def _places(made: TrainingData, sets: Mapping[str, TrainingData], spec: StudySpe
 def _queue(left: Sequence[Trial], journal: Journal, state: StudyState, fence: Fence) -> None:
     for trial in left:
         journal.append("queued", trial=trial.model_dump(mode="json"), cost=model_cost(trial))
-        if _state_of(state, trial) in ("failed", "running"):  # an earlier submission gave it up or was killed
+        known = state.trials.get(trial.id)
+        if known is not None and known.state != "queued":  # an earlier submission gave it up, or was killed
             own = Journal(state.trials[trial.id].folder / "journal.jsonl", fence)
             own.append("queued")
             own.close()

@@ -7,6 +7,7 @@ are the platform's own, so a worker that Ray starts again continues from the new
 from __future__ import annotations
 
 import os
+import uuid
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -18,9 +19,11 @@ from ray.exceptions import RayActorError
 
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import PATIENCE, Journal, JournalReader, read_journal
-from transvae_platform.study.lease import Fence
+from transvae_platform.study.lease import Fence, SupersededError
 
 if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
     from transvae_platform.world import Notice
 
 REPORT_SECONDS = 2.0  # how often a driver looks for validations to tell Tune; assumption: trials validate less often
@@ -29,33 +32,57 @@ REPORT_SECONDS = 2.0  # how often a driver looks for validations to tell Tune; a
 def drive_trial(config: dict[str, Any]) -> None:
     """One Tune trial: run the trial's workers to the end, retrying as often as the study allows.
 
-    The outcome stands in the trial's journal. Tune is told each validation that the journal gains (Ray's own way,
-    `TuneReportCallback`, needs one more process per trial), or gets the exception.
+    The outcome stands in the trial's journal, and whatever it is, Tune sees a trial that ended: only a driver that
+    died itself is started again, by Tune, and continues with the retries that the workers before it left. Tune is told
+    each validation that the journal gains (Ray's own way, `TuneReportCallback`, needs one more process per trial).
     """
+    job = config["job"]
+    trial, folder = Trial.model_validate(job["trial"]), Path(job["folder"])
+    with suppress(SupersededError):
+        _fence(job).check()
+        deaths = charged(folder) - job["charged"]
+        if deaths > trial.max_failures:
+            record_failure(job, f"its processes died {deaths} times", "the driver's among them")
+            return
+        try:
+            _run(_trainer(job, trial, trial.max_failures - deaths), folder)
+        except ray.train.TrainingFailedError as error:
+            record_failure(job, _root_cause(error), str(error))
+
+
+def charged(folder: Path) -> int:
+    """Attempts at a trial that count as failures if they are over: all but those that a preemption ended."""
+    events = [record["event"] for record in read_journal(folder / "journal.jsonl")]
+    return events.count("started") - events.count("preempted")
+
+
+def _trainer(job: dict[str, Any], trial: Trial, retries: int) -> TorchTrainer:
     from ray.train.torch import TorchTrainer
 
-    job = config["job"]
-    trial = Trial.model_validate(job["trial"])
     use_gpu = trial.workers.device == "gpu"
-    trainer = TorchTrainer(
+    return TorchTrainer(
         train_worker,
         train_loop_config=job,
         scaling_config=ray.train.ScalingConfig(
             num_workers=trial.workers.workers, use_gpu=use_gpu, resources_per_worker={"GPU" if use_gpu else "CPU": 1}
         ),
         run_config=ray.train.RunConfig(
-            # a new name per submission: Ray must start from nothing, our checkpoints say where to continue
-            name=f"{trial.id}-{job['fence']['token']}-{job['until'] or 'end'}",
+            # a new name per driver: Ray must start from nothing, our checkpoints say where to continue
+            name=f"{trial.id}-{uuid.uuid4().hex}",
             storage_path=job["ray_storage"],
             # what a trial is not charged for: nodes that were taken away (no limit), and waiting for new ones (none)
             failure_config=ray.train.FailureConfig(
-                max_failures=trial.max_failures, max_preemption_failures=-1, controller_failure_limit=-1
+                max_failures=retries, max_preemption_failures=-1, controller_failure_limit=-1
             ),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
-    journal = JournalReader(Path(job["folder"]) / "journal.jsonl")
-    journal.skip()  # an earlier submission has reported these
+
+
+def _run(trainer: TorchTrainer, folder: Path) -> None:
+    """Train, and tell Tune of it. Raises TrainingFailedError if the workers died too often."""
+    journal = JournalReader(folder / "journal.jsonl")
+    journal.skip()  # an earlier driver has reported these
     run = ThreadPoolExecutor(1).submit(trainer.fit)
     over = False
     while not over:
@@ -63,13 +90,7 @@ def drive_trial(config: dict[str, Any]) -> None:
         for record in journal.new():
             if record["event"] == "validated":
                 tune.report({**record["metrics"], "step": record["step"]})
-    try:
-        result = run.result()
-    except ray.train.TrainingFailedError as error:
-        record_failure(job, _root_cause(error), str(error))
-        raise
-    if "failed" in result.return_value:  # the loop itself gave up: no retry would end differently
-        raise RuntimeError(result.return_value["failed"])
+    run.result()
 
 
 def train_worker(job: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +100,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     from transvae_platform.data.sets.mixture import open_training_data
     from transvae_platform.data.sets.remote import default_cache
     from transvae_platform.training.loop import DivergedError, train_vae
+    from transvae_platform.training.shard_check import DamagedDataError, ShardCheck
     from transvae_platform.world import World
 
     trial, folder = Trial.model_validate(job["trial"]), Path(job["folder"])
@@ -97,10 +119,12 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         cache, cache_bytes = default_cache(), job["cache_bytes"]
         samples = open_training_data(job["data"], cache, cache_bytes, trial.resolution)
         sets = {name: open_training_data(places, cache, cache_bytes)[1] for name, places in job["sets"].items()}
-        return train_vae(trial, samples, folder, journal, world, job["lineage"], sets, job["until"])
-    except DivergedError as error:
+        every = [location for places in (job["data"], *job["sets"].values()) for location, _ in places]
+        check = ShardCheck(every, world)
+        return train_vae(trial, samples, folder, journal, world, job["lineage"], sets, job["until"], check)
+    except (DivergedError, DamagedDataError) as error:  # no retry would end differently
         if journal:
-            journal.append("failed", reason=str(error), diverged=True)
+            journal.append("failed", reason=str(error), diverged=isinstance(error, DivergedError))
         return {"failed": str(error)}
     finally:
         if journal:

@@ -2,13 +2,14 @@
 
 Protocol
 1. A journal is a file of lines, one JSON object each: `at` (seconds since the epoch, for people), `up` (protocol 7),
-   `event`, and the event's own fields. Lines are never changed or removed.
+   `event`, the event's own fields, and `crc`, the CRC-32 of what stands before it. No reader sees a line changed or
+   removed that has reached the disk.
 2. Each file has one writer at a time: the study's file is written by the submitting process, which holds the study's
    lease; a trial's file by rank 0 of its training workers, and by the submitting process once those have ended.
 3. A record is appended with a single write, and reaches the disk (fsync) before `append` returns when losing it
    would change what happens next (every event but `step`).
 4. A reader takes complete lines only. A torn last line, left by a kill, is not there for readers, and the next writer
-   ends it with a newline so that it spoils no other record.
+   ends it with `#torn` and a newline, so that it spoils no other record.
 5. Order is the order in the file. Where an attempt repeats steps of an earlier one, the later record of a step wins.
 6. Before every record its writer makes sure that its submission is the study's newest (the fence of `study/lease.py`).
 7. `at` is what the clock of the writing machine said, which may be wrong and may jump. Durations are differences of
@@ -16,28 +17,37 @@ Protocol
 8. Where the disk takes no more, a writer that may be patient (that of a trial) keeps its records in memory, up to a
    bound, and writes them in their order as soon as it can: before the next record, and when it is told to `settle`.
    What still waits when its process ends is lost; so no checkpoint is made while anything waits (`training/saver.py`),
-   and no trial reports success before everything is written. All other writers refuse at once. A flush that fails ends
-   any writer: what the disk took of it is unknown.
+   and no trial reports success before everything is written. All other writers refuse at once.
+9. A flush that fails (some file systems tell only then that there is no room) leaves unknown what the disk took since
+   the last one. The file is cut back to there, and the records since then wait as in 8: the same bytes come to the same
+   place.
+10. Any other line that is not what was written is a damaged record. Readers pass over it but say so, `status` and
+   `doctor` name it. What it said is found again: a trial with a damaged record is attempted once more, and its newest
+   checkpoint tells how it stands (no step is taken again if it had finished); what the study's file lacks, the next
+   submission writes. Points of a curve that are lost this way stay lost. Without its first submission no one can tell
+   which study this is: that ends every command, with the line and the ways out.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.lease import Fence
+from transvae_platform.study.record import TORN, UNREADABLE, Record, line_of, record_of
 
-Record = dict[str, Any]
 Clock = Callable[[], float]
 
 
 PATIENCE = 16 * 2**20
 """Bytes of records that a trial keeps in memory while its disk is full: some 40,000 steps of 400 bytes (assumption)."""
+UNFLUSHED = 2**20
+"""Bytes of `step` records that may be on their way to the disk at once (assumption)."""
 
 
 class Journal:
@@ -54,7 +64,10 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._clock, self._steady, self.fence, self._patience = path, clock, steady, fence, patience
         self._file = path.open("ab", buffering=0)
-        self._waiting = bytearray(b"\n" if _ends_torn(path) else b"")
+        self._safe = self._file.seek(0, os.SEEK_END)
+        """The size of the file at its last flush: what stands behind it may be cut off (protocol 9)."""
+        self._unflushed, self._to_cut = bytearray(), False
+        self._waiting = bytearray(_closing(path))
         self.problem: str | None = None
         """Why records wait in memory, None while none do."""
 
@@ -66,13 +79,11 @@ class Journal:
             SupersededError: a later submission or attempt has taken over.
         """
         times = {"at": round(self._clock(), 3), "up": round(self._steady(), 3)}
-        record = {**times, "event": event, **_finite(fields)}
-        line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        self._write(line)
-        if self.problem is None and event != "step":
-            os.fsync(self._file.fileno())
+        self._write(line_of({**times, "event": event, **fields}))
+        if event != "step" or len(self._unflushed) > UNFLUSHED:
+            self._flush()
         if len(self._waiting) > self._patience:
-            self._waiting.clear()
+            self._waiting[:] = _closing(self._path)
             raise UserError(
                 f"{self._path} cannot be written ({self.problem}) - make room, then submit again: the study continues"
             )
@@ -80,8 +91,7 @@ class Journal:
     def settle(self) -> str | None:
         """Let everything reach the disk; returns why that is impossible, or None. Raises as `append`."""
         self._write()
-        if self.problem is None:
-            os.fsync(self._file.fileno())
+        self._flush()
         return self.problem
 
     def close(self) -> None:
@@ -98,11 +108,35 @@ class Journal:
             self.fence.check()
         self._waiting += line
         try:
+            self._cut_back()
             while self._waiting:  # once, but on a disk that takes a part
-                del self._waiting[: self._file.write(self._waiting)]
+                taken = self._file.write(self._waiting)
+                self._unflushed += self._waiting[:taken]
+                del self._waiting[:taken]
             self.problem = None
         except OSError as error:
             self.problem = error.strerror or str(error)
+
+    def _flush(self) -> None:
+        """Let what is written reach the disk; where that fails, all of it waits again (protocol 9)."""
+        if self.problem is not None:
+            return
+        try:
+            os.fsync(self._file.fileno())
+            self._safe += len(self._unflushed)
+        except OSError as error:
+            self._waiting[:0] = self._unflushed
+            self.problem, self._to_cut = error.strerror or str(error), True
+            if self.fence is not None:  # the flush may have taken minutes
+                self.fence.check()
+            with suppress(OSError):
+                self._cut_back()
+        self._unflushed.clear()
+
+    def _cut_back(self) -> None:
+        if self._to_cut:
+            os.ftruncate(self._file.fileno(), self._safe)
+            self._to_cut = False
 
 
 class JournalReader:
@@ -110,7 +144,7 @@ class JournalReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = 0
+        self._offset, self._line = 0, 0
 
     def skip(self) -> None:
         """Pass over the records that are there."""
@@ -118,7 +152,7 @@ class JournalReader:
             pass
 
     def new(self) -> Iterator[Record]:
-        """The complete records that were not yielded before, in order."""
+        """The complete records that were not yielded before, in order; `UNREADABLE` in place of a damaged one."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -127,33 +161,21 @@ class JournalReader:
             return
         complete, newline, _ = tail.rpartition(b"\n")
         self._offset += len(complete) + len(newline)
-        for line in complete.split(b"\n"):
-            try:
-                record = json.loads(line)
-            except ValueError:  # a torn line that a later writer closed (protocol 4), or an empty one
-                continue
-            if isinstance(record, dict) and "event" in record:
-                yield record
+        for line in complete.split(b"\n") if newline else ():
+            self._line += 1
+            if line and not line.endswith(TORN):
+                yield record_of(line) or {"event": UNREADABLE, "line": self._line}
 
 
 def read_journal(path: Path) -> list[Record]:
-    """All complete records of a journal; an absent file has none."""
-    return list(JournalReader(path).new())
+    """All complete and undamaged records of a journal; an absent file has none."""
+    return [record for record in JournalReader(path).new() if record["event"] != UNREADABLE]
 
 
-def _ends_torn(path: Path) -> bool:
+def _closing(path: Path) -> bytes:
+    """What the next writer has to write before its first record: the end of a torn line (protocol 4)."""
     with path.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
-            return False
+            return b""
         file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
-    return value
+        return b"" if file.read(1) == b"\n" else TORN + b"\n"

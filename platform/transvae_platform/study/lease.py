@@ -5,9 +5,10 @@ Protocol
    own into it. It gives the token to its workers.
 2. A thread of the holder increases a counter in `lease.json` every BEAT_SECONDS; the file is replaced as a whole. It
    also says which process on which host holds the lease since when, for people: no clock time in it is ever compared.
-3. A held flock means that the holder lives. A free one proves nothing, because flock does not reach across the nodes
-   of some file systems and does not exist on others: then the counter decides. Whoever wants the lease looks at it
-   again and again, at least BEAT_SECONDS apart by its own monotonic clock; a counter that has moved is alive.
+3. A held flock means that the holder lives, also when its home is full and the counter stands still. A free one proves
+   nothing, because flock does not reach across the nodes of some file systems and does not exist on others: then the
+   counter decides. Whoever wants the lease looks at it again and again, at least BEAT_SECONDS apart by its own
+   monotonic clock; a counter that has moved is alive.
 4. The lease is free when the flock is free and
    a. `lease.json` is absent: nobody held the lease, or its holder released it; or
    b. the holder ran in this boot of this machine, and its process (number and start time) exists no more; or
@@ -19,11 +20,13 @@ Protocol
 6. Where no flock separates two that take over at once, the token written last stands. The other one finds that out
    before its next record and before its next beat, and writes nothing more.
 7. To release is to remove `lease.json` and then to give up the flock.
+8. A flock is on the file, not on its name. Who wants the lease makes no `lock` before the lease is free, and takes none
+   whose name another file has by now. A holder whose `lock` was removed puts it back at its next beat, unless another
+   one stands there; until then its workers wait, for LOST_BEATS at most.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -37,10 +40,13 @@ from pathlib import Path
 from typing import IO
 
 from transvae_platform.errors import UserError
+from transvae_platform.study import lockfile
 
 BEAT_SECONDS = 2.0
 STILL_LOOKS = 10
 """20 s: shared file systems and busy processes pause for seconds (assumption); flock shortens it on one machine."""
+LOST_BEATS = 3
+"""That a removed `lock` is waited for: its holder puts it back within one, if its disk is not too busy (assumption)."""
 
 
 class SupersededError(UserError):
@@ -57,14 +63,31 @@ class Fence:
     """For an attempt at a trial: the fence of its submission."""
 
     def check(self) -> None:
-        """Raises SupersededError if a later submission or attempt has begun."""
+        """Let the newest pass.
+
+        Raises:
+            SupersededError: a later submission or attempt has begun.
+            UserError: nobody can tell, because the file was removed and is not put back (protocol 8).
+        """
         if self.around is not None:
             self.around.check()
-        if self.lock.read_text().split()[-1:] != [self.token]:
+        end = time.monotonic() + LOST_BEATS * BEAT_SECONDS
+        while (newest := self.newest()) is None:
+            if time.monotonic() > end:
+                raise UserError(f"{self.lock} was removed - submit again: the study continues")
+            time.sleep(BEAT_SECONDS / 10)
+        if newest != self.token:
             kind = "submission" if self.around is None else "attempt"
             raise SupersededError(
                 f"{self.lock.parent.name}: a later {kind} has taken over - follow it with the same command"
             )
+
+    def newest(self) -> str | None:
+        """The token that was written last; None if the file was removed, empty while one is being written."""
+        try:
+            return "".join(self.lock.read_text().split()[-1:])
+        except FileNotFoundError:
+            return None
 
     def attempt(self, folder: Path) -> Fence:
         """The fence of a new attempt at the trial in a folder: from here on no earlier one passes.
@@ -128,7 +151,7 @@ class Lease:
             self.fence.token, pid, _start_time(pid), platform.node(), _machine(), round(time.time(), 3), 0
         )
         file.truncate(0)
-        file.write(f"{pid} {self.fence.token}")
+        file.write(self._said)
         file.flush()
         os.fsync(file.fileno())  # other nodes see it from here on
         self.problem: str | None = None
@@ -149,19 +172,32 @@ class Lease:
         self._end.set()
         self._thread.join()
         with suppress(SupersededError):  # then the file is another one's
+            self._hold_on()
             self.fence.check()
             self._path.unlink(missing_ok=True)
         self._file.close()
 
+    @property
+    def _said(self) -> str:
+        return f"{self._holder.pid} {self.fence.token}"
+
+    def _hold_on(self) -> None:
+        """Have the lock under its name again if somebody removed it (protocol 8)."""
+        if not lockfile.is_at(self._file, self.fence.lock):
+            with suppress(FileExistsError):  # whose it is, the fence will tell
+                file = lockfile.put_back(self.fence.lock, self._said, self.fence.token)
+                self._file.close()
+                self._file = file
+
     def _beat(self) -> None:
         while not self._end.wait(BEAT_SECONDS):
             try:
-                self.fence.check()
+                self._hold_on()
+                if self.fence.newest() not in (None, self.fence.token):
+                    return  # superseded
                 self._holder = replace(self._holder, beat=self._holder.beat + 1)
                 self._write()
                 self.problem = None
-            except SupersededError:
-                return
             except OSError as error:  # a full disk, a server that is away: the next beat tries again
                 self.problem = f"{self._path.parent} cannot be written: {error.strerror or error}"
 
@@ -184,13 +220,23 @@ class Candidate:
 
     def attempt(self) -> Lease | None:
         """The lease if it is free, else None."""
-        file = self._lock.open("a+")
-        free = _flock(file)
+        file = self._opened("r+")
+        free = file is None or (lockfile.flock(file) and lockfile.is_at(file, self._lock))
         self.holder = read_holder(self._lock.parent)
         if free and self._is_over():
-            return Lease(self._lock, file)
-        file.close()
+            file = file or self._opened("x+")
+            if file is not None and lockfile.flock(file):
+                return Lease(self._lock, file)
+        if file is not None:
+            file.close()
         return None
+
+    def _opened(self, mode: str) -> IO[str] | None:
+        """The lock; None if there is none yet, or, with `x+`, another process has just made one."""
+        try:
+            return self._lock.open(mode)
+        except (FileNotFoundError, FileExistsError):
+            return None
 
     def _is_over(self) -> bool:
         if _absent(self._lock.with_name("lease.json")) or (self.holder and self.holder.dead):
@@ -222,17 +268,20 @@ def read_holder(folder: Path) -> Holder | None:
         return None
 
 
-def is_beating(folder: Path) -> bool:
-    """Whether the holder's counter moves: looks for at most two beats, changes nothing."""
+def life(folder: Path) -> str | None:
+    """How a study's holder shows that it lives; looks for at most two beats, changes nothing.
+
+    `beats`: its counter moves. `holds`: it does not, but the holder has the flock: its home is full, or it was stopped.
+    """
     first = read_holder(folder)
     if first is None or first.dead:
-        return False
+        return None
     end = time.monotonic() + 2 * BEAT_SECONDS
     while time.monotonic() < end:
         time.sleep(BEAT_SECONDS / 10)
         if read_holder(folder) not in (first, None):
-            return True
-    return False
+            return "beats"
+    return "holds" if lockfile.is_held(folder / "lock") else None
 
 
 def _absent(path: Path) -> bool:
@@ -243,17 +292,6 @@ def _absent(path: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-def _flock(file: IO[str]) -> bool:
-    """Whether no other process that flock reaches holds the file."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without flock: the counter decides alone
-        return True
-    return True
 
 
 def _machine() -> str:

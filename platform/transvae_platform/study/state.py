@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.journal import JournalReader, Record
+from transvae_platform.study.journal import JournalReader
+from transvae_platform.study.record import UNREADABLE, Record
 
 STATES = ("queued", "running", "finished", "stopped", "failed")
 OVER = ("finished", "stopped")
@@ -44,6 +45,8 @@ class TrialState:
     """Whether it failed because its training broke down, which every attempt would."""
     started: list[Record] = field(default_factory=list)
     """The `started` record of every attempt: device, world size, lineage, the step it resumed from."""
+    lost: list[str] = field(default_factory=list)
+    """Checkpoints that were damaged or missing when an attempt began, in sentences."""
     rewound: list[Record] = field(default_factory=list)
     """Records of the rewinds that the state is built on: from a bad stretch to a checkpoint, with the reason."""
     train: dict[int, Record] = field(default_factory=dict)
@@ -63,6 +66,10 @@ class TrialState:
     """Why the best checkpoint was not registered."""
     at: float = 0.0
     """When the newest record was written."""
+    damaged: list[int] = field(default_factory=list)
+    """Lines of the journal that are damaged; what they said is not in this state."""
+    doubtful: bool = False
+    """Whether one of them may have said how the newest attempt ended; the next attempt tells again."""
 
     @property
     def final(self) -> dict[str, float]:
@@ -88,10 +95,15 @@ class TrialState:
 
     def apply(self, record: Record) -> None:
         """Take one record of the trial's journal."""
+        if record["event"] == UNREADABLE:
+            self.damaged.append(record["line"])
+            self.doubtful = True
+            return
         self.at = record["at"]
         match record["event"]:
             case "started":
                 self.state, self.reason, self.attempts = "running", None, self.attempts + 1
+                self.doubtful = False
                 self.alarm = None  # of a process that is gone; what is still wrong will be told again
                 self.started.append(record)
                 self._last, self.attempt_seconds = record, 0.0
@@ -115,6 +127,8 @@ class TrialState:
                 self.set_pictures.setdefault(record["step"], {})[record["set"]] = found
             case "finished":
                 self.state, self.alarm = "finished", None
+                if record.get("metrics"):  # their own record may be damaged
+                    self.validation.setdefault(record["step"], self._validated(record))
             case "failed" | "stopped" as end:
                 self.state, self.reason, self.alarm = end, record["reason"], None
                 self.diverged = record.get("diverged", False)
@@ -122,6 +136,8 @@ class TrialState:
                 self.state, self.reason, self.alarm = "queued", None, None
             case "preempted":
                 self.preemptions += 1
+            case "damaged":
+                self.lost.append(record["message"])
             case "alarm":
                 self.alarm = record["message"]
             case "alarm_over":
@@ -133,6 +149,12 @@ class TrialState:
                 self.seconds += seconds
                 self.attempt_seconds += seconds
                 self._last = record
+
+    def _validated(self, finished: Record) -> Record:
+        """What the validation of the last step recorded."""
+        images = finished["step"] * self.trial.recipe.batch_size
+        flops = images * self.cost.get("training_flops", 0.0)
+        return {**finished, "event": "validated", "images": images, "flops": flops}
 
     def _drop_after(self, step: int) -> None:
         # what was done after the checkpoint from which training went on never happened
@@ -158,6 +180,7 @@ class StudyState:
         self.data: Record | None = None
         """The ingest's result: counts, fingerprint, skipped files."""
         self.trials: dict[str, TrialState] = {}
+        self._damaged: list[int] = []
         self._study_reader = JournalReader(folder / "journal.jsonl")
         self._trial_readers: dict[str, JournalReader] = {}
         self.refresh()
@@ -166,11 +189,17 @@ class StudyState:
     def name(self) -> str:
         return self.folder.name
 
+    @property
+    def damaged(self) -> list[str]:
+        """The damaged lines of all journals, by file and number."""
+        journals = [(self.folder, self._damaged), *((trial.folder, trial.damaged) for trial in self.trials.values())]
+        return [f"{folder / 'journal.jsonl'}, line {line}" for folder, lines in journals for line in lines]
+
     def refresh(self) -> list[tuple[TrialState, Record]]:
         """Read what the journals gained; returns the new trial records with their trial, in order.
 
         Raises:
-            UserError: a record is not of this version's form.
+            UserError: a record is not of this version's form, or that of the first submission is damaged.
         """
         for record in self._study_reader.new():
             try:
@@ -194,8 +223,19 @@ class StudyState:
             f"({str(error).splitlines()[0]}) - use that version, or delete {self.folder}"
         )
 
+    def _pass_over(self, line: int) -> None:
+        if not self.submissions:
+            raise UserError(
+                f"{self.folder / 'journal.jsonl'}, line {line}: the record of the study's first submission is damaged, "
+                "or of an earlier version of this project, so that nothing says which study this is - put the file "
+                "back from a copy; or delete that line if another `submitted` follows; or give the study a new name"
+            )
+        self._damaged.append(line)
+
     def _apply(self, record: Record) -> None:
         match record["event"]:
+            case event if event == UNREADABLE:
+                self._pass_over(record["line"])
             case "submitted":
                 self.spec = record["spec"]
                 self.submissions.append(record)
@@ -209,8 +249,11 @@ class StudyState:
                     self._trial_readers[trial.id] = JournalReader(folder / "journal.jsonl")
                 else:  # a later submission may move the trial to other resources
                     self.trials[trial.id].trial = trial
+            case "registered" | "not_registered" if self._damaged and record["trial"] not in self.trials:
+                pass  # its `queued` is damaged; the next submission queues and registers it again
             case "registered":
                 self.trials[record["trial"]].registered = record
+                self.trials[record["trial"]].unregistered = None
             case "not_registered":
                 self.trials[record["trial"]].unregistered = record["reason"]
 
@@ -220,9 +263,8 @@ class StudyState:
 
 
 def _between(earlier: Record, later: Record) -> float:
-    """Seconds between two records of an attempt: by the clock that does not jump, where the journal has it."""
-    clock = "up" if "up" in earlier and "up" in later else "at"  # `at` alone: journals of the first version
-    return max(0.0, float(later[clock] - earlier[clock]))
+    """Seconds between two records of an attempt, by the clock that does not jump."""
+    return max(0.0, float(later["up"] - earlier["up"]))
 
 
 def code_changed(state: StudyState) -> str | None:

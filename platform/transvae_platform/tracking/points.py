@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
-from transvae_platform.study.journal import Record
+from transvae_platform.study.record import Record
 from transvae_platform.study.state import TrialState
 
 Point = tuple[str, int]

@@ -9,11 +9,8 @@ The files are ours (config.json, model.safetensors, README.md): loading executes
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +22,10 @@ from mlflow.tracking import MlflowClient
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.state import TrialState
-from transvae_platform.tracking.promotion import HASHES, WEIGHTS, of_bytes, of_values, promote, promotions, sha256
+from transvae_platform.tracking.promotion import of_bytes, promote, promotions
+from transvae_platform.tracking.result import INSTEAD, candidates, verified_result
 from transvae_platform.tracking.server import connect, existing_tracking_uri
-from transvae_platform.training.checkpoint import open_checkpoints
+from transvae_platform.training.checkpoint import DamagedError
 
 if TYPE_CHECKING:
     from transvae.autoencoder import Autoencoder
@@ -42,16 +40,36 @@ def register_best(
 ) -> dict[str, str | int | float]:
     """Register a finished trial's best checkpoint, once; returns name, version, address, PSNR and weights' SHA-256.
 
+    Which checkpoint takes its place if it is damaged: `cluster/reopen.py`.
+
     The alias `best` moves to it if it has the highest PSNR of its name, unless a person gave `best` to another.
 
     Raises:
         UserError: the trial may not be registered, or its version not be promoted, with the reasons.
     """
-    name = registered_name(trial)
-    with _checkpoint(trial) as (folder, tags):
-        versions = client.search_model_versions(f"name='{name}'")
-        same = [version for version in versions if all(version.tags.get(tag) == tags[tag] for tag in IDENTITY)]
-        version = same[0] if same else _new_version(client, experiment_id, run_id, trial, folder, tags)
+    if trial.state != "finished":
+        raise UserError(f"{trial.trial.id}: only finished trials are registered, this one is {trial.state}")
+    name, best = registered_name(trial), trial.checkpoints[max(trial.checkpoints)]["best_step"]
+    versions = client.search_model_versions(f"name='{name}'")
+    damaged = ""
+    for step in candidates(trial, best):
+        try:
+            with verified_result(trial, step) as (folder, tags):
+                tags |= {INSTEAD: damaged} if damaged else {}
+                same = [version for version in versions if all(version.tags.get(tag) == tags[tag] for tag in IDENTITY)]
+                version = same[0] if same else _new_version(client, experiment_id, run_id, trial, folder, tags)
+                break
+        except DamagedError as error:
+            wanted = {"trial_id": trial.trial.id, "step": str(best)}
+            known = [version for version in versions if wanted.items() <= version.tags.items()]
+            if known:  # the registry has what is damaged here
+                version = known[0]
+                break
+            damaged = damaged or str(error)
+            if step == trial.trial.recipe.steps:
+                raise UserError(f"{error}; the next submission trains what is lost again") from None
+    else:
+        raise UserError(f"{damaged}; no other checkpoint can be registered")
     if _may_move(client, version):
         promote(client, version, BEST, "registration")
     return {
@@ -59,7 +77,8 @@ def register_best(
         "version": int(version.version),
         "uri": f"models:/{name}/{version.version}",
         "psnr": _psnr(version),
-        "sha256": tags["weights_sha256"],
+        "sha256": version.tags["weights_sha256"],
+        **({INSTEAD: version.tags[INSTEAD]} if INSTEAD in version.tags else {}),
     }
 
 
@@ -193,35 +212,6 @@ def _all_models(client: MlflowClient) -> Iterator[RegisteredModel]:
         yield from page
         if not (token := page.token):
             return
-
-
-@contextmanager
-def _checkpoint(trial: TrialState) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A finished trial's best checkpoint, verified, and the tags of its version."""
-    if trial.state != "finished":
-        raise UserError(f"{trial.trial.id}: only finished trials are registered, this one is {trial.state}")
-    best = trial.checkpoints[max(trial.checkpoints)]["best_step"]
-    metrics = trial.validation[best]["metrics"]
-    if not all(value is not None and math.isfinite(value) for value in metrics.values()):
-        raise UserError(f"{trial.trial.id}: its metrics are not finite, it is not registered: {metrics}")
-    with open_checkpoints(trial.trial, trial.folder).verified(best) as found:
-        folder = found / "ema"
-        if reasons := list(of_values(folder / WEIGHTS)):
-            raise UserError(f"{trial.trial.id}: it is not registered: {reasons[0]}")
-        lineage = json.loads((found / "state.json").read_text())["lineage"]
-        tags = {
-            "trial_id": trial.trial.id,
-            "study": trial.trial.study,
-            "model": trial.trial.model,
-            "seed": str(trial.trial.seed),
-            "step": str(best),
-            "data_fingerprint": trial.trial.data_fingerprint,
-            **{tag: sha256(folder / name) for name, tag in HASHES.items()},
-            # as the checkpoint has it: the attempt that ended the trial may have run other code
-            **{f"lineage.{key}": str(value) for key, value in lineage.items()},
-            **{key.replace("/", "."): f"{value:.12g}" for key, value in metrics.items()},
-        }
-        yield folder, tags
 
 
 def _new_version(

@@ -21,24 +21,21 @@ Protocol
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from mlflow.entities import Param, Run, RunTag
+from mlflow.entities import Param, RunTag
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from transvae_platform.study.journal import Record
+from transvae_platform.study.record import Record
 from transvae_platform.study.state import OVER, StudyState, TrialState
 from transvae_platform.tracking import points
 from transvae_platform.tracking.server import Server, answering, first_line
+from transvae_platform.tracking.study_runs import StudyRuns
 
 SEND_EVERY_SECONDS = 10.0  # one batch of many steps per call is 25 times faster than one call per step (measured)
 METRICS_PER_CALL = 1000  # the server's limit for one batch
@@ -65,10 +62,8 @@ class Tracker:
     """Sends one study's journal records to MLflow; see the protocol above."""
 
     def __init__(self, server: Server, state: StudyState, home: Path) -> None:
-        self._server, self._state, self._home = server, state, home
-        self._experiment: str | None = None
-        self._study_run: str | None = None
-        self._runs: dict[str, Run] = {}
+        self._server, self._state = server, state
+        self._runs = StudyRuns(server, state, home)
         self._sent: dict[str, _Sent] = {}
         self._remade: Counter[str] = Counter()
         self._files_sent = False
@@ -87,28 +82,16 @@ class Tracker:
     @property
     def experiment_id(self) -> str:
         """The study's experiment, made if it does not exist."""
-        if self._experiment is None:
-            found = self.client.get_experiment_by_name(self._state.name)
-            if found is None:
-                artifacts = (self._home.resolve() / "mlartifacts").as_uri() + f"/{self._state.name}"
-                local = self._server.uri.startswith("sqlite:")
-                created = self.client.create_experiment(
-                    self._state.name, artifact_location=artifacts if local else None
-                )
-            self._experiment = str(created if found is None else found.experiment_id)
-        return self._experiment
+        return self._runs.experiment_id
 
     @property
     def study_run(self) -> str:
         """The run of the study as a whole, made if it does not exist."""
-        if self._study_run is None:
-            tags = {"kind": "study", "study": self._state.name, "journal": self._journal}
-            self._study_run = str(self._find_or_create(tags, f"study {self._state.name}", {}).info.run_id)
-        return self._study_run
+        return self._runs.study_run
 
     def run_id(self, trial: TrialState) -> str:
         """The MLflow run of a trial, made if it does not exist."""
-        return str(self._run(trial).info.run_id)
+        return str(self._runs.of(trial).info.run_id)
 
     def take(self, news: Sequence[tuple[TrialState, Record]]) -> None:
         """Note which trials have new journal records."""
@@ -136,11 +119,6 @@ class Tracker:
         self.client.log_artifact(self.study_run, str(page))
         self.client.set_terminated(self.study_run, "FAILED" if self._state.in_state("failed") else "FINISHED")
 
-    @property
-    def _journal(self) -> str:
-        first = json.dumps(self._state.submissions[0], sort_keys=True)
-        return hashlib.sha256(first.encode()).hexdigest()[:16]
-
     def _send_all(self) -> None:
         try:
             self._send_files()
@@ -150,7 +128,7 @@ class Tracker:
                     self._send_trial(self._state.trials[identity])
                 except BaseException:
                     self._sent.pop(identity, None)  # protocol 3
-                    self._runs.pop(identity, None)
+                    self._runs.forget(self._state.trials[identity])
                     self._waiting.add(identity)
                     raise
             self.problem = None
@@ -176,7 +154,7 @@ class Tracker:
             self._send_outcome(trial, state)
             return
         digest = points.digest(points.wanted(points.records_of(trial)))
-        tags = self._run(trial).data.tags
+        tags = self._runs.of(trial).data.tags
         if (tags.get(COMPARED), tags.get("trial.state")) == (digest, state):
             return
         for _ in range(1 + MOST_REMADE):
@@ -232,9 +210,8 @@ class Tracker:
             self._remade[trial.trial.id] += 1
             if self._remade[trial.trial.id] > MOST_REMADE:
                 raise ValueError(f"{run_id}: {wrong[0]} at step {wrong[1]} is not kept as it was sent")
-        self.client.set_tag(run_id, "superseded", f"it held another {wrong[0]} at step {wrong[1]} than the journal")
-        self.client.delete_run(run_id)
-        del self._runs[trial.trial.id], self._sent[trial.trial.id]
+        self._runs.give_up(trial, f"it held another {wrong[0]} at step {wrong[1]} than the journal")
+        del self._sent[trial.trial.id]
 
     def _known(self, trial: TrialState) -> _Sent:
         identity = trial.trial.id
@@ -243,36 +220,6 @@ class Tracker:
             pictures = {file.path for file in self.client.list_artifacts(run_id, PICTURES)}
             self._sent[identity] = _Sent(points.held(self.client, run_id), pictures)
         return self._sent[identity]
-
-    def _run(self, trial: TrialState) -> Run:
-        identity = trial.trial.id
-        if identity not in self._runs:
-            tags = {
-                "study": trial.trial.study,
-                "family": trial.trial.family,
-                "size": trial.trial.size,
-                "variant": trial.trial.variant,
-                "seed": str(trial.trial.seed),
-                MLFLOW_PARENT_RUN_ID: self.study_run,
-            }
-            key = {"kind": "trial", "trial_id": identity, "journal": self._journal}
-            run = self._find_or_create(key, identity, tags)
-            if not run.data.params:
-                self.client.log_batch(run.info.run_id, params=_params(trial))
-            self._runs[identity] = run
-        return self._runs[identity]
-
-    def _find_or_create(self, key: Mapping[str, str], name: str, tags: Mapping[str, str]) -> Run:
-        condition = " and ".join(f"tags.{name} = '{value}'" for name, value in key.items())
-        order = ["attributes.start_time ASC"]
-        found = self.client.search_runs([self.experiment_id], condition, order_by=order)
-        if not found:
-            self.client.create_run(self.experiment_id, run_name=name, tags={**key, **tags})
-            found = self.client.search_runs([self.experiment_id], condition, order_by=order)
-        for extra in found[1:]:  # a request whose answer was lost is repeated by the HTTP library itself
-            self.client.set_tag(extra.info.run_id, "superseded", "it was made twice")
-            self.client.delete_run(extra.info.run_id)
-        return found[0]
 
 
 def log_page(uri: str, home: Path, state: StudyState, page: Path) -> None:
@@ -284,24 +231,3 @@ def log_page(uri: str, home: Path, state: StudyState, page: Path) -> None:
     server = Server(uri, home)
     with answering(server.client()):
         Tracker(server, state, home).log_page(page)
-
-
-def _params(trial: TrialState) -> list[Param]:
-    values: dict[str, Any] = {
-        "model": trial.trial.model,
-        "data_fingerprint": trial.trial.data_fingerprint,
-        "resolution": trial.trial.resolution,
-        "workers": trial.trial.workers.workers,
-        "device": trial.trial.workers.device,
-        **{f"cost.{key}": value for key, value in trial.cost.items()},
-        **_flat("recipe", trial.trial.recipe.model_dump(mode="json", exclude={"overrides"})),
-        **_flat("model", trial.trial.model_config_values),
-    }
-    return [Param(key, str(value)) for key, value in values.items()]
-
-
-def _flat(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(f"{prefix}.{key}", value) if isinstance(value, dict) else {f"{prefix}.{key}": value}
-    return flat

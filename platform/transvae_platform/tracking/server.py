@@ -23,6 +23,9 @@ from transvae_platform.redaction import without_password
 from transvae_platform.study.folders import store_of
 from transvae_platform.study.journal import read_journal
 
+SQLALCHEMY_ASIDE = "(raised as a result of Query-invoked autoflush"
+"""Begins a line of advice to SQLAlchemy's users, before the reason."""
+
 
 class Server:
     """A tracking server by its address; it need not answer yet, the client is made when it does."""
@@ -114,6 +117,7 @@ def connect(uri: str, home: Path) -> MlflowClient:
     for library in ("mlflow", "alembic"):
         logging.getLogger(library).setLevel(logging.WARNING)  # no lines about creating tables
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # an outage is told in one place: by `problem`
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # and a full disk without its traceback
     named = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     # MLflow also writes the address into the environment, where the next default would find it
@@ -157,5 +161,6 @@ def answering(client: MlflowClient) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error: servers answer with pages of them."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """The first line of an error that says something: servers answer with pages of them."""
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith(SQLALCHEMY_ASIDE)]
+    return (lines or [type(error).__name__])[0][:200]

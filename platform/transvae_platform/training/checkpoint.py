@@ -9,7 +9,8 @@ Protocol
    up first, under a name of this attempt's own, and the manifest last: with its manifest a checkpoint is complete.
    What killed writers left is removed when a trial starts.
 3. Before use every file is compared with the manifest; from a store it is brought to a local folder first. A checkpoint
-   that differs is set aside as `bad_...` and reported, and the next older one is taken. Rank 0 chooses, all compare.
+   that differs, or whose manifest is not the one that the trial's journal tells of, is set aside as `bad_...` and
+   reported, and the next older one is taken. Rank 0 chooses, all compare.
 4. After a new checkpoint is complete, those that are neither among the newest `keep` nor among the best are removed.
    The one just written stays in any case; one that cannot be removed is tried again after the next.
 5. Rank 0 alone commits, sets aside and removes, and before each it asks the fence (`study/lease.py`, 5): a writer
@@ -20,7 +21,7 @@ Protocol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from transvae_platform.data.sets.stores import below
 from transvae_platform.errors import UnreachableError, UserError
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.lease import Fence
-from transvae_platform.training.manifest import Hashes, fault, hash_files
+from transvae_platform.training.manifest import MANIFEST, Hashes, fault, hash_files, sha256_of
 from transvae_platform.training.place import Draft
 from transvae_platform.training.places import open_place
 from transvae_platform.training.ranks import TROUBLE, reason
@@ -40,6 +41,10 @@ OWN_FILES = "shard-{:05d}-"
 """How the names of the files begin that a rank (counted from 1) writes; rank 0 also writes those of other names."""
 
 
+class DamagedError(UserError):
+    """A checkpoint is missing or damaged."""
+
+
 class CheckpointStore:
     """The checkpoints of one trial at one place."""
 
@@ -49,9 +54,11 @@ class CheckpointStore:
         keep: int,
         fence: Fence | None = None,
         on_bad: OnBad = lambda step, message: None,
+        recorded: Mapping[int, str] | None = None,
     ) -> None:
+        """`recorded` are the manifests' SHA-256 by step, as far as the trial's journal tells."""
         self.place = open_place(location)
-        self._keep, self._fence, self._on_bad = keep, fence, on_bad
+        self._keep, self._fence, self._on_bad, self._recorded = keep, fence, on_bad, dict(recorded or {})
 
     def clean(self) -> None:
         """Remove what killed writers left; only the writer calls it."""
@@ -106,9 +113,10 @@ class CheckpointStore:
         """
         for step in reversed(self.steps()):
             with self.place.fetched(_name(step)) as folder:
-                if (wrong := fault(folder)) is None:
+                if (wrong := self._fault(step, folder)) is None:
                     yield step, folder
                     return
+            self._recorded.pop(step, None)  # training comes here again, and may write another one
             self._pass_fence()
             aside = self.place.set_aside(_name(step))
             self._on_bad(step, f"checkpoint of step {step} is damaged ({wrong}), moved to {aside}")
@@ -119,7 +127,7 @@ class CheckpointStore:
         """The local folder of a step's checkpoint after comparing it with its manifest, while the block lasts.
 
         Raises:
-            UserError: it is missing or damaged.
+            DamagedError: it is missing or damaged.
             UnreachableError: the store does not give it.
         """
         where = f"{self.place.location}/{_name(step)}"
@@ -128,9 +136,15 @@ class CheckpointStore:
                 folder = opened.enter_context(self.place.fetched(_name(step)))
             except OSError as error:
                 raise UnreachableError(f"{where}: the checkpoint cannot be fetched ({reason(error)})") from None
-            if (wrong := fault(folder)) is not None:
-                raise UserError(f"{where}: the checkpoint cannot be used: {wrong}")
+            if (wrong := self._fault(step, folder)) is not None:
+                raise DamagedError(f"{where}: the checkpoint cannot be used: {wrong}")
             yield folder
+
+    def _fault(self, step: int, folder: Path) -> str | None:
+        wrong = fault(folder)
+        if wrong is None and self._recorded.get(step, "") not in ("", sha256_of(folder / MANIFEST)):
+            return f"{MANIFEST} is not the one that the trial's journal tells of"
+        return wrong
 
     def _pass_fence(self) -> None:
         if self._fence is not None:
@@ -138,13 +152,17 @@ class CheckpointStore:
 
 
 def open_checkpoints(
-    trial: Trial, folder: Path, fence: Fence | None = None, on_bad: OnBad = lambda step, message: None
+    trial: Trial,
+    folder: Path,
+    fence: Fence | None = None,
+    on_bad: OnBad = lambda step, message: None,
+    recorded: Mapping[int, str] | None = None,
 ) -> CheckpointStore:
     """The checkpoints of a trial: where `resources.checkpoints` says, else in the trial's own folder."""
     location: str | Path = folder / "checkpoints"
     if trial.checkpoints is not None:
         location = below(below(trial.checkpoints, trial.study), trial.id)
-    return CheckpointStore(location, trial.evaluation.keep_checkpoints, fence, on_bad)
+    return CheckpointStore(location, trial.evaluation.keep_checkpoints, fence, on_bad, recorded)
 
 
 def _name(step: int) -> str:

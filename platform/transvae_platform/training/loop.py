@@ -25,13 +25,15 @@ from transvae_platform.data.stream.batches import Ahead, Batch, Stream, TrainStr
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.journal import Journal
 from transvae_platform.study.plan import model_cost
 from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.criterion import Criterion
 from transvae_platform.training.guard import BadStretchError
 from transvae_platform.training.preemption import Notices, hold
+from transvae_platform.training.recorded import recorded_checkpoints, tell_again
 from transvae_platform.training.saver import Saver
+from transvae_platform.training.shard_check import ShardCheck
 from transvae_platform.training.sharding import gathered
 from transvae_platform.training.step import train_step
 from transvae_platform.training.weights import TrialWeights
@@ -54,6 +56,7 @@ def train_vae(
     lineage: dict[str, Any],
     sets: Mapping[str, Samples] | None = None,
     until: int | None = None,
+    check: ShardCheck | None = None,
 ) -> dict[str, float]:
     """Train one trial to its last step, resuming from its newest good checkpoint; returns the final metrics.
 
@@ -64,9 +67,11 @@ def train_vae(
         lineage: code version and environment, recorded with the attempt.
         sets: other images that the model is measured on at its last step, by the name that begins their metrics.
         until: an earlier step to pause at, kept like the last one.
+        check: looks whether the samples are whole, before anything is saved.
 
     Raises:
         DivergedError: the loss, the weights or a metric stayed bad through all rewinds (`training/guard.py`).
+        DamagedDataError: a shard is damaged.
         UserError: there are fewer samples than one batch, or the last checkpoint or the journal cannot be written.
     """
     recipe, train = trial.recipe, samples[0]
@@ -78,7 +83,7 @@ def train_vae(
         )
     )
     weights = TrialWeights(trial, world)
-    saver = _restore(weights, folder, journal, world, lineage)
+    saver = _restore(weights, folder, journal, world, lineage, check)
     criterion = Criterion(trial, weights.config.compression, world)
     if journal and criterion.origins:
         journal.append("frozen", networks=[asdict(origin) for origin in criterion.origins])
@@ -104,7 +109,7 @@ def _train(
 ) -> None:  # fmt: skip
     """From where the weights are to the step `end`, kept; or to a BadStretchError."""
     recipe, evaluation = weights.trial.recipe, weights.trial.evaluation
-    flops_per_step = recipe.batch_size * model_cost(weights.trial)["training_flops"]
+    flops_per_step = _flops_per_step(weights.trial)
     notices = Notices(world)
     clock, since = time.monotonic(), weights.step
     while weights.step < end:
@@ -134,40 +139,39 @@ def _train(
 
 
 def _restore(
-    weights: TrialWeights, folder: Path, journal: Journal | None, world: World, lineage: dict[str, Any]
-) -> Saver:
-    set_aside = []
+    weights: TrialWeights, folder: Path, journal: Journal | None, world: World, lineage: dict[str, Any],
+    check: ShardCheck | None,
+) -> Saver:  # fmt: skip
+    bad: dict[int, str] = {}
 
     def on_bad(step: int, message: str) -> None:
-        set_aside.append(step)
+        bad[step] = message
         if journal:
-            journal.append("damaged", message=message)
+            journal.append("damaged", step=step, message=message)
 
-    store = open_checkpoints(weights.trial, folder, journal.fence if journal else None, on_bad)
+    recorded = recorded_checkpoints(folder) if journal else {}
+    store = open_checkpoints(weights.trial, folder, journal.fence if journal else None, on_bad, recorded)
     sha256 = weights.restore(store, world)
+    saver = Saver(store, world, journal, lineage, newest=weights.step or None, check=check)
     if journal:
         store.clean()
-        known = _newest_recorded(folder)
-        if weights.step < known and known not in set_aside:
-            on_bad(known, f"checkpoint of step {known} is missing in {store.place.location}")
+        if (newest := max(recorded, default=0)) > weights.step and newest not in bad:
+            on_bad(newest, f"checkpoint of step {newest} is missing in {store.place.location}")
         journal.append(
             "started", step=weights.step, resumed_from=weights.step, world=world.size, device=world.name,
             attention=_attention(), lineage=lineage,
         )  # fmt: skip
+        if bad:
+            then = f"that of step {weights.step} is used" if weights.step else "none is left, the trial begins again"
+            saver.alarm("lost", f"{bad[max(bad)]}; {then}, to the same result", weights.step)
         if weights.step:  # its own record may have been lost between the commit and the journal
             journal.append("checkpoint", step=weights.step, sha256=sha256, best_step=weights.best_step)
-    return Saver(store, world, journal, lineage, newest=weights.step or None)
+            tell_again(journal, folder, store, weights, _flops_per_step(weights.trial))
+    return saver
 
 
-def _newest_recorded(folder: Path) -> int:
-    """The step of the newest checkpoint that the trial's journal tells of, 0 if there is none."""
-    step = 0
-    for record in read_journal(folder / "journal.jsonl"):
-        if record["event"] == "started":
-            step = record["resumed_from"]
-        elif record["event"] == "checkpoint":
-            step = record["step"]
-    return step
+def _flops_per_step(trial: Trial) -> float:
+    return trial.recipe.batch_size * model_cost(trial)["training_flops"]
 
 
 def _mean_over_workers(terms: dict[str, Tensor], world: World) -> dict[str, float]:

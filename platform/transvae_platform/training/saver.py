@@ -26,6 +26,7 @@ from transvae_platform.study.journal import Journal
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.manifest import Hashes
 from transvae_platform.training.ranks import Ranks, SaveError
+from transvae_platform.training.shard_check import ShardCheck
 from transvae_platform.training.weights import Snapshot, TrialWeights
 from transvae_platform.world import World
 
@@ -57,9 +58,14 @@ class Saver:
         lineage: Mapping[str, Any],
         newest: int | None = None,
         pauses: Sequence[float] | None = None,
+        check: ShardCheck | None = None,
     ) -> None:
-        """`newest` is the step of the newest checkpoint, `pauses` the seconds between attempts at the end."""
+        """`newest` is the step of the newest checkpoint, `pauses` the seconds between attempts at the end.
+
+        Nothing is saved before `check` has found the data whole.
+        """
         self._store, self._journal, self._lineage = store, journal, lineage
+        self._check = check
         self._newest, self._pauses = newest, RETRY_SECONDS if pauses is None else pauses
         self._ranks = Ranks(world.rank, world.size)
         self._save: _Save | None = None
@@ -69,7 +75,14 @@ class Saver:
         """(cause, message) of alarms that are told when the next checkpoint is written."""
 
     def save(self, weights: TrialWeights) -> None:
-        """Begin to save the weights as they are now, once the last save has ended; nothing if they are saved."""
+        """Begin to save the weights as they are now, once the last save has ended; nothing if they are saved.
+
+        Raises:
+            DamagedDataError: what they were trained on is damaged.
+            SupersededError: as `tell`.
+        """
+        if self._check is not None:
+            self._check.settle()
         self.wait()
         if self._failed is not None:
             weights.forget(self._failed[0].step)
@@ -164,7 +177,7 @@ class Saver:
             self._failed = (save.snapshot, str(save.error))
             newest = "there is none yet" if self._newest is None else f"the newest is that of step {self._newest}"
             self._beside.clear()
-            self._alarm(
+            self.alarm(
                 str(save.error),
                 f"{self._store.place.location}: the checkpoint of step {step} cannot be written ({save.error}); "
                 f"training goes on, {newest}",
@@ -184,10 +197,10 @@ class Saver:
             if self._journal:
                 self._journal.append("alarm_over", step=step, message=f"the checkpoint of step {step} is written")
         for cause, message in self._beside:
-            self._alarm(cause, message, step)
+            self.alarm(cause, message, step)
         self._beside.clear()
 
-    def _alarm(self, cause: str, message: str, step: int) -> None:
+    def alarm(self, cause: str, message: str, step: int) -> None:
         """Tell the journal of something that training survives; once per cause, until saving works again."""
         if cause not in self._alarms and self._journal:
             self._journal.append("alarm", step=step, message=message)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from transvae_platform.cluster.doctor.finding import Finding
 from transvae_platform.errors import UserError
-from transvae_platform.study.lease import is_beating, read_holder
+from transvae_platform.study.lease import life, read_holder
+from transvae_platform.study.record import TORN
 from transvae_platform.study.state import STATES, StudyState, TrialState
 from transvae_platform.training.checkpoint import CheckpointStore, open_checkpoints
 
@@ -18,7 +18,7 @@ AGAIN = "submit the study again: it continues from the newest good checkpoints"
 def check_study(state: StudyState) -> list[Finding]:
     """All findings about a study that was submitted."""
     lease, alive = _lease(state.folder)
-    findings = [lease, _journals(state, alive), *_trials(state, alive), *_checkpoints(state, alive)]
+    findings = [lease, *_journals(state, alive), *_trials(state, alive), *_checkpoints(state, alive)]
     return findings if alive else [*findings, *_leftovers(state)]
 
 
@@ -28,40 +28,40 @@ def _lease(folder: Path) -> tuple[Finding, bool]:
     if holder is None:
         return Finding("lease", "ok", "no process runs the study"), False
     who = f"process {holder.pid} on {holder.host}"
-    if is_beating(folder):
+    sign = life(folder)
+    if sign == "beats":
         return Finding("lease", "ok", f"{who} runs the study and beats"), True
+    if sign == "holds":
+        way_out = f"make room if the home is full; if it was stopped: `kill -CONT {holder.pid}`"
+        return Finding("lease", "warn", f"{who} holds the lease, but its counter stands still", way_out), True
     if holder.dead:
         return Finding("lease", "warn", f"{who} ran the study and was killed", AGAIN), False
-    if holder.here:
-        way_out = f"it may be stopped (`kill -CONT {holder.pid}`) or its disk full; end it and submit the study again"
-        return Finding("lease", "warn", f"{who} holds the lease, but its counter stands still", way_out), True
     return Finding("lease", "warn", f"{who} held the lease, and its counter stands still", AGAIN), False
 
 
-def _journals(state: StudyState, alive: bool) -> Finding:
-    torn, spoilt = [], 0
+def _journals(state: StudyState, alive: bool) -> Iterator[Finding]:
+    torn, closed = [], 0
     folders = [state.folder, *(trial.folder for trial in state.trials.values())]
     paths = [folder / "journal.jsonl" for folder in folders if (folder / "journal.jsonl").exists()]
     for path in paths:
         *lines, tail = path.read_bytes().split(b"\n")
-        spoilt += sum(not _is_record(line) for line in lines if line)
+        closed += sum(line.endswith(TORN) for line in lines)
         if tail:
             torn.append(path.relative_to(state.folder).as_posix())
     what = f"{len(paths)} journals read"
-    if spoilt:
-        what += f", {spoilt} torn lines of killed writers passed over"
+    if closed:
+        what += f", {closed} torn lines of killed writers passed over"
     if torn and not alive:
-        names = ", ".join(torn)
         way_out = "none is needed: readers pass them over, the next submission closes them"
-        return Finding("journal", "warn", f"{what}; last line torn: {names}", way_out)
-    return Finding("journal", "ok", what)
-
-
-def _is_record(line: bytes) -> bool:
-    try:
-        return "event" in json.loads(line)
-    except (ValueError, TypeError):
-        return False
+        yield Finding("journal", "warn", f"{what}; last line torn: {', '.join(torn)}", way_out)
+    else:
+        yield Finding("journal", "ok", what)
+    for place in state.damaged:
+        way_out = (
+            "look at the disk and submit the study again: what the record said is found again where a checkpoint "
+            "knows it; the points of a curve that it held stay lost"
+        )
+        yield Finding("journal", "warn", f"{place}: a damaged record is passed over", way_out)
 
 
 def _trials(state: StudyState, alive: bool) -> Iterator[Finding]:
@@ -77,6 +77,9 @@ def _trials(state: StudyState, alive: bool) -> Iterator[Finding]:
     for trial in state.trials.values():
         if trial.alarm:
             yield Finding("trials", "warn", f"{trial.trial.id}: {trial.alarm}", "it goes on; mend the cause meanwhile")
+        for message in trial.lost:
+            way_out = "none is needed: what it held was trained again, to the same bytes; look at the disk"
+            yield Finding("checkpoints", "warn", f"{trial.trial.id}: {message}", way_out)
         if trial.unregistered:
             way_out = "mend the cause and submit the study again"
             yield Finding("registry", "warn", f"{trial.trial.id} is not registered: {trial.unregistered}", way_out)
