@@ -39,8 +39,7 @@ def run(work, data, folder):
             journal,
             World(),
             {},
-            None,
-            ShardCheck([str(data)], World()),
+            check=ShardCheck([str(data)], World()),
         )
     finally:
         journal.close()

@@ -121,10 +121,11 @@ def test_stage_2_alone_starts_from_a_saved_model_and_keeps_its_encoder(trial, tr
 
 
 def test_pieces_of_a_batch_give_the_gradients_of_the_whole(trial, train, tmp_path):
-    # float32 sums in another order, no more: L1, LPIPS and KL are means over samples
+    # float32 sums in another order, no more: L1, LPIPS and KL are means over samples. One step, for Adam makes steps
+    # of one size out of the smallest differences
     losses = {"kl": 1e-6, "lpips": {"network": "random"}}
     for name, pieces in (("one", 1), ("four", 4)):
-        train(trial(recipe__losses=losses, recipe__steps=3, resources__accumulate=pieces), name)
+        train(trial(recipe__losses=losses, recipe__steps=1, recipe__warmup_steps=0, resources__accumulate=pieces), name)
     one, four = state(tmp_path / "one"), state(tmp_path / "four")
     for key in one:
         if key.startswith("optimizer/exp_avg/"):
