@@ -1,4 +1,4 @@
-"""Inline SVG icons: the four states of a trial and the markers of the families; always beside a word."""
+"""Inline SVG icons: the states of a trial and the markers of the families; always beside a word."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ STATES = {
     "running": '<circle cx="8" cy="8" r="5.6" fill="none" stroke="currentColor" stroke-width="1.4"/>'
     '<path d="M6.6 5.4v5.2l4.2-2.6z" fill="currentColor"/>',
     "finished": '<path d="M3.2 8.6l3.2 3.2 6.4-7.2" fill="none" stroke="currentColor" stroke-width="2"/>',
+    "stopped": '<path d="M4.4 4.4h7.2v7.2H4.4z" fill="none" stroke="currentColor" stroke-width="1.6"/>',
     "failed": '<path d="M4 4l8 8M12 4l-8 8" fill="none" stroke="currentColor" stroke-width="2"/>',
 }
 FAMILIES = {

@@ -22,7 +22,7 @@ def test_page_names_best_rates_and_what_was_ended(sweep):
             sweep.run(trial)
     page = render(sweep.state())
     assert page.count('id="chart-rates-') == 2
-    assert "transvae T -&gt; B: " in page
+    assert "T to B: " in page
     assert 'title="loss &lt;b&gt;nan&lt;/b&gt; &amp; &quot;worse&quot;"' in page
     assert "Scaling with parameters" not in page, "a calibration has no scaling law"
 

@@ -99,8 +99,11 @@ def test_best_rate_by_size_and_the_largest_tried_size_for_the_rest(runs):
         "transvae-giant_printed": 1e-3,
     }  # fmt: skip
     assert transfer(found) == [
-        "transvae T -> B: the best rate moves from 0.002 to 0.001 (at the edge of what was tried: the optimum may lie "
-        "beyond); keeping 0.002 costs B 20.0% of its loss"
+        (
+            "transvae",
+            "T to B: the best rate moves from 0.002 to 0.001 (at the edge of what was tried: the optimum may lie "
+            "beyond); keeping 0.002 costs B 20.0% of its loss",
+        )
     ]
 
 
@@ -130,10 +133,10 @@ def test_the_optimum_is_that_of_the_parabola():
 def test_what_one_rate_costs_the_next_size_or_why_it_is_not_known():
     small, large = {1e-3: 2.0, 2e-3: 1.0, 4e-3: 3.0}, {1e-3: 2.0, 2e-3: 1.0, 4e-3: 3.0}
     (same,) = transfer([Outcome("vit", "T", small, {}), Outcome("vit", "B", large, {})])
-    assert same == "vit T -> B: 0.002 is best at both"
+    assert same == ("vit", "T to B: 0.002 is best at both")
     ended = Outcome("vit", "B", {1e-3: 2.0, 4e-3: 3.0}, {5e-4: "x", 2e-3: "stopped"})
     (unknown,) = transfer([Outcome("vit", "T", small, {}), ended])
-    assert unknown.endswith("the best rate moves from 0.002 to 0.001; 0.002 at B: stopped")
+    assert unknown[1].endswith("the best rate moves from 0.002 to 0.001; 0.002 at B: stopped")
     assert transfer([Outcome("vit", "T", small, {}), Outcome("cnn", "B", large, {})]) == []
 
 

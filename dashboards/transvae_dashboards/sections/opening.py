@@ -31,8 +31,15 @@ def opening(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, FitR
 
 def _rates(state: StudyState) -> Html:
     """The answer of a calibration."""
-    said = transfer(outcomes(state)) or ["No answer yet: no family has two sizes with a finished rate."]
-    return tag("div", tag("h2", "Answer"), tag("ul", *(tag("li", sentence) for sentence in said)), class_="answer")
+    said = sorted(transfer(outcomes(state)), key=lambda answer: FAMILIES.index(answer[0]))
+    if not said:
+        return tag(
+            "div", tag("p", "No answer yet: no family has two sizes with a finished rate."), class_="answer"
+        )
+    lines = [
+        tag("li", tag("div", family_mark(family)), tag("div", tag("p", f"{sentence}."))) for family, sentence in said
+    ]
+    return tag("div", tag("h2", "Answer"), tag("ul", *lines), class_="answer")
 
 
 def answer(fit: FamilyFit, rows: Sequence[TrialRow], metric: str) -> str:

@@ -1,4 +1,4 @@
-"""What a calibration found: the loss of every rate, the best one of each size, and whether it serves the next size."""
+"""What a calibration found: the loss of every rate and the best one of each size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transvae_dashboards.icons import family_mark
 from transvae_dashboards.markup import Html, section, table, tag
 from transvae_dashboards.sections.charts import figure
 from transvae_dashboards.tables import FAMILIES, METRIC_NAMES, SIZE_NAMES
-from transvae_platform.study.calibration import outcomes, transfer
+from transvae_platform.study.calibration import outcomes
 from transvae_platform.study.state import StudyState
 
 TITLE = "Learning rates"
@@ -21,7 +21,7 @@ LEAD = (
 
 
 def rates(state: StudyState) -> Html:
-    """Charts, the table of all rates, and a sentence per step from one size to the next."""
+    """Charts, and the table of all rates."""
     metric = state.spec["fits"]["metric"]
     found = sorted(outcomes(state), key=lambda outcome: FAMILIES.index(outcome.family))  # sizes stay in their order
     if not found:
@@ -38,12 +38,10 @@ def rates(state: StudyState) -> Html:
         for outcome in found
     ]
     head = ["Size", *(f"{rate:g}" for rate in tried), "Best", "Optimum"]
-    said = tag("ul", *(tag("li", sentence) for sentence in transfer(found)))
     return section(
         TITLE,
         tag("div", *(figure(panel) for panel in rate_panels(found, METRIC_NAMES.get(metric, metric))), class_="panels"),
         table(head, body, label=f"{METRIC_NAMES.get(metric, metric)} by learning rate"),
-        said,
         anchor="rates",
         lead=LEAD,
     )

@@ -54,7 +54,7 @@ def _family(rows: Sequence[TrialRow], variants: bool, seeds: bool, columns: int)
         ]  # fmt: skip
         lines.append(cells)
         if row.reason:
-            lines.append([tag("td", row.reason, colspan=columns - 1, class_="reason")])
+            lines.append([tag("td", row.reason, colspan=columns - 1, class_=f"reason {row.state}")])
     name = tag("th", family_mark(rows[0].family), scope="rowgroup", rowspan=len(lines))
     first, *others = lines
     return tag("tbody", tag("tr", name, *first), join(tag("tr", *cells) for cells in others))

@@ -105,8 +105,8 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
     out.print(rows)
     out.print()
     if state.spec["calibration"]:
-        for sentence in transfer(outcomes(state)):
-            out.print(sentence, highlight=False)
+        for family, sentence in transfer(outcomes(state)):
+            out.print(f"{family}: {sentence}", highlight=False)
         out.print(f"use it: recipe.learning_rate: {{calibrated: {state.name}}}", highlight=False)
     else:
         for fit in in_order(fit_study(state)["parameters"]):

@@ -131,16 +131,16 @@ def rates_of(found: Iterable[Outcome]) -> dict[str, float]:
     return rates
 
 
-def transfer(found: Sequence[Outcome]) -> list[str]:
-    """Of each family with two tried sizes or more, a sentence: whether the best rate of one size serves the next."""
+def transfer(found: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """(family, sentence) of each step from one tried size to the next: whether the best rate of one serves the other."""
     sentences = []
     for family, tried in itertools.groupby(found, key=lambda outcome: outcome.family):
-        sentences += [_step(family, small, large) for small, large in itertools.pairwise(tried)]
+        sentences += [(family, _step(small, large)) for small, large in itertools.pairwise(tried)]
     return sentences
 
 
-def _step(family: str, small: Outcome, large: Outcome) -> str:
-    names, rate = f"{family} {small.size} -> {large.size}", small.best
+def _step(small: Outcome, large: Outcome) -> str:
+    names, rate = f"{small.size} to {large.size}", small.best
     edge = " (at the edge of what was tried: the optimum may lie beyond)" if small.at_edge or large.at_edge else ""
     if rate == large.best:
         return f"{names}: {rate:g} is best at both{edge}"
