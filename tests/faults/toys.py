@@ -47,7 +47,9 @@ SPEC = {
 }  # fmt: skip
 
 
-def train_toys(trials: Any, study_folder: Path, fence: Any, lineage: Any, places: Any) -> None:
+def train_toys(
+    trials: Any, study_folder: Path, fence: Any, lineage: Any, places: Any, until: int | None = None
+) -> None:
     """In place of `run_trials`: one trial after the other, each from its checkpoint to its end."""
     for trial in trials:
         folder = study_folder / "trials" / trial.id
@@ -55,7 +57,9 @@ def train_toys(trials: Any, study_folder: Path, fence: Any, lineage: Any, places
         journal, checkpoint = Journal(folder / "journal.jsonl", fence, clock), folder / "toy.json"
         saved = json.loads(checkpoint.read_text()) if checkpoint.exists() else {"step": 0, "value": trial.id}
         step, value = saved["step"], saved["value"]
-        journal.append("started", step=step, resumed_from=step, world=1, device="cpu", attention="", lineage={})
+        journal.append(
+            "started", step=step, resumed_from=step, world=1, device="cpu", attention="", lineage={"code": "toy"}
+        )
         while step < STEPS:
             time.sleep(float(os.environ["TOY_STEP_SECONDS"]))
             step, value = step + 1, hashlib.sha256(value.encode()).hexdigest()

@@ -5,7 +5,15 @@ import math
 import pytest
 
 from transvae_platform.errors import SpecError
-from transvae_platform.study.calibration import Outcome, find_rates, outcomes, rates_of, slower_rates, transfer
+from transvae_platform.study.calibration import (
+    Outcome,
+    find_rates,
+    outcomes,
+    rates_of,
+    slower_rates,
+    transfer,
+    undecided,
+)
 from transvae_platform.study.state import StudyState
 
 RATES = [1e-3, 2e-3, 4e-3]
@@ -74,8 +82,18 @@ def test_a_rate_that_broke_down_has_no_place_and_one_without_a_number_is_last(ru
     study = runs()
     study.run("T", RATES[0], 0.9, EARLY)
     study.run("T", RATES[1], None, EARLY)
-    study.run("T", RATES[2], 0.1, EARLY).append("failed", reason="nan")
+    study.run("T", RATES[2], 0.1, 10).append("stopped", step=10, reason="nan")
     assert ended(study.state) == {"transvae-T-lr-0.002": "val/l1 unknown at step 20; 0.001 did better"}
+
+
+def test_a_rate_that_failed_otherwise_leaves_its_size_undecided(runs):
+    study = runs()
+    for rate in RATES:
+        study.run("B", rate, rate, EARLY)
+        journal = study.run("T", rate, rate, EARLY if rate != RATES[2] else 10)
+    journal.append("failed", reason="killed")
+    assert list(ended(study.state)) == ["transvae-B-lr-0.004"]
+    assert {study.state.trials[name].trial.size for name in undecided(study.state, EARLY)} == {"T"}
 
 
 def test_the_decision_stands_when_it_is_taken_again(runs):
@@ -153,6 +171,26 @@ def test_a_study_takes_the_rates_of_its_home(runs, asking, tmp_path):
     assert find_rates(asking(), tmp_path)["transvae-G"] == 2e-3
     with pytest.raises(SpecError, match=r"the study 'sweep' is for recipe.batch_size 8, not 16 - calibrate"):
         find_rates(asking(recipe__batch_size=16), tmp_path)
+
+
+def test_a_size_at_which_every_rate_broke_down_has_none_and_no_larger_one_takes_another(runs, asking, tmp_path):
+    study = runs()
+    for rate in RATES:
+        study.run("T", rate, rate)
+        study.run("B", rate, None, 10).append("stopped", step=10, reason="nan")
+    assert find_rates(asking(), tmp_path) == {"transvae-T": 1e-3}
+
+
+def test_a_study_goes_on_with_the_rates_it_began_with(runs, asking, writer, tmp_path):
+    begun = writer(study="grid", recipe__learning_rate=0.02)
+    begun.submit()
+    for trial in begun.trials:
+        begun.queue(trial)
+    known = StudyState(begun.folder)
+    assert find_rates(asking(), tmp_path, known) == {"transvae-T": 0.02, "transvae-B": 0.02, "cnn-T": 0.02}
+    runs()
+    with pytest.raises(SpecError, match="6 trials of the study 'sweep' are not finished"):
+        find_rates(asking(), tmp_path)
 
 
 def test_a_calibration_that_is_missing_unfinished_or_none_is_named(runs, asking, writer, tmp_path):

@@ -33,9 +33,7 @@ def _rates(state: StudyState) -> Html:
     """The answer of a calibration."""
     said = sorted(transfer(outcomes(state)), key=lambda answer: FAMILIES.index(answer[0]))
     if not said:
-        return tag(
-            "div", tag("p", "No answer yet: no family has two sizes with a finished rate."), class_="answer"
-        )
+        return tag("div", tag("p", "No answer yet: no family has two sizes with a finished rate."), class_="answer")
     lines = [
         tag("li", tag("div", family_mark(family)), tag("div", tag("p", f"{sentence}."))) for family, sentence in said
     ]

@@ -124,7 +124,8 @@ def submit(
     print_outcome(state, page, home, uri)
     if unsent is not None:
         raise unsent
-    if sum(len(state.in_state(over)) for over in OVER) < len(prepared.trials):
+    unregistered = any(trial.unregistered for trial in state.in_state("finished"))
+    if unregistered or sum(len(state.in_state(over)) for over in OVER) < len(prepared.trials):
         raise typer.Exit(3)
 
 

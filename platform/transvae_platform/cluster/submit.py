@@ -74,8 +74,9 @@ def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Pre
     """
     source = find_source(spec.data, home)
     sets = {name: find_source(data, home, f"evaluation.sets.{name}") for name, data in spec.evaluation.sets.items()}
-    rates = find_rates(spec, home)
-    initial = find_initial(spec, _open_study(study_folder(home, spec.study)), home, tracking_uri, rates)
+    begun = _open_study(study_folder(home, spec.study))
+    rates = find_rates(spec, home, begun)
+    initial = find_initial(spec, begun, home, tracking_uri, rates)
     known = {name: other.fingerprint for name, other in sets.items() if other.fingerprint}
     trials = build_grid(spec, source.fingerprint or NOT_MADE, initial, known, rates)
     _refuse_too_few(source.train, trials)
@@ -193,7 +194,7 @@ def submit_study(
                         run_trials(trials, folder, fence, record, _places(made, sets, prepared.spec), until)
 
                 # `left` may be empty: a finished study's images may only have had to be read again
-                run_rounds(spec.calibration, left, state, fence, run)
+                run_rounds(spec.calibration, left, state, fence, run, lambda: tracker.take(state.refresh()))
         tracker.take(state.refresh())
         _register(state, tracker, journal, listen)
         journal.close()
@@ -286,6 +287,6 @@ def _register(state: StudyState, tracker: Tracker, journal: Journal, listen: Lis
             if trial.unregistered != str(error):
                 journal.append("not_registered", trial=trial.trial.id, reason=str(error))
             continue
-        if trial.registered is None or version.items() - trial.registered.items():
+        if trial.registered is None or trial.unregistered or version.items() - trial.registered.items():
             journal.append("registered", trial=trial.trial.id, **version)
     state.refresh()

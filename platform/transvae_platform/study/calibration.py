@@ -2,7 +2,8 @@
 
 Rates compete with the rates of the same family, size and seed only: nothing that is fitted or compared across sizes
 depends on who was ended early, and every size keeps a winner. The decisions are a function of the journals: they come
-when all rates of a size stand at the step, so neither the order in which trials ran nor an interruption changes them.
+when every rate of a size stands at the step or has ended, so neither the order of trials nor an interruption changes
+them (`cluster/rounds.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +20,7 @@ from transvae_platform.errors import SpecError
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.rate_rules import Calibrated
 from transvae_platform.study.spec import StudySpec
-from transvae_platform.study.state import StudyState, TrialState
+from transvae_platform.study.state import OVER, StudyState, TrialState
 
 Key = TypeVar("Key")
 LIKE = (("grid", "ladder"), ("grid", "code"), ("recipe", "batch_size"), ("recipe", "betas"))
@@ -66,8 +67,11 @@ class Outcome:
         return self.best in (min(tried), max(tried))
 
 
-def find_rates(spec: StudySpec, home: Path) -> dict[str, float]:
+def find_rates(spec: StudySpec, home: Path, begun: StudyState | None = None) -> dict[str, float]:
     """What the calibration study that a study names found, by `family-size`; empty where it names none.
+
+    Args:
+        begun: the study itself, where it was submitted before: it goes on with the rates that it began with.
 
     Raises:
         SpecError: it names two, one that is not in the home, or one whose rates are for something else.
@@ -76,6 +80,9 @@ def find_rates(spec: StudySpec, home: Path) -> dict[str, float]:
     names = sorted({rule.calibrated for rule in rules if isinstance(rule, Calibrated)})
     if not names:
         return {}
+    if begun and begun.trials:
+        trials = sorted(begun.trials.values(), key=lambda trial: trial.trial.variant != "base", reverse=True)
+        return {"-".join(_model(trial)): _rate(trial) for trial in trials}
     if len(names) > 1:
         raise SpecError(f"recipe.learning_rate: {' and '.join(names)} are named as calibration - name one")
     folder = study_folder(home, names[0])
@@ -84,7 +91,7 @@ def find_rates(spec: StudySpec, home: Path) -> dict[str, float]:
     state = StudyState(folder)
     if not state.spec.get("calibration"):
         raise SpecError(f"recipe.learning_rate: the study {names[0]!r} is no calibration: it has no such section")
-    if left := [trial for trial in state.trials.values() if trial.state in ("queued", "running")]:
+    if left := [trial for trial in state.trials.values() if trial.state not in OVER]:
         raise SpecError(
             f"recipe.learning_rate: {len(left)} trials of the study {names[0]!r} are not finished - submit it again"
         )
@@ -96,7 +103,7 @@ def find_rates(spec: StudySpec, home: Path) -> dict[str, float]:
                 f"recipe.learning_rate: the study {names[0]!r} is for {section}.{key} {there}, not {here} - calibrate "
                 "for it, or give a number"
             )
-    return rates_of(outcomes(state))
+    return rates_of(outcomes(state), {"-".join(_model(trial)) for trial in state.trials.values()})
 
 
 def outcomes(state: StudyState) -> list[Outcome]:
@@ -118,21 +125,25 @@ def outcomes(state: StudyState) -> list[Outcome]:
     return sorted(found, key=lambda outcome: (outcome.family, SIZES.index(outcome.size)))
 
 
-def rates_of(found: Iterable[Outcome]) -> dict[str, float]:
-    """The best rate by `family-size`; a larger size that was not tried takes that of the largest smaller one."""
+def rates_of(found: Iterable[Outcome], tried: Collection[str] = ()) -> dict[str, float]:
+    """The best rate by `family-size`; a larger size that was not tried takes that of the largest smaller one.
+
+    Args:
+        tried: every `family-size` of the calibration: from one on at which no rate came to the end, there is none.
+    """
+    best = {f"{outcome.family}-{outcome.size}": outcome.best for outcome in found}
     rates: dict[str, float] = {}
-    for family, tried in itertools.groupby(found, key=lambda outcome: outcome.family):
-        best = {outcome.size: outcome.best for outcome in tried}
+    for family in {outcome.family for outcome in found}:
         newest = None
-        for size in SIZES:
-            newest = best.get(size, newest)
+        for cell in (f"{family}-{size}" for size in SIZES):
+            newest = best.get(cell, None if cell in tried else newest)
             if newest is not None:
-                rates[f"{family}-{size}"] = newest
+                rates[cell] = newest
     return rates
 
 
 def transfer(found: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """(family, sentence) of each step from one tried size to the next: whether the best rate of one serves the other."""
+    """(family, sentence) of each step from one tried size to the next: whether the best of one serves the other."""
     sentences = []
     for family, tried in itertools.groupby(found, key=lambda outcome: outcome.family):
         sentences += [(family, _step(small, large)) for small, large in itertools.pairwise(tried)]
@@ -151,31 +162,37 @@ def _step(small: Outcome, large: Outcome) -> str:
     return f"{said}; keeping {rate:g} costs {large.size} {cost:.1%} of its loss"
 
 
+def undecided(state: StudyState, step: int) -> set[str]:
+    """Ids of the trials whose size cannot be decided at a step: a rate stands before it, and has not ended."""
+    groups = [trials for _, trials in _grouped(state.trials.values(), _rivals)]
+    return {trial.trial.id for trials in groups if not _complete(trials, step) for trial in trials}
+
+
 def slower_rates(state: StudyState, step: int, keep: float) -> list[tuple[TrialState, str]]:
     """The trials that end at a step, with the reason: of each family, size and seed the worse rates at that step.
 
-    A size of which some rate neither stands there nor has ended is left for later.
+    A size that is undecided is left out.
 
     Args:
         keep: share of the rates that reached the step that goes on, rounded up.
     """
     metric, ending = state.spec["fits"]["metric"], []
-    for _, trials in _grouped(state.trials.values(), lambda trial: (*_model(trial), trial.trial.seed)):
-        running = [trial for trial in trials if trial.state not in ("failed", "stopped")]
-        # one that was ended at this very step competed in it
-        entered = [t for t in trials if t in running or (t.state == "stopped" and t.step >= step)]
-        if any(trial.step < step for trial in running):
+    for _, trials in _grouped(state.trials.values(), _rivals):
+        if not _complete(trials, step):
             continue
+        entered = [trial for trial in trials if trial.step >= step]  # one that was ended here competed, too
         loss = {t.trial.id: t.validation[step]["metrics"].get(metric) for t in entered if step in t.validation}
         ranked = sorted(entered, key=lambda trial: (_or_worst(loss.get(trial.trial.id)), _rate(trial)))
         going = ranked[: max(1, math.ceil(keep * len(ranked)))]
         for trial in ranked[len(going) :]:
-            if trial.state == "queued":
-                better = ", ".join(f"{_rate(other):g}" for other in going)
-                ending.append(
-                    (trial, f"{metric} {_said(loss.get(trial.trial.id))} at step {step}; {better} did better")
-                )
+            if trial.state in ("queued", "failed"):
+                better, own = ", ".join(f"{_rate(other):g}" for other in going), _said(loss.get(trial.trial.id))
+                ending.append((trial, f"{metric} {own} at step {step}; {better} did better"))
     return ending
+
+
+def _complete(trials: Sequence[TrialState], step: int) -> bool:
+    return all(trial.step >= step or trial.state == "stopped" for trial in trials)
 
 
 def _grouped(trials: Iterable[TrialState], key: Callable[[TrialState], Key]) -> Iterator[tuple[Key, list[TrialState]]]:
@@ -184,6 +201,10 @@ def _grouped(trials: Iterable[TrialState], key: Callable[[TrialState], Key]) -> 
     for trial in trials:
         groups.setdefault(key(trial), []).append(trial)
     yield from groups.items()
+
+
+def _rivals(trial: TrialState) -> tuple[str, str, int]:
+    return (*_model(trial), trial.trial.seed)
 
 
 def _model(trial: TrialState) -> tuple[str, str]:
