@@ -16,9 +16,6 @@ from transvae_platform.evaluation.reconstruction import to_8bit
 ensure_torchvision()  # torchmetrics imports torchvision
 from torchmetrics.functional.image import structural_similarity_index_measure  # noqa: E402
 
-WINDOW = 11
-"""Side of SSIM's Gaussian window; smaller images have no SSIM."""
-
 
 def per_image(x_B3HW: Tensor, output_B3HW: Tensor, protocol: Protocol, lpips: LPIPS | None) -> dict[str, Tensor]:
     """(B,) float64 of each metric that the protocol has, infinite PSNR for identical images.
@@ -53,8 +50,7 @@ def _psnr(x_B3HW: Tensor, output_B3HW: Tensor, span: float) -> Tensor:
 
 
 def _ssim(x_B3HW: Tensor, output_B3HW: Tensor, span: float) -> Tensor:
-    values_B = structural_similarity_index_measure(
-        output_B3HW, x_B3HW, data_range=span, reduction="none", sigma=1.5, kernel_size=WINDOW
-    )
+    # torchmetrics: the window of sigma 1.5 is 11 x 11, borders are mirrored
+    values_B = structural_similarity_index_measure(output_B3HW, x_B3HW, data_range=span, reduction="none", sigma=1.5)
     assert isinstance(values_B, Tensor)
     return values_B.double().reshape(-1)

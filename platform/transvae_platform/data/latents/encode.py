@@ -36,7 +36,7 @@ def extract_shard(work: Work) -> None:
     """Encode the images of one shard, write the shard of their latents and, after it, the result."""
     images, settings = Shard(**work["images"]), work["settings"]
     content, dtype = settings["content"], settings["dtype"]
-    file = _open_whole(work["location"], images)
+    file = open_whole(work["location"], images)
     model = _load_model(work["model_folder"], work["device"], **settings["model"])
     columns = {name: column for name in CARRIED if (column := file.column(name)) is not None}
     items, views = (columns[name].to_numpy().astype(np.int64) for name in ("item", "view"))
@@ -95,7 +95,7 @@ def model_identity(folder: Path, name: str) -> dict[str, str]:
     return {"name": name, "weights_sha256": sha256, "config": stable_hash(config.to_dict())[:16]}
 
 
-def _open_whole(location: str, shard: Shard) -> ShardFile:
+def open_whole(location: str, shard: Shard) -> ShardFile:
     """A shard of images, mapped; all its bytes were compared with the manifest."""
     where = f"{location}/{shard.file}"
     try:
