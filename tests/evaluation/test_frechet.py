@@ -29,7 +29,9 @@ def moments(*pieces):
 
 
 def same_bits(a, b):
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("count", "total", "coarse", "mixed", "fine"))
+    return all(
+        np.array_equal(getattr(a, name), getattr(b, name)) for name in ("count", "total", "coarse", "mixed", "fine")
+    )
 
 
 @pytest.mark.slow

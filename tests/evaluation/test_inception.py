@@ -48,7 +48,7 @@ def test_pytorch_fid_prepares_images_in_another_way(published, levels):
 
 def test_missing_weights_are_one_error_and_random_ones_are_asked_for(levels, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(FrozenWeightsError, match="no weights in .*6726825d"):
+    with pytest.raises(FrozenWeightsError, match=r"no weights in .*6726825d"):
         load_inception("torch-fidelity", FrozenConfig())
     drawn = load_inception("torch-fidelity", FrozenConfig(weights="random"))
     assert drawn.term("rfid") == "rfid_random"

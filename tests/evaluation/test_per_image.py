@@ -112,8 +112,8 @@ def test_numbers_that_are_none_stay_none(pair):
 def test_every_value_of_a_protocol_is_in_its_identity():
     vavae = preset("vavae")
     assert len({protocol.identity for protocol in PRESETS.values()}) == len(PRESETS)
-    others = {"geometry": "adm", "latent": "mean", "psnr": "clamped", "identical": "left out", "ssim": None, "lpips": None,
-              "trunk": "alex", "extractor": "torch-fidelity"}  # fmt: skip
+    others = {"geometry": "adm", "latent": "mean", "psnr": "clamped", "identical": "left out", "ssim": None,
+              "lpips": None, "trunk": "alex", "extractor": "torch-fidelity"}  # fmt: skip
     assert set(others) | {"name"} == {field.name for field in dataclasses.fields(vavae)}
     for key, value in others.items():
         assert dataclasses.replace(vavae, **{key: value}).identity != vavae.identity, key

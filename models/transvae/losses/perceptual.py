@@ -75,9 +75,7 @@ class LPIPS(Frozen):
             return distance_B
 
 
-def load_lpips(
-    config: FrozenConfig | None = None, device: torch.device | str = "cpu", trunk: str = "vgg"
-) -> LPIPS:
+def load_lpips(config: FrozenConfig | None = None, device: torch.device | str = "cpu", trunk: str = "vgg") -> LPIPS:
     """The process's LPIPS with these weights on this device."""
     config = config or FrozenConfig()
     path = locate_lpips(config, trunk)

@@ -43,6 +43,8 @@ class Facts:
 
     kind: str
     """The class of its files: `transvae`, `AutoencoderKL`, `VA-VAE`, ..."""
+    title: str
+    """What tables call networks of this format, whatever their weights are: `TransVAE-T`, `SD3.5-VAE`, ..."""
     compression: int
     channels: int
     deterministic: bool
@@ -64,7 +66,8 @@ class Facts:
             )
         if height % self.compression or width % self.compression:
             raise TokenizerError(
-                f"{self.kind} takes sides that are multiples of its compression {self.compression}, not {height} x {width}"
+                f"{self.kind} takes sides that are multiples of its compression {self.compression}, "
+                f"not {height} x {width}"
             )
 
 

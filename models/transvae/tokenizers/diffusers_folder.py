@@ -17,6 +17,7 @@ from torch import Tensor
 from transvae.posterior import DiagonalGaussian
 from transvae.tokenizers.contract import Facts, Point, Posterior, Tokenizer, TokenizerError
 from transvae.tokenizers.files import config_hash, file_sha256, read_config
+from transvae.tokenizers.published import title_of
 from transvae.torchvision_cpu import ensure_torchvision
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -91,7 +92,9 @@ def _build(name: str, values: dict[str, Any]) -> Any:
         with torch.device("meta"):
             return getattr(diffusers, name)(**options)
     except (TypeError, ValueError, ImportError, NameError) as error:  # NameError: RAE without transformers
-        raise TokenizerError(f"diffusers {diffusers.__version__} builds no {name} of this config.json: {error}") from None
+        raise TokenizerError(
+            f"diffusers {diffusers.__version__} builds no {name} of this config.json: {error}"
+        ) from None
 
 
 def _facts(name: str, values: dict[str, Any], network: Any, sha256: str) -> Facts:
@@ -103,14 +106,16 @@ def _facts(name: str, values: dict[str, Any], network: Any, sha256: str) -> Fact
             "only_side": getattr(network, "decoder_image_size", None),
         },
     }
-    channels = "encoder_hidden_size" if name == "AutoencoderRAE" else "latent_channels"
+    channels = int(network.config["encoder_hidden_size" if name == "AutoencoderRAE" else "latent_channels"])
+    scale = network.config.get("scaling_factor")
     return Facts(
         kind=name,
-        channels=int(network.config[channels]),
+        title=title_of(sizes[name]["compression"], channels, scale) or name,
+        channels=channels,
         deterministic=name != "AutoencoderKL",
         weights_sha256=sha256,
         config=config_hash(values),
-        scale=network.config.get("scaling_factor"),
+        scale=scale,
         shift=network.config.get("shift_factor") or 0.0,
         **sizes[name],
     )

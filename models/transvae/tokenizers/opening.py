@@ -37,7 +37,11 @@ def locate(source: str | Path) -> Path:
     path = Path(source)
     if path.exists():
         inside = path / "vae"
-        return inside.resolve() if path.is_dir() and not (path / "config.json").exists() and inside.is_dir() else path.resolve()
+        return (
+            inside.resolve()
+            if path.is_dir() and not (path / "config.json").exists() and inside.is_dir()
+            else path.resolve()
+        )
     if str(source) not in PUBLISHED:
         close = difflib.get_close_matches(str(source), PUBLISHED, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"published ones: {', '.join(PUBLISHED)}"

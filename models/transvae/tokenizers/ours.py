@@ -25,6 +25,7 @@ class OurTokenizer(Tokenizer):
             raise TokenizerError(f"{folder} holds no usable model: {error}") from None
         facts = Facts(
             kind="transvae",
+            title=config.name,
             compression=config.compression,
             channels=config.latent_dim,
             deterministic=False,

@@ -55,6 +55,7 @@ def open_vavae(file: Path) -> OurTokenizer:
         raise TokenizerError(f"{file} is not VA-VAE's network: {error}") from None
     facts = Facts(
         kind="VA-VAE",
+        title="VA-VAE",
         compression=model.config.compression,
         channels=model.config.latent_dim,
         deterministic=False,
@@ -94,5 +95,7 @@ def _ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key in [key for key in named if key.endswith((".q.weight", ".q.bias"))]:
         stem, kind = key.removesuffix(f".q.{key.rpartition('.')[2]}"), key.rpartition(".")[2]
         parts = [named.pop(f"{stem}.{part}.{kind}") for part in "qkv"]
-        named[f"{stem}.attention.qkv.{kind}"] = torch.cat([part.flatten(1) if kind == "weight" else part for part in parts])
+        named[f"{stem}.attention.qkv.{kind}"] = torch.cat(
+            [part.flatten(1) if kind == "weight" else part for part in parts]
+        )
     return named

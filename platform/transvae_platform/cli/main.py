@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from transvae_platform.cli import data, doctor, exchange, registry, study  # noqa: F401 - exchange adds verbs to data
+from transvae_platform.cli import data, doctor, evaluate, exchange, registry, study  # noqa: F401 - exchange adds verbs to data
 from transvae_platform.cli.text import harmless
 from transvae_platform.errors import DetachedError, UserError
 
@@ -20,6 +20,8 @@ app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
 app.command()(doctor.doctor)
+app.command()(evaluate.evaluate)
+app.command()(evaluate.table)
 
 
 def main() -> None:

@@ -91,7 +91,15 @@ def plan_evaluation(
     lpips, inception = networks(protocol, options, "cpu")
     origins = {"inception": asdict(inception.origin), **({"lpips": asdict(lpips.origin)} if lpips else {})}
     facts = asdict(tokenizer.facts)
-    decides = [VERSION, facts["weights_sha256"], facts["config"], manifest.fingerprint, split, protocol.identity, origins]
+    decides = [
+        VERSION,
+        facts["weights_sha256"],
+        facts["config"],
+        manifest.fingerprint,
+        split,
+        protocol.identity,
+        origins,
+    ]
     drawn = protocol.latent == "sample" and not tokenizer.facts.deterministic
     return Evaluation(
         key=stable_hash([*decides, seed if drawn else None])[:16],
@@ -154,7 +162,8 @@ def _pieces(plan: Evaluation, home: Path, folder: Path, batch_size: int, device:
         "device": device, "reference": kept_reference(home, finish.reference_key(plan)) is None,
     }  # fmt: skip
     return [
-        {**common, "images": vars(shard), "items": shard.records, "values": str(folder / f"values-{number:05d}.parquet"),
+        {**common, "images": vars(shard), "items": shard.records,
+         "values": str(folder / f"values-{number:05d}.parquet"),
          "features": str(folder / f"features-{number:05d}.safetensors"),
          "result": str(folder / f"result-{number:05d}.json")}
         for number, shard in enumerate(plan.shards)

@@ -43,7 +43,9 @@ def disagreement(a: Gaussian, b: Gaussian, distance: float) -> str | None:
     scale = max(abs(distance), abs(other), TOLERANCE * float(np.trace(a.covariance)))  # near zero only rounding is left
     if abs(distance - other) <= TOLERANCE * scale:
         return None
-    return f"two solvers disagree on the Fréchet distance: {distance:.6g} and {other:.6g} - is BLAS of this machine sound?"
+    return (
+        f"two solvers disagree on the Fréchet distance: {distance:.6g} and {other:.6g} - is BLAS of this machine sound?"
+    )
 
 
 def too_few(count: int, dimension: int) -> str | None:

@@ -2,8 +2,8 @@
 
 Both projects publish the same weights (the TensorFlow graph of 2015-12-05, converted; the first digits of the SHA-256,
 6726825d, stand in both file names) and differ in how an image becomes 299 x 299 pixels: torch-fidelity as TensorFlow 1
-does, which is also what ADM's evaluator sees, pytorch-fid by torch's bilinear interpolation. The distances differ in the
-second or third decimal, so the name of the extractor is part of a protocol and of every record.
+does, which is also what ADM's evaluator sees, pytorch-fid by torch's bilinear interpolation. The distances differ in
+the second or third decimal, so the name of the extractor is part of a protocol and of every record.
 
 Legend: B batch, H, W pixels, D = 2048 features.
 """
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transvae.losses.frozen import Frozen, FrozenConfig, Origin, drawn_from, locate, once, put, read
+from transvae.losses.frozen import Frozen, FrozenConfig, drawn_from, locate, once, put, read
 from transvae.losses.hubs import TorchHub
 from transvae.torchvision_cpu import ensure_torchvision
 

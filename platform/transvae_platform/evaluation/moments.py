@@ -1,10 +1,10 @@
 """Mean and covariance of features that come in pieces: the same bits in whatever pieces and order they come.
 
-Why the merge is exact: a feature is rounded to multiples of 2^-24 (float32's own spacing between 0.5 and 1) and split into
-a coarse part, a multiple of 2^-11, and the fine rest. Every product of two parts is then a whole number of a fixed unit,
-and all sums stay below 2^53 of these units while |feature| < 64 and there are fewer than 2^19 of them. Sums of whole
-numbers below 2^53 are exact in float64, so neither their order nor BLAS's blocking matters. What it costs: three
-products of matrices instead of one, 0.1 % of Inception's own arithmetic.
+Why the merge is exact: a feature is rounded to multiples of 2^-24 (float32's own spacing between 0.5 and 1) and split
+into a coarse part, a multiple of 2^-11, and the fine rest. Every product of two parts is then a whole number of a fixed
+unit, and all sums stay below 2^53 of these units while |feature| < 64 and there are fewer than 2^19 of them. Sums of
+whole numbers below 2^53 are exact in float64, so neither their order nor BLAS's blocking matters. What it costs: three
+products of matrices instead of one, 0.2 % of Inception's own arithmetic.
 
 Legend: N features, D numbers in each (2048 of Inception).
 """

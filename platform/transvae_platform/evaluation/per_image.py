@@ -24,7 +24,9 @@ def per_image(x_B3HW: Tensor, output_B3HW: Tensor, protocol: Protocol, lpips: LP
         output_B3HW: the decoder's float32, unclamped.
         lpips: needed if the protocol has LPIPS; random weights give `lpips_random`.
     """
-    seen = {kind: _values(x_B3HW, output_B3HW, kind) for kind in {protocol.psnr, protocol.ssim, protocol.lpips} - {None}}
+    seen = {
+        kind: _values(x_B3HW, output_B3HW, kind) for kind in {protocol.psnr, protocol.ssim, protocol.lpips} - {None}
+    }
     metrics = {"psnr": _psnr(*seen[protocol.psnr])}
     if protocol.ssim is not None:
         metrics["ssim"] = _ssim(*seen[protocol.ssim])

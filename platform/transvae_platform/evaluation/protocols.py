@@ -1,8 +1,8 @@
 """What a reconstruction number means: named presets that fix all that peers do differently, each value with its source.
 
-A record carries the identity of its protocol, a hash of every value below; numbers of different identities never share a
-column. Sources: VA-VAE = LightningDiT's `evaluate_tokenizer.py`, DC-AE = efficientvit's `aecore/evaluator.py`, RAE = its
-`src/eval`, DeTok = its evaluation loop. "Assumption" where the source was not read or leaves it open.
+A record carries the identity of its protocol, a hash of every value below; numbers of different identities never share
+a column. Sources: VA-VAE = LightningDiT's `evaluate_tokenizer.py`, DC-AE = efficientvit's `aecore/evaluator.py`, RAE =
+its `src/eval`, DeTok = its evaluation loop. "Assumption" where the source was not read or leaves it open.
 """
 
 from __future__ import annotations

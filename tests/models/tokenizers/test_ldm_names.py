@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from transvae.registry import create_model
 from transvae.tokenizers.contract import TokenizerError
 from transvae.tokenizers.vavae import _ours, open_vavae
-from transvae.registry import create_model
 
 MULTIPLIERS, WIDTH, LATENT = (1, 1, 2, 2, 4), 128, 32
 

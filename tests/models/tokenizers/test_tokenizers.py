@@ -33,7 +33,8 @@ DCAE = {  # f32c32-in, of the converter
     "decoder_act_fns": ["relu", "relu", "relu", "silu", "silu", "silu"], "scaling_factor": 0.3189,
 }  # fmt: skip
 SMALL_KL = {**SD35, "block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4}
-SMALL_DC = {**DCAE, "encoder_block_out_channels": [8, 16, 32, 32, 64, 64], "decoder_block_out_channels": [8, 16, 32, 32, 64, 64],
+SMALL_DC = {**DCAE, "encoder_block_out_channels": [8, 16, 32, 32, 64, 64],
+            "decoder_block_out_channels": [8, 16, 32, 32, 64, 64],
             "encoder_layers_per_block": [0, 1, 1, 1, 1, 1], "decoder_layers_per_block": [0, 1, 1, 1, 1, 1]}  # fmt: skip
 
 
@@ -82,8 +83,10 @@ def test_a_folder_of_autoencoder_kl(folder):
         torch.testing.assert_close(posterior.sample(noise), theirs.mean + theirs.std * noise)
         torch.testing.assert_close(tokenizer.decode(posterior.mean), network.decode(theirs.mean).sample)
     facts = tokenizer.facts
-    assert posterior.mean.shape == (2, facts.channels, 32 // facts.compression, 32 // facts.compression) == (2, 16, 4, 4)
-    assert (facts.scale, facts.shift, facts.deterministic) == (1.5305, 0.0609, False)
+    assert (
+        posterior.mean.shape == (2, facts.channels, 32 // facts.compression, 32 // facts.compression) == (2, 16, 4, 4)
+    )
+    assert (facts.scale, facts.shift, facts.deterministic, facts.title) == (1.5305, 0.0609, False, "SD3.5-VAE")
     assert len(facts.weights_sha256) == 64
     assert tokenizer.parameters_count == sum(p.numel() for p in network.parameters())
     assert not any(p.requires_grad for p in tokenizer.parameters())
@@ -134,19 +137,19 @@ def test_ours(tmp_path):
 
 
 def test_sizes_that_do_not_fit_are_named():
-    facts = Facts("AutoencoderDC", 32, 32, True, "", "")
+    facts = Facts("AutoencoderDC", "DC-AE", 32, 32, True, "", "")
     facts.refuse(64, 96)
     with pytest.raises(TokenizerError, match="multiples of its compression 32, not 48 x 64"):
         facts.refuse(48, 64)
     with pytest.raises(TokenizerError, match="ingest the images at --resolution 256"):
-        Facts("AutoencoderRAE", 16, 768, True, "", "", only_side=256).refuse(512, 512)
+        Facts("AutoencoderRAE", "RAE", 16, 768, True, "", "", only_side=256).refuse(512, 512)
 
 
 def test_what_cannot_be_opened_says_why(tmp_path, monkeypatch):
     for name, said in (("detok-bb-ft", "sized for 256 x 256"), ("vitok-s-b-16", "never published")):
         with pytest.raises(TokenizerError, match=said):
             open_tokenizer(name)
-    with pytest.raises(TokenizerError, match="did you mean 'sd3.5-vae'"):
+    with pytest.raises(TokenizerError, match=r"did you mean 'sd3\.5-vae'"):
         open_tokenizer("sd35-vae")
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "AutoencoderTiny"}))
     with pytest.raises(TokenizerError, match="names the class AutoencoderTiny"):
@@ -157,10 +160,11 @@ def test_what_cannot_be_opened_says_why(tmp_path, monkeypatch):
 
     monkeypatch.setattr(opening, "snapshot_download", unreachable)
     monkeypatch.setattr(opening, "hf_hub_download", unreachable)
-    with pytest.raises(TokenizerError, match=r"gated: accept its licence .*hf auth login.* give the path of the folder"):
+    with pytest.raises(
+        TokenizerError, match=r"gated: accept its licence .*hf auth login.* give the path of the folder"
+    ):
         open_tokenizer("sd3.5-vae")
     with pytest.raises(TokenizerError) as error:
         open_tokenizer("va-vae")
     assert "gated" not in str(error.value)
     assert "vavae-imagenet256-f16d32-dinov2.pt" in str(error.value)
-

@@ -1,0 +1,77 @@
+"""`transvae evaluate` and `transvae table` as a user types them, with the work done in this process."""
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from transvae import create_model
+from transvae.losses.frozen import Frozen, Origin
+from transvae_platform.evaluation import finish, measure
+from transvae_platform.evaluation.records import all_records
+
+
+class Means(Frozen):
+    """Three numbers of each picture in place of Inception's features, which would take a second per picture."""
+
+    def __init__(self) -> None:
+        super().__init__(Origin("means", "random", seed=0))
+
+    def forward(self, levels_B3HW: Tensor) -> Tensor:
+        return levels_B3HW.float().mean((2, 3)) / 255
+
+
+@pytest.fixture
+def evaluate(transvae, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "load_inception", lambda *arguments: Means())
+    monkeypatch.setattr(finish, "DIMENSION", 3)
+    torch.manual_seed(0)
+    create_model("vit-micro-T/f8d8").save_pretrained(tmp_path / "model")
+    return lambda *arguments: transvae("evaluate", tmp_path / "model", "--data", "mine", *arguments)
+
+
+def test_evaluate_says_what_it_measured_and_the_table_shows_it(evaluate, transvae, tmp_path):
+    answer = evaluate("--preset", "detok", "--preset", "dcae", "--random-networks")
+    assert answer.code == 0, answer.err
+    assert "on mine (validation, 64 x 64), protocol detok on shorter_side" in answer.out
+    assert "n = 2: psnr " in answer.out
+    assert re.search(r"psnr \d+\.\d\d dB, ssim 0\.\d+, lpips_random \d\.\d+, rfid_random ", answer.out)
+    assert "warning: n = 2: the covariance of 3 features needs more than 3 images" in answer.out
+    assert "evaluating: 2 of 2" in answer.err
+    assert [record.protocol["name"] for record in all_records(tmp_path / "home")] == [
+        "dcae on shorter_side", "detok on shorter_side",
+    ]  # fmt: skip
+    table = transvae("table")
+    assert table.code == 0, table.err
+    page = tmp_path / "home" / "evaluations" / "table1.html"
+    assert table.out == f"table: {page}\n"
+    assert "vit-micro-T/f8d8, f8d8" in page.read_text()
+
+
+def test_missing_weights_are_one_error_with_the_ways_out(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    answer = evaluate()
+    assert answer.code == 1
+    assert "VGG16 of LPIPS: no weights in" in answer.err
+    assert "--random-networks" in answer.err
+    answer = evaluate("--lpips", tmp_path / "none.pth")
+    assert "there is no weight file" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--preset", "vave"), "did you mean 'vavae'"), (("--random-networks", "--download"), "leave --download out"),
+     (("--split", "train", "--data", "yours"), "no data set 'yours'")],
+)  # fmt: skip
+def test_wrong_options_are_told(evaluate, arguments, said):
+    answer = evaluate(*arguments)
+    assert answer.code == 2
+    assert said in answer.err
+
+
+def test_a_model_that_is_none_is_told(transvae, made, tmp_path):
+    answer = transvae("evaluate", "sd3-vae", "--data", "mine")
+    assert answer.code == 2
+    assert "did you mean 'sd3.5-vae'" in answer.err
+    assert "models:/NAME@best" in answer.err
