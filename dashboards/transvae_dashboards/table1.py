@@ -6,13 +6,12 @@ difference to the paper is drawn where protocol, data and model are the paper's;
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 
 from transvae_dashboards import formats
+from transvae_dashboards.document import document, write_page
 from transvae_dashboards.markup import Html, section, table, tag
 from transvae_platform.evaluation.paper import METRICS, SETS, SOURCE, TABLE1, printed
 from transvae_platform.evaluation.records import Record, shown
@@ -24,11 +23,7 @@ RANDOM = "_random"
 
 def write_table1(records: Sequence[Record], path: Path) -> Path:
     """Draw the page and write it to `path`; returns `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(render(records), encoding="utf-8")
-    temporary.replace(path)
-    return path
+    return write_page(render(records), path)
 
 
 def render(records: Sequence[Record]) -> str:
@@ -36,15 +31,7 @@ def render(records: Sequence[Record]) -> str:
     columns = sorted(records, key=lambda record: (record.data["resolution"], *map(str, record.column)))
     measured = [_measured(list(group)) for _, group in groupby(columns, key=lambda record: record.column)]
     nothing = tag("p", "Nothing was evaluated yet: transvae evaluate MODEL --data NAME")
-    main = tag("main", tag("h1", "Table 1: reconstruction"), *(measured or [nothing]), _paper())
-    style = Html((files("transvae_dashboards") / "page.css").read_text(encoding="utf-8"))
-    head = tag(
-        "head",
-        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        tag("title", "Table 1: reconstruction"),
-        tag("style", style),
-    )
-    return f'<!doctype html>\n<html lang="en">{head}{tag("body", main)}</html>\n'
+    return document("Table 1", tag("h1", "Table 1: reconstruction"), *(measured or [nothing]), _paper())
 
 
 def _measured(records: list[Record]) -> Html:
@@ -59,7 +46,8 @@ def _measured(records: list[Record]) -> Html:
     lead = (
         f"Protocol {protocol['name']} ({protocol['identity']}): images {protocol['geometry']}, "
         f"latent {protocol['latent']}, PSNR of {protocol['psnr']}, SSIM of {protocol['ssim'] or 'nothing'}, "
-        f"LPIPS {protocol['trunk'] or 'none'} of {protocol['lpips'] or 'nothing'}, FID features as {protocol['extractor']}."
+        f"LPIPS {protocol['trunk'] or 'none'} of {protocol['lpips'] or 'nothing'}, "
+        f"FID features as {protocol['extractor']}."
     )
     warnings = sorted({warning for record in records for warning in record.warnings})
     random = any(name.endswith(RANDOM) for name in present)

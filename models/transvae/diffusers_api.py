@@ -78,9 +78,7 @@ class DiffusersAutoencoder(nn.Module):
         )
 
     @classmethod
-    def from_pretrained(
-        cls, source: str | Path, scaling_factor: float = 1.0, shift_factor: float = 0.0
-    ) -> Self:
+    def from_pretrained(cls, source: str | Path, scaling_factor: float = 1.0, shift_factor: float = 0.0) -> Self:
         """What `save_pretrained` wrote, in eval mode; scaling and shift of its latents are the user's to measure.
 
         Errors are those of `Autoencoder.from_pretrained`.
@@ -108,7 +106,9 @@ class DiffusersAutoencoder(nn.Module):
         image = self.model.decode(z_Bdhw)
         return Decoded(image) if return_dict else (image,)
 
-    def forward(self, x_B3HW: Tensor, sample_posterior: bool = False, return_dict: bool = True) -> Decoded | tuple[Tensor]:
+    def forward(
+        self, x_B3HW: Tensor, sample_posterior: bool = False, return_dict: bool = True
+    ) -> Decoded | tuple[Tensor]:
         """Encode and decode, from the mean unless a sample is asked for."""
         posterior = self.encode(x_B3HW)[0]
         return self.decode(posterior.sample() if sample_posterior else posterior.mode(), return_dict)

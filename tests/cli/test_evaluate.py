@@ -1,4 +1,4 @@
-"""`transvae evaluate` and `transvae table` as a user types them, with the work done in this process."""
+"""`transvae evaluate` and `transvae tables` as a user types them, with the work done in this process."""
 
 import re
 
@@ -42,11 +42,27 @@ def test_evaluate_says_what_it_measured_and_the_table_shows_it(evaluate, transva
     assert [record.protocol["name"] for record in all_records(tmp_path / "home")] == [
         "dcae on shorter_side", "detok on shorter_side",
     ]  # fmt: skip
-    table = transvae("table")
-    assert table.code == 0, table.err
-    page = tmp_path / "home" / "evaluations" / "table1.html"
-    assert table.out == f"table: {page}\n"
-    assert "vit-micro-T/f8d8, f8d8" in page.read_text()
+    tables = transvae("tables")
+    assert tables.code == 0, tables.err
+    pages = tmp_path / "home" / "evaluations"
+    assert tables.out == f"table 1: {pages}/table1.html\ntable 2: {pages}/table2.html\n"
+    assert "vit-micro-T/f8d8, f8d8" in (pages / "table1.html").read_text()
+
+
+def test_latents_are_probed_and_mapped(transvae, evaluate, data, tmp_path):
+    made = data("latents", tmp_path / "model", "mine", "--name", "mine-latents", "--content", "mean")
+    assert made.code == 0, made.err
+    for _ in range(2):  # the second time the record is found
+        answer = transvae("probe", "mine-latents")
+        assert answer.code == 0, answer.err
+        assert re.search(r"mine-latents: \d+\.00 % of 2 validation images, 2 classes, 4 training images", answer.out)
+    assert "too few for t-SNE" in transvae("density", "mine-latents").err
+    assert "holds images, not latents" in transvae("probe", "mine").err
+    assert "needs the solver sgd" in transvae("probe", "mine-latents", "--augment", "flip").err
+    transvae("tables")
+    page = (tmp_path / "home" / "evaluations" / "table2.html").read_text()
+    assert "solver lbfgs, iterations 1000" in page
+    assert "58.77" in page  # the paper's
 
 
 def test_missing_weights_are_one_error_with_the_ways_out(evaluate, tmp_path, monkeypatch):

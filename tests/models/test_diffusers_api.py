@@ -30,7 +30,9 @@ def test_encode_and_decode_are_the_models(pair):
         )
         assert torch.equal(vae.decode(mean).sample, model.decode(mean))
         assert torch.equal(vae(x).sample, model.decode(mean))
-        assert torch.equal(vae.decode(vae.encode(x, return_dict=False)[0].mode(), return_dict=False)[0], model.decode(mean))
+        assert torch.equal(
+            vae.decode(vae.encode(x, return_dict=False)[0].mode(), return_dict=False)[0], model.decode(mean)
+        )
     with pytest.raises(ValueError, match="not divisible by the compression 8"):
         vae.encode(x[..., :30])
 

@@ -66,8 +66,8 @@ PUBLISHED = {
     "detok-bb-ft": Published(
         title="DeTok-BB-FT", repository="jjiaweiyang/l-DeTok", compression=16, channels=16, licence="MIT",
         file="detok-BB-gamm3.0-m0.7-decoder_tuned.pth",
-        no_adapter="it is a class of its own, whose absolute position embedding is sized for 256 x 256; at 512 and 1024 "
-        "it needs interpolated embeddings, and table 1 shows it failing there. Its numbers are cited",
+        no_adapter="it is a class of its own, whose absolute position embedding is sized for 256 x 256; at 512 and "
+        "1024 it needs interpolated embeddings, and table 1 shows it failing there. Its numbers are cited",
     ),
     "vitok-s-b-16": Published(
         title="ViTok S-B/16", repository="", compression=16, channels=16, licence="none",

@@ -1,4 +1,4 @@
-"""`transvae evaluate` and `transvae table`: reconstruction metrics of any tokenizer, beside the paper's."""
+"""`transvae evaluate` and `transvae tables`: reconstruction metrics of any tokenizer, beside the paper's."""
 
 from __future__ import annotations
 
@@ -86,20 +86,22 @@ def evaluate(
                 log_evaluation(version, record, home, tracking_uri)
 
 
-def table(
+def tables(
     out: Annotated[
-        Path | None,
-        typer.Option(help="The page's file; default evaluations/table1.html in the home.", show_default=False),
+        Path | None, typer.Option(help="Folder of the pages; default evaluations in the home.", show_default=False)
     ] = None,
     home: Home = Path("runs"),
 ) -> None:
-    """Draw table 1 from every evaluation of a home: ours and everybody's, beside the paper's values."""
+    """Draw tables 1 and 2 from every evaluation of a home: ours and everybody's, beside the paper's values."""
     from transvae_dashboards.table1 import write_table1
+    from transvae_dashboards.table2 import write_table2
+    from transvae_platform.evaluation.latent_space.records import all_latent_records
     from transvae_platform.evaluation.records import all_records
 
     home = home.resolve()
-    path = write_table1(all_records(home), (out or home / "evaluations" / "table1.html").resolve())
-    typer.echo(f"table: {path}")
+    folder = (out or home / "evaluations").resolve()
+    typer.echo(f"table 1: {write_table1(all_records(home), folder / 'table1.html')}")
+    typer.echo(f"table 2: {write_table2(all_latent_records(home), folder / 'table2.html')}")
 
 
 def _source(model: str, home: Path, tracking_uri: str | None) -> tuple[Path, str | None]:

@@ -94,3 +94,29 @@ def printed(record: Record) -> tuple[PaperRow, str] | None:
         if (row.pixels, row.title, row.variant) == (record.data["resolution"], title, variant):
             return row, data
     return None
+
+
+PROBES = {
+    "TransVAE-T without alignment, f16d32": 10.91,
+    "VA-VAE, f16d32": 45.03,
+    "TransVAE-T, f16d32": 46.61,
+    "TransVAE-L, f16d32": 58.77,
+    "SD3.5-VAE, f8d16": 10.48,
+    "FLUX-VAE, f8d16": 7.82,
+    "TransVAE-L, f8d16": 14.87,
+}
+"""Table 2a: accuracy of a linear probe in %; the paper does not state its protocol."""
+DENSITIES = {
+    "SD3.5-VAE": (0.22, 0.9970, 0.122),
+    "FLUX-VAE": (0.22, 0.9970, 0.126),
+    "TransVAE-L f8d16": (0.20, 0.9976, 0.112),
+}
+"""Table 2b: density CV, normalised entropy, Gini."""
+ALIGNMENT = (
+    ("VA-VAE", 256, (0.28, 27.96, 0.096, 0.79), (0.26, 28.59, 0.089, 0.80)),
+    ("TransVAE-T", 256, (0.40, 28.38, 0.091, 0.81), (0.34, 28.94, 0.091, 0.82)),
+    ("TransVAE-L", 256, (0.66, 28.92, 0.086, 0.82), (0.58, 29.36, 0.087, 0.82)),
+    ("TransVAE-L", 512, (0.32, 30.12, 0.110, 0.83), (0.17, 31.05, 0.090, 0.85)),
+    ("TransVAE-L", 1024, (0.11, 34.06, 0.091, 0.91), (0.07, 36.38, 0.063, 0.93)),
+)
+"""Table 2c: model, pixels, and METRICS with and without alignment."""

@@ -1,7 +1,7 @@
 """A model of this project as LightningDiT's tokenizer: the methods of its class `VA_VAE`, on tensors of any device.
 
-LightningDiT's `extract_features.py` and `inference.py` call `img_transform`, `encode_images` and `decode_to_images`; its
-training normalises latents by `latents_stats.pt` (of `transvae data export --layout lightningdit`).
+LightningDiT's `extract_features.py` and `inference.py` call `img_transform`, `encode_images` and `decode_to_images`;
+its training normalises latents by `latents_stats.pt` (of `transvae data export --layout lightningdit`).
 
 Legend: B batch, H, W pixels, d latent channels, h, w latent map.
 """
