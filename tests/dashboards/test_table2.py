@@ -6,14 +6,16 @@ from transvae_platform.evaluation.latent_space.records import LatentRecord
 
 def density(name, n=1000):
     values = {"density_cv": 0.21, "normalised_entropy": 0.997, "gini": 0.12}
-    result = {"n": n, "runs": 10, "mean": values, "spread": dict.fromkeys(values, 0.004), "settings": {"perplexity": 30.0},
+    result = {"n": n, "runs": 10, "mean": values, "spread": dict.fromkeys(values, 0.004),
+              "settings": {"perplexity": 30.0},
               "floors": {"uniform disc": dict.fromkeys(values, 0.1567)}}  # fmt: skip
     latents = {"name": name, "model": {"name": "m"}, "content": "sample", "resolution": 256, "images": "f"}
     return LatentRecord(name, "density", latents, result, {})
 
 
 def probe(name, **changes):
-    protocol = {"features": "flatten", "solver": "lbfgs", "c": [0.316], "iterations": 1000, "epochs": 100, "batch_size": 9,
+    protocol = {"features": "flatten", "solver": "lbfgs", "c": [0.316], "iterations": 1000, "epochs": 100,
+                "batch_size": 9,
                 "learning_rate": 0.1, "augment": "none", "seed": 0, **changes}  # fmt: skip
     result = {"accuracy": 0.4661, "images": {"train": 90, "validation": 10}, "classes": 3, "chosen_c": 0.316,
               "protocol": protocol}  # fmt: skip

@@ -28,8 +28,13 @@ def open_tokenizer(source: str | Path, device: torch.device | str = "cpu") -> To
     path = locate(source)
     if path.is_file():
         return open_vavae(path).to(device)
-    opener = open_folder if CLASS in read_config(path) else OurTokenizer.from_folder
+    opener = OurTokenizer.from_folder if is_ours(path) else open_folder
     return opener(path).to(device)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a folder holds what `save_pretrained` wrote; errors are those of `read_config`."""
+    return path.is_dir() and CLASS not in read_config(path)
 
 
 def locate(source: str | Path) -> Path:
