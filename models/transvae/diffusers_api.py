@@ -54,12 +54,35 @@ class Decoded:
         return (self.sample,)[index]
 
 
-class LatentDist(DiagonalGaussian):
-    """The posterior with diffusers' signature of `sample`."""
+@dataclass(frozen=True)
+class LatentDist:
+    """The posterior as diffusers' DiagonalGaussianDistribution."""
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:  # type: ignore[override]
+    posterior: DiagonalGaussian
+
+    @property
+    def mean(self) -> Tensor:
+        return self.posterior.mean
+
+    @property
+    def logvar(self) -> Tensor:
+        return self.posterior.logvar
+
+    @property
+    def std(self) -> Tensor:
+        return self.posterior.std
+
+    def mode(self) -> Tensor:
+        """The mean, in the model's precision."""
+        return self.posterior.mode()
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """A sample, (B, d, h, w)."""
-        return super().sample(generator=generator)
+        return self.posterior.sample(generator=generator)
+
+    def kl(self) -> Tensor:
+        """KL divergence to the standard normal, (B,) in nats."""
+        return self.posterior.kl()
 
 
 class DiffusersAutoencoder(nn.Module):
@@ -95,8 +118,7 @@ class DiffusersAutoencoder(nn.Module):
 
     def encode(self, x_B3HW: Tensor, return_dict: bool = True) -> Encoded | tuple[LatentDist]:
         """The posterior, without scaling. Raises ValueError for sides that f does not divide."""
-        self.model._check_image(x_B3HW)
-        latent_dist = LatentDist(self.model.encoder(x_B3HW))
+        latent_dist = LatentDist(self.model.posterior(x_B3HW))
         return Encoded(latent_dist) if return_dict else (latent_dist,)
 
     def decode(

@@ -45,7 +45,9 @@ def test_evaluate_says_what_it_measured_and_the_table_shows_it(evaluate, transva
     tables = transvae("tables")
     assert tables.code == 0, tables.err
     pages = tmp_path / "home" / "evaluations"
-    assert tables.out == f"table 1: {pages}/table1.html\ntable 2: {pages}/table2.html\n"
+    assert tables.out == f"table 1: {pages}/table1.html\ntable 2: {pages}/table2.html\n" + (
+        f"extrapolation: {pages}/extrapolation.html\n"
+    )
     assert "vit-micro-T/f8d8, f8d8" in (pages / "table1.html").read_text()
 
 

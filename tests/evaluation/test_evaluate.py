@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from transvae import Autoencoder
@@ -65,7 +66,9 @@ def test_rows_are_in_the_order_of_the_data_set(model_folder, pictures, tmp_path)
     assert table.column("item").to_pylist() == [row // 2 for row in range(10)]
     assert table.column("view").to_pylist() == [row % 2 for row in range(10)]
     assert math.fsum(table.column("psnr").to_pylist()) / 10 == record.metrics["psnr"]
-    assert {path.name for path in folder.iterdir()} == {"images.parquet", "record.json"}
+    assert {path.name for path in folder.iterdir()} == {"images.parquet", "pictures.png", "record.json"}
+    with Image.open(folder / "pictures.png") as grid:
+        assert grid.size == (4 * 16, 2 * 16)
     assert json.loads((folder / "record.json").read_text())["n"] == 10
     assert all_records(tmp_path / "home") == [record] == [read_record(folder)]
 

@@ -92,7 +92,8 @@ def tables(
     ] = None,
     home: Home = Path("runs"),
 ) -> None:
-    """Draw tables 1 and 2 from every evaluation of a home: ours and everybody's, beside the paper's values."""
+    """Draw tables 1 and 2 beside the paper's values, and extrapolation (figure 3a), from every evaluation of a home."""
+    from transvae_dashboards.extrapolation import write_extrapolation
     from transvae_dashboards.table1 import write_table1
     from transvae_dashboards.table2 import write_table2
     from transvae_platform.evaluation.latent_space.records import all_latent_records
@@ -100,8 +101,10 @@ def tables(
 
     home = home.resolve()
     folder = (out or home / "evaluations").resolve()
-    typer.echo(f"table 1: {write_table1(all_records(home), folder / 'table1.html')}")
+    records = all_records(home)
+    typer.echo(f"table 1: {write_table1(records, folder / 'table1.html')}")
     typer.echo(f"table 2: {write_table2(all_latent_records(home), folder / 'table2.html')}")
+    typer.echo(f"extrapolation: {write_extrapolation(records, home, folder / 'extrapolation.html')}")
 
 
 def _source(model: str, home: Path, tracking_uri: str | None) -> tuple[Path, str | None]:

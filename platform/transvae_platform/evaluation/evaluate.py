@@ -27,7 +27,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.evaluation import finish
 from transvae_platform.evaluation.measure import measure_shard, networks
 from transvae_platform.evaluation.protocols import Protocol
-from transvae_platform.evaluation.records import VERSION, Record, read_record
+from transvae_platform.evaluation.records import PICTURES, VERSION, Record, read_record
 from transvae_platform.evaluation.reference import kept_reference
 from transvae_platform.study.grid import stable_hash
 
@@ -165,6 +165,6 @@ def _pieces(plan: Evaluation, home: Path, folder: Path, batch_size: int, device:
         {**common, "images": vars(shard), "items": shard.records,
          "values": str(folder / f"values-{number:05d}.parquet"),
          "features": str(folder / f"features-{number:05d}.safetensors"),
-         "result": str(folder / f"result-{number:05d}.json")}
+         "pictures": None if number else str(folder / PICTURES), "result": str(folder / f"result-{number:05d}.json")}
         for number, shard in enumerate(plan.shards)
     ]  # fmt: skip

@@ -145,6 +145,7 @@ def _described(plan: Evaluation) -> dict[str, Any]:
         "name": plan.data.names[0] if plan.data.names else manifest.fingerprint,
         "fingerprint": manifest.fingerprint,
         "split": plan.split,
+        "source": manifest.source.get("location", "unknown"),
         "layout": manifest.source.get("layout", "unknown"),
         "resolution": manifest.resolution,
         "geometry": plan.protocol.geometry,

@@ -31,9 +31,11 @@ from transvae_platform.errors import UserError
 from transvae_platform.evaluation.inception import Inception, load_inception
 from transvae_platform.evaluation.per_image import per_image
 from transvae_platform.evaluation.protocols import Protocol
-from transvae_platform.evaluation.reconstruction import to_8bit
+from transvae_platform.evaluation.reconstruction import to_8bit, write_grid
 
 ORIGINAL, OUTPUT = "original", "output"
+PICTURES = 4
+"""Most originals that are drawn above their outputs (assumption)."""
 
 
 def measure_shard(work: Work) -> None:
@@ -58,6 +60,9 @@ def measure_shard(work: Work) -> None:
         broken += [int(row) for row in start + np.flatnonzero(~finite_B)]
         for name, column_B in per_image(x_B3HW, output_B3HW, protocol, lpips).items():
             values.setdefault(name, []).append(column_B.cpu().numpy())
+        if start == 0 and work["pictures"]:
+            shown = (to_8bit(images[:PICTURES]) for images in (x_B3HW, output_B3HW.nan_to_num()))
+            write_grid(list(shown), Path(work["pictures"]))
         if work["reference"]:
             features[ORIGINAL].append(inception(to_8bit(x_B3HW)).cpu().numpy())
         if not broken:

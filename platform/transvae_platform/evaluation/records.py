@@ -3,8 +3,8 @@
 Protocol
 1. An evaluation is a folder `<home>/evaluations/<key>`; the key is a hash of everything that decides its numbers: the
    model's weights and configuration, the data set, the split, the protocol, the frozen networks' weights, the seed.
-2. It holds `images.parquet`, one row per image in the order of the data set, and, written last, `record.json`. Without
-   the record the evaluation does not exist.
+2. It holds `images.parquet`, one row per image in the order of the data set, `pictures.png`, the first originals above
+   their outputs, and, written last, `record.json`. Without the record the evaluation does not exist.
 3. Nothing in the folder changes afterwards; the same evaluation again finds it.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from transvae_platform.data.sets.notes import read_note, write_note
 
-RECORD, IMAGES = "record.json", "images.parquet"
+RECORD, IMAGES, PICTURES = "record.json", "images.parquet", "pictures.png"
 VERSION = 1
 """Raised when the same inputs would give other numbers, or older readers could not read a record."""
 
@@ -30,7 +30,7 @@ class Record:
     model: dict[str, Any]
     """Name, kind, weights' SHA-256, configuration's hash, parameters, compression, channels."""
     data: dict[str, Any]
-    """Name, fingerprint, split, resolution, geometry, how many items were left out."""
+    """Name, fingerprint, source, layout, split, resolution, geometry, how many items were left out."""
     protocol: dict[str, Any]
     """All its values, and its identity."""
     networks: dict[str, Any]
