@@ -8,8 +8,8 @@ def record(px, psnr, **data):
     model = {"name": "m", "title": "vit-T", "weights_sha256": "w" * 64}
     known = {"name": f"d{px}", "source": "/photos", "split": "validation", "resolution": px, **data}
     return Record(
-        f"k{px}", model, known, {"name": "vavae", "identity": "i"}, {}, 7, {"psnr": psnr, "lpips_random": 0.5}, 0, (), 0,
-        1, {},
+        f"k{px}", model, known, {"name": "vavae", "identity": "i"}, {}, 7, {"psnr": psnr, "lpips_random": 0.5}, 0, (),
+        0, 1, {},
     )  # fmt: skip
 
 

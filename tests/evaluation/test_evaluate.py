@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +198,26 @@ def test_few_images_are_warned_of_and_n_is_there(model_folder, pictures, tmp_pat
 
     monkeypatch.setattr(finish, "too_few", lambda count, dimension: f"n = {count} is few")
     assert evaluate(planned(model_folder, pictures), tmp_path / "b", run_locally).warnings == ("n = 10 is few",)
+
+
+@pytest.mark.fault
+def test_a_process_that_was_killed_is_continued(model_folder, pictures, tmp_path):
+    plan = planned(model_folder, pictures)
+    whole = evaluate(plan, tmp_path / "one", run_locally, batch_size=4)
+
+    def killed_after_a_shard(done, total):
+        if done >= 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = multiprocessing.get_context("fork").Process(
+        target=evaluate,
+        args=(plan, tmp_path / "two", run_locally),
+        kwargs={"batch_size": 4, "listen": killed_after_a_shard},
+    )
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    seen = []
+    again = evaluate(plan, tmp_path / "two", run_locally, batch_size=4, listen=lambda *n: seen.append(n))
+    assert seen[0] == (4, 10)
+    assert numbers(again) == numbers(whole)

@@ -21,7 +21,7 @@ def run_on_ray(function: Function, work: Sequence[Work], actors: int | None = No
     """Apply a function to every piece of work on the cluster; gives the pieces back as they are done.
 
     Args:
-        actors: a pool of this many processes that stay, for functions that load a model; by default tasks.
+        actors: a pool of at most this many processes that stay, for functions that load a model; by default tasks.
         gpus: share of a GPU per process.
     """
     context = ray.data.DataContext.get_current()
@@ -32,7 +32,7 @@ def run_on_ray(function: Function, work: Sequence[Work], actors: int | None = No
     if actors is None:
         done = dataset.map(lambda row: _call(function, row), num_gpus=gpus)
         return (json.loads(row["work"]) for row in done.iter_rows())
-    pool = ray.data.ActorPoolStrategy(size=actors)
+    pool = ray.data.ActorPoolStrategy(size=min(actors, len(rows)))  # more would have nothing to do, and Ray says so
     done = dataset.map(_Caller, fn_args=(function,), compute=pool, num_gpus=gpus)
     return (json.loads(row["work"]) for row in _started_quietly(done.iter_rows()))
 
