@@ -9,11 +9,11 @@ Legend: B batch, H, W pixels, f compression, d latent channels, h = H/f, w = W/f
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from transvae.losses.frozen import drawn_from
 from transvae.posterior import DiagonalGaussian
 from transvae.tokenizers.contract import Facts, Point, Posterior, Tokenizer, TokenizerError
 from transvae.tokenizers.files import config_hash, file_sha256, read_config
@@ -89,7 +89,8 @@ def _build(name: str, values: dict[str, Any]) -> Any:
         raise TokenizerError(f"{name} needs diffusers: pip install -e '.[diffusers]'") from None
     options = {key: value for key, value in values.items() if not key.startswith("_")}
     try:
-        with torch.device("meta"):
+        # not on meta: buffers that the file does not hold, such as RAE's positions, are computed here
+        with drawn_from(0):
             return getattr(diffusers, name)(**options)
     except (TypeError, ValueError, ImportError, NameError) as error:  # NameError: RAE without transformers
         raise TokenizerError(

@@ -168,3 +168,22 @@ def test_what_cannot_be_opened_says_why(tmp_path, monkeypatch):
         open_tokenizer("va-vae")
     assert "gated" not in str(error.value)
     assert "vavae-imagenet256-f16d32-dinov2.pt" in str(error.value)
+
+
+def test_a_folder_of_autoencoder_rae(folder):
+    pytest.importorskip("transformers")
+    config = {
+        "_class_name": "AutoencoderRAE", "encoder_type": "dinov2", "encoder_hidden_size": 64,
+        "encoder_num_hidden_layers": 1, "decoder_hidden_size": 64, "decoder_num_hidden_layers": 1,
+        "decoder_num_attention_heads": 4, "decoder_intermediate_size": 64, "encoder_input_size": 56, "patch_size": 16,
+        "noise_tau": 0.8, "latents_mean": [[[0.5]]] * 64, "latents_std": [[[2.0]]] * 64,
+    }  # fmt: skip
+    path, network = folder(config)
+    tokenizer = open_tokenizer(path)
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        z = tokenizer.posterior(x).mean
+        torch.testing.assert_close(z, network.encode((x + 1) / 2).latent)
+        torch.testing.assert_close(tokenizer.decode(z), network.decode(z).sample * 2 - 1)
+    facts = tokenizer.facts
+    assert (facts.compression, facts.channels, facts.only_side, facts.deterministic) == (16, 64, 64, True)
