@@ -8,6 +8,7 @@ from torch import Tensor
 
 from transvae import create_model
 from transvae.losses.frozen import Frozen, Origin
+from transvae_platform.cluster import jobs
 from transvae_platform.evaluation import finish, measure
 from transvae_platform.evaluation.records import all_records
 
@@ -93,3 +94,22 @@ def test_a_model_that_is_none_is_told(transvae, made, tmp_path):
     assert answer.code == 2
     assert "did you mean 'sd3.5-vae'" in answer.err
     assert "models:/NAME@best" in answer.err
+
+
+def test_a_job_of_an_evaluation_does_what_was_typed(transvae, evaluate, tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr(jobs, "submit_job", lambda job, *arguments, **options: sent.append(job))
+    address = ("--address", "http://head:8265", "--home", "/shared/runs")
+    typed = ("--data", "yours", "--preset", "rae", "--preset", "detok", "--random-networks", "--seed", "3")
+    answer = evaluate(*typed, *address)
+    assert answer.code == 0, answer.err
+    (job,) = sent
+    options, (model,) = job.command[1:-2], job.command[-1:]
+    assert job.command[0] == "evaluate"
+    assert model == str(tmp_path / "model")
+    assert {"--data=mine", "--data=yours", "--preset=rae", "--preset=detok", "--random-networks"} < {*options}
+    assert "--seed=3" in options
+    assert not any(option.startswith(("--address", "--home", "--download")) for option in options)
+    refused = evaluate("--lpips", "vgg.pth", *address)
+    assert refused.code == 2
+    assert "--lpips: vgg.pth is relative" in refused.err
