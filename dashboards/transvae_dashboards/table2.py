@@ -1,17 +1,18 @@
 """Table 2: what was measured of latents in a home, and the paper's three parts as printed. One self-contained file.
 
 Rows of different settings do not share a table: of the probe by its protocol, of the density by n and runs. What lies
-within the spread of the runs is not ranked; the floor of points without structure stands below each column.
+within the spread of the runs is said not to be ranked; the floor of points without structure stands below each column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import combinations, groupby
 from pathlib import Path
 
 from transvae_dashboards.document import document, write_page
 from transvae_dashboards.markup import Html, section, table, tag
+from transvae_platform.evaluation.latent_space.density import Density, overlap
 from transvae_platform.evaluation.latent_space.records import LatentRecord
 from transvae_platform.evaluation.paper import ALIGNMENT, DENSITIES, METRICS, PROBES
 
@@ -67,11 +68,21 @@ def _densities(records: Sequence[LatentRecord], settings: str) -> Html:
     for name, values in records[0].result["floors"].items():
         body.append([f"floor: {name}", "", "", *(f"{values[measure]:.4f}" for measure in MEASURES)])
     head = ["Latents", "Model", "Content", *MEASURES.values()]
+    ties = [tag("p", f"Not to be ranked, as their spreads overlap: {tie}.") for tie in _ties(records)]
     return section(
-        "Density of the latents", table(head, body, label="Density of the latents", text=(1, 2)),
-        anchor=f"density-{records[0].key}",
-        lead=f"Mean and standard deviation of the runs; {settings}. Values within each other's spread are not ranked.",
+        "Density of the latents", table(head, body, label="Density of the latents", text=(1, 2)), *ties,
+        anchor=f"density-{records[0].key}", lead=f"Mean and standard deviation of the runs; {settings}.",
     )  # fmt: skip
+
+
+def _ties(records: Sequence[LatentRecord]) -> list[str]:
+    """Pairs of latents, and the measures by which one is not above the other."""
+    found = []
+    for one, other in combinations(records, 2):
+        a, b = Density(**one.result), Density(**other.result)
+        if same := [title.lower() for measure, title in MEASURES.items() if overlap(a, b, measure)]:
+            found.append(f"{one.latents['name']} and {other.latents['name']} by {', '.join(same)}")
+    return found
 
 
 def _named(record: LatentRecord) -> list[str]:

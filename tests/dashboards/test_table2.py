@@ -30,6 +30,14 @@ def test_spread_and_floor_stand_beside_each_value():
     assert "0.1567" in text
 
 
+def test_what_cannot_be_ranked_is_said():
+    apart = density("c")
+    apart.result["mean"] |= {"gini": 0.2}
+    text = render([density("a"), density("b"), apart])
+    assert "overlap: a and b by density cv, normalised entropy, gini." in text
+    assert "overlap: a and c by density cv, normalised entropy." in text
+
+
 def test_other_settings_have_a_table_of_their_own():
     assert render([density("a"), density("b")]).count("<h2>Density of the latents") == 1
     assert render([density("a"), density("b", n=999)]).count("<h2>Density of the latents") == 2

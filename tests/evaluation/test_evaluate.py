@@ -7,8 +7,10 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -20,7 +22,7 @@ from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation import evaluate as module
-from transvae_platform.evaluation import measure
+from transvae_platform.evaluation import finish, measure
 from transvae_platform.evaluation.evaluate import evaluate, plan_evaluation
 from transvae_platform.evaluation.frechet import frechet_distance
 from transvae_platform.evaluation.moments import Gaussian
@@ -194,8 +196,6 @@ def test_images_of_another_geometry_make_another_protocol(model_folder, pictures
 def test_few_images_are_warned_of_and_n_is_there(model_folder, pictures, tmp_path, monkeypatch):
     record = evaluate(planned(model_folder, pictures), tmp_path / "a", run_locally)
     assert record.warnings == ()
-    from transvae_platform.evaluation import finish
-
     monkeypatch.setattr(finish, "too_few", lambda count, dimension: f"n = {count} is few")
     assert evaluate(planned(model_folder, pictures), tmp_path / "b", run_locally).warnings == ("n = 10 is few",)
 
@@ -221,3 +221,12 @@ def test_a_process_that_was_killed_is_continued(model_folder, pictures, tmp_path
     again = evaluate(plan, tmp_path / "two", run_locally, batch_size=4, listen=lambda *n: seen.append(n))
     assert seen[0] == (4, 10)
     assert numbers(again) == numbers(whole)
+
+
+@pytest.mark.parametrize(("identical", "mean"), [("infinite", math.inf), ("left out", 30.0)])
+def test_images_without_error_count_as_the_protocol_says(identical, mean):
+    plan = SimpleNamespace(protocol=dataclasses.replace(DETOK, identical=identical))
+    table = pa.table({"item": [0, 1, 2], "view": [0, 0, 0], "psnr": [20.0, math.inf, 40.0], "ssim": [0.5, 1.0, 0.9]})
+    means, perfect = finish._means(plan, table)
+    assert means == {"psnr": mean, "ssim": pytest.approx(0.8)}
+    assert perfect == 1
