@@ -12,12 +12,12 @@ from pathlib import Path
 
 from transvae_dashboards.document import document, write_page
 from transvae_dashboards.markup import Html, section, table, tag
+from transvae_dashboards.table1 import NAMES
 from transvae_platform.evaluation.latent_space.density import Density, overlap
 from transvae_platform.evaluation.latent_space.records import LatentRecord
 from transvae_platform.evaluation.paper import ALIGNMENT, DENSITIES, METRICS, PROBES
 
 MEASURES = {"density_cv": "Density CV", "normalised_entropy": "Normalised entropy", "gini": "Gini"}
-NAMES = {"rfid": "rFID", "psnr": "PSNR", "lpips": "LPIPS", "ssim": "SSIM"}
 PRINTED = "As printed in table 2 of the TransVAE paper; nothing here was measured by this project."
 
 

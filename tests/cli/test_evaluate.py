@@ -11,6 +11,7 @@ from transvae.losses.frozen import Frozen, Origin
 from transvae_platform.cluster import jobs
 from transvae_platform.evaluation import finish, measure
 from transvae_platform.evaluation.records import all_records
+from transvae_platform.tracking import evaluations, registry
 
 
 class Means(Frozen):
@@ -113,3 +114,14 @@ def test_a_job_of_an_evaluation_does_what_was_typed(transvae, evaluate, tmp_path
     refused = evaluate("--lpips", "vgg.pth", *address)
     assert refused.code == 2
     assert "--lpips: vgg.pth is relative" in refused.err
+
+
+def test_an_evaluation_of_a_registered_model_is_told_to_mlflow(transvae, evaluate, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(registry, "local_model", lambda uri, home, tracking_uri: (tmp_path / "model", "sha"))
+    monkeypatch.setattr(evaluations, "log_evaluation", lambda uri, record, *_: told.append((uri, record.model["name"])))
+    arguments = ("--data", "mine", "--preset", "detok", "--random-networks")
+    for _ in range(2):  # found the second time, and told again: a server that was down gets it then
+        answer = transvae("evaluate", "models:/m@best", *arguments)
+        assert answer.code == 0, answer.err
+    assert told == [("models:/m@best", "models:/m@best")] * 2
