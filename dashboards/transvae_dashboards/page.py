@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 
+from transvae_dashboards.document import document, write_page
 from transvae_dashboards.laws import fit_study
-from transvae_dashboards.markup import Html, tag
+from transvae_dashboards.markup import Html
 from transvae_dashboards.sections.charts import losses, quality, scaling, variants
 from transvae_dashboards.sections.laws import laws
 from transvae_dashboards.sections.notices import notices
@@ -24,20 +23,14 @@ from transvae_platform.study.state import StudyState
 
 def write_report(state: StudyState, path: Path) -> Path:
     """Draw a study's page as far as its journals go and write it to `path`; returns `path`."""
-    text = render(state)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # a reader of the old page must never see half of the new one
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path
+    return write_page(render(state), path)
 
 
 def render(state: StudyState) -> str:
     """The page as text."""
     rows, fits = study_table(state), fit_study(state)
-    main = tag(
-        "main",
+    return document(
+        f"{state.name} – scaling study",
         opening(state, rows, fits),
         notices(state, rows),
         trials(rows),
@@ -46,15 +39,6 @@ def render(state: StudyState) -> str:
         pictures(state),
         provenance(state, rows, fits),
     )
-    style = Html((files("transvae_dashboards") / "page.css").read_text(encoding="utf-8"))
-    head = tag(
-        "head",
-        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Html('<meta name="color-scheme" content="light dark">'),
-        tag("title", f"{state.name} – scaling study"),
-        tag("style", style),
-    )
-    return f'<!doctype html>\n<html lang="en">{head}{tag("body", main)}</html>\n'
 
 
 def _answers(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, FitReport]) -> list[Html]:

@@ -1,12 +1,13 @@
-"""LPIPS on VGG16, the perceptual loss of VA-VAE and TransVAE (weight 1.0; TransVAE paper, section 3.1).
+"""LPIPS on VGG16, the perceptual loss of VA-VAE and TransVAE (weight 1.0; TransVAE paper, section 3.1), or on AlexNet.
 
-The linear layers come with the package `lpips` (version 0.1; the same file as in taming-transformers), VGG16 from
-torchvision's published checkpoint.
+The linear layers come with the package `lpips` (version 0.1; the same file as in taming-transformers), the trunk from
+torchvision's published checkpoint. AlexNet is for metrics only: torchmetrics takes it by default, and so does DC-AE.
 
 Legend: B batch, H, W pixels.
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,43 @@ from transvae.losses.frozen import Frozen, FrozenConfig, Origin, drawn_from, loc
 from transvae.losses.hubs import TorchHub
 from transvae.torchvision_cpu import ensure_torchvision
 
-NETWORK = "VGG16 of LPIPS"
-VGG16 = TorchHub("https://download.pytorch.org/models/vgg16-397923af.pth")  # torchvision, IMAGENET1K_V1
-SMALLEST = 16  # pixels: four halvings leave one value
+SMALLEST = 16  # pixels, for VGG16: four halvings leave one value
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A network whose features are compared: its name, where torchvision publishes it, the smallest image it takes."""
+
+    network: str
+    published: TorchHub
+    smallest: int
+
+
+TRUNKS = {  # torchvision, IMAGENET1K_V1
+    "vgg": Trunk("VGG16 of LPIPS", TorchHub("https://download.pytorch.org/models/vgg16-397923af.pth"), SMALLEST),
+    "alex": Trunk("AlexNet of LPIPS", TorchHub("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"), 31),
+}
 
 
 class LPIPS(Frozen):
     """lpips(x, y) -> (B,) in fp32, >= 0, for images (B, 3, H, W) in [-1, 1]; the same number as the package's.
 
-    Always in eval mode: its linear layers contain dropout. Raises FrozenWeightsError as `frozen.locate` does.
+    Always in eval mode: its linear layers contain dropout. `trunk` is one of TRUNKS. Raises FrozenWeightsError as
+    `frozen.locate` does.
     """
 
-    def __init__(self, config: FrozenConfig | None = None) -> None:
+    def __init__(self, config: FrozenConfig | None = None, trunk: str = "vgg") -> None:
         config = config or FrozenConfig()
-        state, origin = read(NETWORK, locate(NETWORK, VGG16, config), config)
+        kind = TRUNKS[trunk]
+        state, origin = read(kind.network, locate_lpips(config, trunk), config)
         super().__init__(origin)
-        package = _build()
+        self.smallest = kind.smallest
+        package = _build(trunk)
         import lpips
 
         package.scaling_layer = lpips.ScalingLayer()
-        put(package.lins, _linear_weights(Path(lpips.__file__).parent), Origin("LPIPS", "pretrained", file="vgg.pth"))
+        linear = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{trunk}.pth"
+        put(package.lins, _linear_weights(linear), Origin("LPIPS", "pretrained", file=linear.name))
         if origin.weights == "random":
             _draw(package.net, config.seed)
         else:
@@ -45,9 +63,9 @@ class LPIPS(Frozen):
         self.freeze()
 
     def forward(self, x_B3HW: Tensor, y_B3HW: Tensor) -> Tensor:
-        if x_B3HW.shape != y_B3HW.shape or x_B3HW.ndim != 4 or min(x_B3HW.shape[2:]) < SMALLEST:
+        if x_B3HW.shape != y_B3HW.shape or x_B3HW.ndim != 4 or min(x_B3HW.shape[2:]) < self.smallest:
             raise ValueError(
-                f"LPIPS compares images (B, 3, H, W) of one shape, at least {SMALLEST} pixels on each side, "
+                f"LPIPS compares images (B, 3, H, W) of one shape, at least {self.smallest} pixels on each side, "
                 f"not {tuple(x_B3HW.shape)} and {tuple(y_B3HW.shape)}"
             )
         with torch.autocast(x_B3HW.device.type, enabled=False):
@@ -55,36 +73,36 @@ class LPIPS(Frozen):
             return distance_B
 
 
-def load_lpips(config: FrozenConfig | None = None, device: torch.device | str = "cpu") -> LPIPS:
+def load_lpips(config: FrozenConfig | None = None, device: torch.device | str = "cpu", trunk: str = "vgg") -> LPIPS:
     """The process's LPIPS with these weights on this device."""
     config = config or FrozenConfig()
-    path = locate_lpips(config)
-    return once(LPIPS, path, (config, torch.device(device)), lambda: LPIPS(config).to(device))
+    path = locate_lpips(config, trunk)
+    return once(LPIPS, path, (config, torch.device(device), trunk), lambda: LPIPS(config, trunk).to(device))
 
 
-def locate_lpips(config: FrozenConfig) -> Path | None:
-    """VGG16's file, None for random weights. Raises FrozenWeightsError where it is missing, with the ways out."""
-    return locate(NETWORK, VGG16, config)
+def locate_lpips(config: FrozenConfig, trunk: str = "vgg") -> Path | None:
+    """The trunk's file, None for random weights. Raises FrozenWeightsError where it is missing, with the ways out."""
+    return locate(TRUNKS[trunk].network, TRUNKS[trunk].published, config)
 
 
 def build_trunk() -> nn.Module:
     """VGG16's convolutions on the meta device: shapes without weights."""
-    trunk: nn.Module = _build().net
+    trunk: nn.Module = _build("vgg").net
     return trunk
 
 
-def _build() -> Any:
+def _build(trunk: str) -> Any:
     ensure_torchvision()
     import lpips
 
     with torch.device("meta"), warnings.catch_warnings():  # VGG16's classifier alone would be 0.5 GB
         warnings.simplefilter("ignore")  # the package asks torchvision by a deprecated name
-        return lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
+        return lpips.LPIPS(net=trunk, pretrained=False, pnet_rand=True, verbose=False)
 
 
-def _linear_weights(package: Path) -> dict[str, Tensor]:
+def _linear_weights(file: Path) -> dict[str, Tensor]:
     """lin0.model.1.weight ... of the package's file, under the names that the list of layers has."""
-    state = torch.load(package / "weights" / "v0.1" / "vgg.pth", map_location="cpu", weights_only=True)
+    state = torch.load(file, map_location="cpu", weights_only=True)
     return {key.removeprefix("lin"): weight for key, weight in state.items()}
 
 
@@ -96,7 +114,7 @@ def _trunk_weights(trunk: nn.Module, state: dict[str, Tensor]) -> dict[str, Tens
 
 
 def _draw(trunk: nn.Module, seed: int) -> None:
-    """torchvision's own initialisation of VGG16."""
+    """torchvision's own initialisation of VGG16, for either trunk."""
     trunk.to_empty(device="cpu")
     with drawn_from(seed):
         for module in trunk.modules():

@@ -141,18 +141,26 @@ def import_latents(
 
 def _refuse_no_model(model: str, is_here: bool) -> None:
     """Raises SpecError if this names neither a registered model nor a folder."""
-    if model.startswith(REGISTERED) or (Path(model).is_dir() if is_here else "/" in model):
+    from transvae.tokenizers.published import PUBLISHED
+
+    if model.startswith(REGISTERED) or model in PUBLISHED or (Path(model).exists() if is_here else "/" in model):
         return
     raise SpecError(
         f"MODEL: {model!r} is neither a registered model (models:/NAME@best, models:/NAME/3) nor a folder that "
-        "save_pretrained wrote - `transvae registry list` shows the models"
+        f"save_pretrained wrote - `transvae registry list` shows the models; published ones: {', '.join(PUBLISHED)}"
     )
 
 
 def _model_folder(model: str, home: Path, tracking_uri: str | None) -> Path:
     """A folder that `from_pretrained` reads: the one that was named, or that of the registered model in the home."""
     if not model.startswith(REGISTERED):
-        return Path(model).resolve()
+        from transvae.tokenizers import TokenizerError
+        from transvae.tokenizers.opening import locate
+
+        try:
+            return locate(model)
+        except TokenizerError as error:
+            raise SpecError(f"MODEL: {error}") from None
     from transvae_platform.tracking.registry import local_model
 
     return local_model(model, home, tracking_uri)[0]

@@ -17,8 +17,12 @@ OF_SUBMITTING = ("address", "follow", "home", "tracking_uri")
 """Options that say how a job is submitted; what of them the job needs, `submit_job` hands on."""
 
 
-def same_command(context: typer.Context, group: str) -> tuple[str, ...]:
-    """The verb of this context with all its values, as typed or by default, without the options of submitting."""
+def same_command(context: typer.Context, group: str | None) -> tuple[str, ...]:
+    """The verb of this context with all its values, as typed or by default, without the options of submitting.
+
+    Args:
+        group: the noun that the verb belongs to, None for one that stands alone.
+    """
     options, arguments = [], []
     for parameter in context.command.params:
         value = context.params.get(str(parameter.name))
@@ -26,6 +30,9 @@ def same_command(context: typer.Context, group: str) -> tuple[str, ...]:
             continue
         if parameter.param_type_name == "argument":
             arguments.append(str(value))
+        elif isinstance(value, list | tuple):
+            options += [f"{parameter.opts[0]}={each}" for each in value]
         else:
             options.append(parameter.opts[0] if value is True else f"{parameter.opts[0]}={value}")
-    return group, str(context.info_name), *options, "--", *arguments
+    verb = str(context.info_name)
+    return *((group, verb) if group else (verb,)), *options, "--", *arguments

@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from transvae_platform.cli import data, doctor, exchange, fit, registry, study  # noqa: F401 - exchange adds verbs to data
+from transvae_platform.cli import data, doctor, evaluate, fit, latent_space, registry, study
+from transvae_platform.cli import exchange as _exchange  # noqa: F401 - adds verbs to data
 from transvae_platform.cli.text import harmless
 from transvae_platform.errors import DetachedError, UserError
 
@@ -21,6 +22,10 @@ app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
 app.command()(doctor.doctor)
 app.command()(fit.fit)
+app.command()(evaluate.evaluate)
+app.command()(evaluate.tables)
+app.command()(latent_space.density)
+app.command()(latent_space.probe)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ BCHW: batch, 3 channels, height, width in [-1, 1]. The latent is the posterior's
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,10 +83,15 @@ def save_pictures(model: nn.Module, samples: Samples, count: int, device: torch.
     x_BCHW = to_model_input(torch.from_numpy(samples.read(ids)), device)
     reconstruction_BCHW, *_ = model(x_BCHW)
     rows = [to_8bit(images.float().clamp(-1, 1)) for images in (x_BCHW, reconstruction_BCHW)]
+    write_grid(rows, path)
+    mse_B = (rows[0] - rows[1]).double().square().mean(dim=(1, 2, 3)).clamp_min(1.0 / x_BCHW[0].numel())
+    return [round(value, 2) for value in (10 * torch.log10(255.0**2 / mse_B)).tolist()]
+
+
+def write_grid(rows: Sequence[Tensor], path: Path) -> None:
+    """Write rows of 8-bit levels, each (B, 3, H, W), below each other as one PNG, whole or not at all."""
     grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
     Image.fromarray(grid.permute(1, 2, 0).cpu().numpy().astype(np.uint8)).save(temporary, format="PNG")
     temporary.replace(path)
-    mse_B = (rows[0] - rows[1]).double().square().mean(dim=(1, 2, 3)).clamp_min(1.0 / x_BCHW[0].numel())
-    return [round(value, 2) for value in (10 * torch.log10(255.0**2 / mse_B)).tolist()]

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from transvae import Autoencoder, create_model
+from transvae.torchvision_cpu import ensure_torchvision
 from transvae_platform.data.latents import encode
 from transvae_platform.data.latents.channels import channel_statistics, channel_sums, to_float32, to_stored
 from transvae_platform.data.latents.encode import model_identity
@@ -374,3 +375,26 @@ def test_rounding_to_storage_keeps_range_and_refuses_the_rest():
         to_stored(torch.tensor([70000.0]), "float16")
     with pytest.raises(ValueError, match="float32"):
         to_stored(torch.tensor([float("nan")]), "float32")
+
+
+def test_latents_of_another_tokenizer(images, tmp_path):
+    ensure_torchvision()
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    network = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, latent_channels=16, norm_num_groups=4, use_quant_conv=False,
+        use_post_quant_conv=False,
+    )  # fmt: skip
+    network.save_pretrained(tmp_path / "vae")
+    manifest, folder = images
+    plan = plan_extraction(manifest, folder, tmp_path / "vae", model_name="sd3.5", content="mean", dtype="float32")
+    made = extract_latents(plan, tmp_path, run_locally)
+    assert made.fields[0].shape == (16, SIDE // 8, SIDE // 8)
+    shard = made.shards[1]
+    pixels = ShardFile(folder / manifest.shards[1].file).array("image")
+    with torch.no_grad():
+        x = torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2) / 127.5 - 1
+        expected = network.eval().encode(x).latent_dist.mean
+    stored = torch.from_numpy(ShardFile(tmp_path / "data" / made.fingerprint / shard.file).array("latent").copy())
+    torch.testing.assert_close(stored, expected, atol=TOLERANCE, rtol=TOLERANCE)

@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 
-from transvae import Autoencoder, storage
+from transvae import storage
+from transvae.posterior import DiagonalGaussian
+from transvae.tokenizers import Tokenizer, TokenizerError, open_tokenizer
+from transvae.tokenizers.opening import is_ours
 from transvae_platform.data.latents.channels import channel_sums, to_float32, to_stored
 from transvae_platform.data.making.work import Work, write_result
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
@@ -36,7 +38,7 @@ def extract_shard(work: Work) -> None:
     """Encode the images of one shard, write the shard of their latents and, after it, the result."""
     images, settings = Shard(**work["images"]), work["settings"]
     content, dtype = settings["content"], settings["dtype"]
-    file = _open_whole(work["location"], images)
+    file = open_whole(work["location"], images)
     model = _load_model(work["model_folder"], work["device"], **settings["model"])
     columns = {name: column for name in CARRIED if (column := file.column(name)) is not None}
     items, views = (columns[name].to_numpy().astype(np.int64) for name in ("item", "view"))
@@ -63,15 +65,17 @@ def extract_shard(work: Work) -> None:
 
 @torch.inference_mode()
 def _encode(
-    model: Autoencoder, images_BHWC: NDArray[np.generic], content: str, seed: int,
+    model: Tokenizer, images_BHWC: NDArray[np.generic], content: str, seed: int,
     items_B: NDArray[np.int64], views_B: NDArray[np.int64],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The content of (B, H, W, 3) uint8 images and of their mirror images."""
-    x_B3HW = to_model_input(torch.from_numpy(images_BHWC.copy()), model.device).to(model.dtype)
+    x_B3HW = to_model_input(torch.from_numpy(images_BHWC.copy()), model.device).to(next(model.parameters()).dtype)
     straight, mirrored = model.posterior(x_B3HW), model.posterior(x_B3HW.flip(3))
     if content == "mean":
         return straight.mean, mirrored.mean
     if content == "posterior":
+        assert isinstance(straight, DiagonalGaussian), "planned for tokenizers with a posterior only"
+        assert isinstance(mirrored, DiagonalGaussian), "the same tokenizer made both"
         return torch.cat([straight.mean, straight.logvar], 1), torch.cat([mirrored.mean, mirrored.logvar], 1)
     drawn = []
     for side, posterior in enumerate((straight, mirrored)):
@@ -83,19 +87,25 @@ def _encode(
 def model_identity(folder: Path, name: str) -> dict[str, str]:
     """What says of which model latents are: its name, the SHA-256 of its weights, a hash of its configuration.
 
+    Args:
+        folder: what `save_pretrained` wrote, or another tokenizer's folder or file.
+
     Raises:
-        UserError: the folder holds no model.
+        UserError: it holds no model.
     """
     try:
+        if not is_ours(folder):
+            facts = open_tokenizer(folder).facts
+            return {"name": name, "weights_sha256": facts.weights_sha256, "config": facts.config}
         config = storage.load_config(folder)
         with (folder / storage.WEIGHTS).open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TokenizerError) as error:
         raise UserError(f"latents: {folder} holds no model ({error}) - give what save_pretrained wrote") from None
     return {"name": name, "weights_sha256": sha256, "config": stable_hash(config.to_dict())[:16]}
 
 
-def _open_whole(location: str, shard: Shard) -> ShardFile:
+def open_whole(location: str, shard: Shard) -> ShardFile:
     """A shard of images, mapped; all its bytes were compared with the manifest."""
     where = f"{location}/{shard.file}"
     try:
@@ -116,12 +126,12 @@ def _shelf(location: str) -> Shelf:
 
 
 @lru_cache(maxsize=1)  # a process encodes many shards
-def _load_model(folder: str, device: str, name: str, weights_sha256: str, config: str) -> Autoencoder:
+def _load_model(folder: str, device: str, name: str, weights_sha256: str, config: str) -> Tokenizer:
     if model_identity(Path(folder), name) != {"name": name, "weights_sha256": weights_sha256, "config": config}:
         raise UserError(f"{folder} is not the model that {name} was when the work began - do all nodes see the same?")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"latents: device is {device}, but this process sees no GPU - ask for one, or for the CPU")
     try:
-        return Autoencoder.from_pretrained(folder, device)  # in eval mode
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{folder} holds no usable model: {error}") from None
+        return open_tokenizer(folder, device)
+    except TokenizerError as error:
+        raise UserError(f"latents: {error}") from None

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from transvae import storage
+from transvae.tokenizers import TokenizerError, open_tokenizer
+from transvae.tokenizers.opening import is_ours
 from transvae_platform.data.latents.channels import DTYPES, channel_statistics
 from transvae_platform.data.latents.encode import extract_shard, model_identity
 from transvae_platform.data.making.work import Listener, Mapper, Work, find_made, publish, run, sweep, work_folder
@@ -63,7 +65,8 @@ def plan_extraction(
 
     Args:
         manifest: of the images, whose shards lie in `images`, a folder or a URI.
-        model_folder: written by `save_pretrained`; like the images visible to every worker.
+        model_folder: written by `save_pretrained`, or another tokenizer's folder or file (`transvae.tokenizers`); like
+            the images visible to every worker.
         model_name: what people call the model, e.g. its address in the registry; recorded, not part of the identity.
         content: `sample` of the posterior, as LightningDiT stores it; its `mean`; or the whole `posterior`.
         dtype: `float16`, `bfloat16` or `float32`.
@@ -145,9 +148,24 @@ def extract_latents(
 
 
 def _record_layout(model_folder: Path, resolution: int, content: str, dtype: str) -> tuple[Field, ...]:
-    config = storage.load_config(model_folder)
-    side, rest = divmod(resolution, config.compression)
+    compression, channels = _f_and_d(model_folder, resolution, content)
+    side, rest = divmod(resolution, compression)
     if rest:
-        raise UserError(f"latents: images of {resolution} pixels do not divide by the model's f={config.compression}")
-    shape = (config.latent_dim * (2 if content == "posterior" else 1), side, side)
+        raise UserError(f"latents: images of {resolution} pixels do not divide by the model's f={compression}")
+    shape = (channels * (2 if content == "posterior" else 1), side, side)
     return Field("latent", shape, dtype), Field("latent_flip", shape, dtype)
+
+
+def _f_and_d(model: Path, resolution: int, content: str) -> tuple[int, int]:
+    """A model's compression and channels. Raises UserError for images or contents that it does not have."""
+    if is_ours(model):
+        config = storage.load_config(model)
+        return config.compression, config.latent_dim
+    facts = open_tokenizer(model).facts
+    if content == "posterior" and facts.deterministic:
+        raise UserError(f"latents: {facts.kind} is deterministic, it has no posterior - take --content mean")
+    try:
+        facts.refuse(resolution, resolution)
+    except TokenizerError as error:
+        raise UserError(f"latents: {error}") from None
+    return facts.compression, facts.channels

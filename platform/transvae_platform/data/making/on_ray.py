@@ -10,6 +10,7 @@ import ray.data
 
 from transvae_platform.data.making.stderr import without_lines
 from transvae_platform.data.making.work import Function, Work
+from transvae_platform.errors import UserError
 
 RESTART_WARNING = rb"core_worker\.cc.* has constructor arguments in the object store and max_restarts > 0"
 """Ray's core writes this to stderr, past every log level, for each pool of actors of Ray Data: Ray Data itself hands
@@ -21,8 +22,11 @@ def run_on_ray(function: Function, work: Sequence[Work], actors: int | None = No
     """Apply a function to every piece of work on the cluster; gives the pieces back as they are done.
 
     Args:
-        actors: a pool of this many processes that stay, for functions that load a model; by default tasks.
+        actors: a pool of at most this many processes that stay, for functions that load a model; by default tasks.
         gpus: share of a GPU per process.
+
+    Raises:
+        UserError: as the function raised it in another process.
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the command line has one progress display of its own
@@ -31,10 +35,10 @@ def run_on_ray(function: Function, work: Sequence[Work], actors: int | None = No
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     if actors is None:
         done = dataset.map(lambda row: _call(function, row), num_gpus=gpus)
-        return (json.loads(row["work"]) for row in done.iter_rows())
-    pool = ray.data.ActorPoolStrategy(size=actors)
+        return map(_done, done.iter_rows())
+    pool = ray.data.ActorPoolStrategy(size=min(actors, len(rows)))  # more would have nothing to do, and Ray says so
     done = dataset.map(_Caller, fn_args=(function,), compute=pool, num_gpus=gpus)
-    return (json.loads(row["work"]) for row in _started_quietly(done.iter_rows()))
+    return map(_done, _started_quietly(done.iter_rows()))
 
 
 def _started_quietly(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -55,5 +59,16 @@ class _Caller:
 
 
 def _call(function: Function, row: dict[str, str]) -> dict[str, str]:
-    function(json.loads(row["work"]))
-    return row
+    """The row, with what the user can mend: as an exception it would come back as pages of Ray's own."""
+    try:
+        function(json.loads(row["work"]))
+    except UserError as error:
+        return {**row, "error": str(error)}
+    return {**row, "error": ""}
+
+
+def _done(row: dict[str, str]) -> Work:
+    if row["error"]:
+        raise UserError(row["error"])
+    work: Work = json.loads(row["work"])
+    return work

@@ -52,6 +52,8 @@ class Purpose(IntEnum):
     """Of the posterior, in training."""
     LATENT = 9
     """Of the posterior, in latents that are stored."""
+    EVALUATION = 10
+    """Of the posterior, in evaluations."""
 
 
 def keys(purpose: Purpose, seed: int, first: Integers, *more: Integers) -> Integers:

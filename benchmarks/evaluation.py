@@ -1,0 +1,150 @@
+"""What does an evaluation cost beside the bare model, and FID's end beside scipy's?
+
+    python benchmarks/evaluation.py OUTPUT.json [images=32] [side=64] [rounds=3] [features=2048]
+
+One process, one thread, CPU seconds, medians of interleaved rounds, random weights. A shard of `images` pictures of
+`side` pixels is (a) reconstructed by a plain loop, (b) measured by an evaluation's piece of work without networks
+(reading, hashing, PSNR, files), (c) the same with LPIPS and Inception. Wanted: (a) / (b) at least 0.9. What (c) adds is
+the price of the two networks, the same for every model; wanted below 10 % on a GPU, which is not measured here.
+Then moments of `features` numbers per image: peak memory after 1 and after 8 shards, the two eigen-problems of the
+distance and the cross-check beside scipy's `sqrtm`. Wanted: below 5 s. Ends with exit code 1 where a wish is missed.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+import tracemalloc
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from micro import numbers, write
+from scipy import linalg
+
+from transvae import create_model
+from transvae.tokenizers import open_tokenizer
+from transvae_platform.data.sets.manifest import Manifest, write_manifest
+from transvae_platform.data.sets.shards import image_field, write_shard
+from transvae_platform.evaluation import measure
+from transvae_platform.evaluation.frechet import by_eigenvalues, frechet_distance
+from transvae_platform.evaluation.moments import Moments
+from transvae_platform.evaluation.protocols import PRESETS
+
+MODEL = "transvae-micro-G/f8d8"
+BATCH = 8
+RANDOM = {name: {"weights": "random"} for name in ("lpips", "inception")}
+
+
+class NoFeatures:
+    """In place of Inception: one number per image."""
+
+    def __call__(self, levels: torch.Tensor) -> torch.Tensor:
+        return levels[:, :1, 0, 0]
+
+
+def main() -> None:
+    options = numbers(images=32, side=64, rounds=3, features=2048)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        loops = passes(Path(folder), options["images"], options["side"], options["rounds"])
+    distances = finals(options["features"])
+    ratio = loops["plain loop"] / loops["without networks"]
+    write("torch", "numpy", "scipy", **options, cpu_s=loops, plain_over_evaluation=ratio, **distances)
+    sys.exit(ratio < 0.9 or distances["cpu_s_of_distance"]["eigh"] > 5)
+
+
+def passes(folder: Path, images: int, side: int, rounds: int) -> dict[str, float]:
+    """Median CPU seconds over one shard."""
+    torch.manual_seed(0)
+    create_model(MODEL).save_pretrained(folder / "model")
+    pixels = np.random.default_rng(0).integers(0, 256, (images, side, side, 3), np.uint8)
+    columns = {"item": pa.array(range(images)), "view": pa.array([0] * images)}
+    shard = write_shard(folder / "validation.arrow", "validation", {image_field(side): pixels}, columns)
+    settings = {"resolution": side}
+    write_manifest(folder, Manifest("a", "images", (image_field(side),), images, (shard,), (), settings, {}, {}))
+    tokenizer = open_tokenizer(folder / "model")
+    work = {
+        "images": vars(shard), "location": str(folder), "model": str(folder / "model"), "device": "cpu", "seed": 0,
+        "weights_sha256": tokenizer.facts.weights_sha256, "frozen": RANDOM, "batch_size": BATCH, "reference": True,
+        "pictures": None, "items": images, **{name: str(folder / name) for name in ("values", "features", "result")},
+    }  # fmt: skip
+    whole = PRESETS["vavae"]
+    bare = replace(whole, lpips=None, trunk=None)
+
+    def plain() -> None:
+        with torch.inference_mode():
+            for start in range(0, images, BATCH):
+                x = torch.from_numpy(pixels[start : start + BATCH]).permute(0, 3, 1, 2).float() / 127.5 - 1
+                tokenizer.decode(tokenizer.posterior(x).sample())
+
+    def without() -> None:
+        load = measure.load_inception
+        measure.load_inception = lambda *_: NoFeatures()
+        measure.measure_shard({**work, "protocol": asdict(replace(bare, ssim=None))})
+        measure.load_inception = load
+
+    def ssim() -> None:
+        load = measure.load_inception
+        measure.load_inception = lambda *_: NoFeatures()
+        measure.measure_shard({**work, "protocol": asdict(bare)})
+        measure.load_inception = load
+
+    def everything() -> None:
+        measure.measure_shard({**work, "protocol": asdict(whole)})
+
+    parts = {"plain loop": plain, "without networks": without, "with SSIM": ssim, "with networks": everything}
+    for part in parts.values():
+        part()
+    taken = {name: [] for name in parts}
+    for _ in range(rounds):
+        for name, part in parts.items():
+            taken[name].append(cpu(part))
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def finals(features: int) -> dict[str, object]:
+    """The end of FID: memory of the moments, CPU seconds of the solvers, and by how much they differ."""
+    random = np.random.default_rng(0)
+    spectrum = np.sqrt(1 / np.arange(1, features + 1))
+    moments = [Moments.empty(features) for _ in range(2)]
+    peaks = []
+    for shards in (1, 7):
+        tracemalloc.start()
+        for _ in range(shards):
+            for each, scale in zip(moments, (1.0, 1.02), strict=True):
+                values = np.abs(random.normal(size=(640, features)) * spectrum * scale)
+                each.add(values.astype(np.float32))
+        peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
+        tracemalloc.stop()
+    a, b = (each.gaussian() for each in moments)
+    found: dict[str, float] = {}
+
+    def by_sqrtm() -> float:
+        root = linalg.sqrtm(a.covariance @ b.covariance)
+        difference = a.mean - b.mean
+        return float(difference @ difference + np.trace(a.covariance + b.covariance - 2 * root.real))
+
+    ways = {"eigh": lambda: frechet_distance(a, b), "eigvals": lambda: by_eigenvalues(a, b), "sqrtm": by_sqrtm}
+    seconds = {}
+    for name, way in ways.items():
+        start = time.process_time()
+        found[name] = way()
+        seconds[name] = time.process_time() - start
+    return {
+        "cpu_s_of_distance": seconds,
+        "distances": found,
+        "peak_MiB_of_a_shard": dict(zip(("first", "after 8"), peaks, strict=True)),
+    }
+
+
+def cpu(part) -> float:
+    start = time.process_time()
+    part()
+    return time.process_time() - start
+
+
+if __name__ == "__main__":
+    main()

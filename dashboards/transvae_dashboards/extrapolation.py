@@ -1,0 +1,67 @@
+"""Extrapolation (figure 3a): each model at every resolution it was evaluated at, in numbers and in pictures.
+
+A line compares evaluations of one model, protocol, source and split; each test resolution is a column of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from transvae_dashboards.document import document, write_page
+from transvae_dashboards.markup import Html, details, section, table, tag
+from transvae_platform.evaluation.records import PICTURES, Record, shown
+
+DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3, "rfid": 2}
+
+
+def write_extrapolation(records: Sequence[Record], home: Path, path: Path) -> Path:
+    """Draw the page from a home's records and pictures and write it to `path`; returns `path`."""
+    return write_page(render(records, home), path)
+
+
+def render(records: Sequence[Record], home: Path) -> str:
+    """The page as text."""
+    ordered = sorted(records, key=lambda record: (*_line(record), record.data["resolution"]))
+    lines = [list(group) for _, group in groupby(ordered, key=_line)]
+    several = [line for line in lines if len({record.data["resolution"] for record in line}) > 1]
+    nothing = tag("p", "No model was evaluated at two resolutions of one source yet.")
+    drawn = [_section(line, home) for line in several]
+    return document("Extrapolation", tag("h1", "Reconstruction by test resolution"), *(drawn or [nothing]))
+
+
+def _line(record: Record) -> tuple[str, ...]:
+    """What evaluations that may be compared over resolutions share."""
+    model, data = record.model, record.data
+    shared = (model["name"], model["weights_sha256"], record.protocol["identity"], data["source"], data["split"])
+    return tuple(map(str, shared))
+
+
+def _section(line: Sequence[Record], home: Path) -> Html:
+    first = line[0]
+    head = ["Metric", *(f"{record.data['resolution']} px, n = {record.n:,}" for record in line)]
+    names = list(dict.fromkeys(name for record in line for name in record.metrics))
+    body = [
+        [name, *(shown(record.metrics.get(name), DIGITS[name.removesuffix("_random")]) for record in line)]
+        for name in names
+    ]
+    title = f"{first.model['name']} ({first.model['title']})"
+    return section(
+        title, table(head, body, label=title), *(_pictures(record, home) for record in line),
+        anchor=f"{first.model['weights_sha256'][:12]}-{first.protocol['identity']}-{first.data['split']}",
+        lead=f"Protocol {first.protocol['name']}, {first.data['split']} images of {first.data['source']}.",
+    )  # fmt: skip
+
+
+def _pictures(record: Record, home: Path) -> Html:
+    """Originals above outputs, in the page itself."""
+    px = record.data["resolution"]
+    try:
+        content = (home / "evaluations" / record.key / PICTURES).read_bytes()
+    except OSError:
+        return tag("p", f"{px} px: the pictures of {record.key} are gone.")
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    alt = f"Originals above reconstructions at {px} pixels"
+    return details(f"Pictures at {px} px", Html(f'<img src="{uri}" alt="{alt}" class="photo">'))

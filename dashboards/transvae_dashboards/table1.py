@@ -1,0 +1,108 @@
+"""Table 1: every evaluation of a home, and the paper's table as printed. One self-contained file.
+
+Numbers of different protocols, data sets, resolutions or splits never share a column: each has a table of its own. The
+difference to the paper is drawn where protocol, data and model are the paper's; elsewhere the cells stay empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from transvae_dashboards import formats
+from transvae_dashboards.document import document, write_page
+from transvae_dashboards.markup import Html, section, table, tag
+from transvae_platform.evaluation.paper import METRICS, SETS, SOURCE, TABLE1, printed
+from transvae_platform.evaluation.records import Record, shown
+
+NAMES = {"rfid": "rFID", "psnr": "PSNR", "lpips": "LPIPS", "ssim": "SSIM"}
+DIGITS = {"rfid": 2, "psnr": 2, "lpips": 3, "ssim": 3}
+RANDOM = "_random"
+
+
+def write_table1(records: Sequence[Record], path: Path) -> Path:
+    """Draw the page and write it to `path`; returns `path`."""
+    return write_page(render(records), path)
+
+
+def render(records: Sequence[Record]) -> str:
+    """The page as text."""
+    columns = sorted(records, key=lambda record: (record.data["resolution"], *map(str, record.column)))
+    measured = [_measured(list(group)) for _, group in groupby(columns, key=lambda record: record.column)]
+    nothing = tag("p", "Nothing was evaluated yet: transvae evaluate MODEL --data NAME")
+    return document("Table 1", tag("h1", "Table 1: reconstruction"), *(measured or [nothing]), _paper())
+
+
+def _measured(records: list[Record]) -> Html:
+    """All models under one protocol on one split of one data set."""
+    data, protocol = records[0].data, records[0].protocol
+    px = data["resolution"]
+    present = [name for name in _order() if any(name in record.metrics for record in records)]
+    compared = any(printed(record) for record in records)
+    head = ["Tokenizer", "Format", "Parameters", "n", *map(_name, present)]
+    head += [f"{NAMES[name]}, paper (difference)" for name in METRICS] if compared else []
+    body = [_row(record, present, compared) for record in sorted(records, key=lambda record: record.model["name"])]
+    lead = (
+        f"Protocol {protocol['name']} ({protocol['identity']}): images {protocol['geometry']}, "
+        f"latent {protocol['latent']}, PSNR of {protocol['psnr']}, SSIM of {protocol['ssim'] or 'nothing'}, "
+        f"LPIPS {protocol['trunk'] or 'none'} of {protocol['lpips'] or 'nothing'}, "
+        f"FID features as {protocol['extractor']}."
+    )
+    warnings = sorted({warning for record in records for warning in record.warnings})
+    random = any(name.endswith(RANDOM) for name in present)
+    notes = [tag("p", f"Warning: {warning}", class_="note") for warning in warnings]
+    if random:
+        notes.append(
+            tag("p", "Random networks: LPIPS and FID of networks without published weights mean nothing elsewhere.")
+        )
+    return section(
+        f"{px} × {px}, {data['name']}, {data['split']}",
+        table(head, body, label=f"Reconstruction at {px}", text=(1,)), *notes,
+        anchor=f"at-{px}-{protocol['identity']}-{data['fingerprint']}-{data['split']}", lead=lead,
+    )  # fmt: skip
+
+
+def _order() -> list[str]:
+    """The table's metrics in the paper's order, those of random networks beside their namesakes."""
+    return [name + suffix for name in METRICS for suffix in ("", RANDOM)]
+
+
+def _name(metric: str) -> str:
+    kind = metric.removesuffix(RANDOM)
+    return NAMES[kind] + (" (random network)" if metric.endswith(RANDOM) else "")
+
+
+def _row(record: Record, present: Sequence[str], compared: bool) -> list[str]:
+    model = record.model
+    cells = [
+        model["name"], f"{model['title']}, f{model['compression']}d{model['channels']}",
+        formats.parameters(model["parameters"]), f"{record.n:,}",
+        *(shown(record.metrics.get(name), DIGITS[name.removesuffix(RANDOM)]) for name in present),
+    ]  # fmt: skip
+    return cells + ([_beside(record, name) for name in METRICS] if compared else [])
+
+
+def _beside(record: Record, metric: str) -> str:
+    """The paper's value, and by how much ours is above it."""
+    found = printed(record)
+    theirs = found[0].value(found[1], metric) if found else None
+    if theirs is None:
+        return formats.NONE
+    text, ours = f"{theirs:g}", record.metrics.get(metric)
+    return f"{text} ({ours - theirs:+.{DIGITS[metric]}f})".replace("-", "−") if ours is not None else text
+
+
+def _paper() -> Html:
+    """The paper's table, cells as printed, with what is doubtful about them."""
+    head = ["Pixels", "Tokenizer", "Variant", *(f"{NAMES[m]}, {data}" for data in SETS for m in METRICS), "Doubt"]
+    body = []
+    for row in TABLE1:
+        values = [row.value(data, metric) for data in SETS for metric in METRICS]
+        cells = [formats.NONE if value is None else f"{value:g}" for value in values]
+        body.append([str(row.pixels), row.title, row.variant, *cells, row.doubt])
+    lead = f"{SOURCE}, as printed; its rows of ViTok are that paper's own. Nothing in this table was measured here."
+    return section(
+        "The paper's table", table(head, body, label="Table 1 of the paper", text=(1, 2, len(head) - 1)),
+        anchor="paper", lead=lead,
+    )  # fmt: skip

@@ -1,0 +1,41 @@
+"""A model of this project as a tokenizer."""
+
+from pathlib import Path
+from typing import cast
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from transvae import storage
+from transvae.autoencoder import Autoencoder
+from transvae.tokenizers.contract import Facts, Posterior, Tokenizer, TokenizerError
+from transvae.tokenizers.files import config_hash, file_sha256
+
+
+class OurTokenizer(Tokenizer):
+    """What `save_pretrained` wrote. Its generators normalise latents by channel statistics."""
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "OurTokenizer":
+        """Raises TokenizerError for a folder that holds no usable model."""
+        try:
+            config = storage.load_config(folder)
+            network = Autoencoder.from_pretrained(folder)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise TokenizerError(f"{folder} holds no usable model: {error}") from None
+        facts = Facts(
+            kind="transvae",
+            title=config.name,
+            compression=config.compression,
+            channels=config.latent_dim,
+            deterministic=False,
+            weights_sha256=file_sha256(folder / storage.WEIGHTS),
+            config=config_hash(config.to_dict()),
+        )
+        return cls(facts, network)
+
+    def posterior(self, x_B3HW: Tensor) -> Posterior:
+        return cast(Autoencoder, self.network).posterior(x_B3HW)
+
+    def decode(self, z_Bdhw: Tensor) -> Tensor:
+        return cast(Autoencoder, self.network).decode(z_Bdhw)

@@ -1,0 +1,137 @@
+"""`transvae evaluate` and `transvae tables`: reconstruction metrics of any tokenizer, beside the paper's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from transvae_platform.cli.data import Home
+from transvae_platform.cli.jobs import Address, Follow, same_command
+
+REGISTERED = "models:/"
+
+
+def evaluate(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="models:/NAME@best, a folder, VA-VAE's file, or e.g. sd3.5-vae.", show_default=False)
+    ],
+    data: Annotated[
+        list[str], typer.Option(help="A data set: name, fingerprint, folder or URI; several.", show_default=False)
+    ],
+    preset: Annotated[list[str], typer.Option(help="Protocol: vavae, dcae, rae, detok; several.")] = ["vavae"],  # noqa: B006
+    split: Annotated[Literal["validation", "train"], typer.Option(help="Which images.")] = "validation",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 16,
+    gpus: Annotated[int, typer.Option(min=0, help="Processes with a GPU each; 0: CPU cores.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the posterior's samples.")] = 0,
+    lpips: Annotated[Path | None, typer.Option(help="File of LPIPS's trunk.", show_default=False)] = None,
+    inception: Annotated[Path | None, typer.Option(help="File of FID's Inception.", show_default=False)] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch weights that are not at hand.")] = False,
+    random_networks: Annotated[
+        bool, typer.Option("--random-networks", help="To test the line: metrics get other names.")
+    ] = False,
+    home: Home = Path("runs"),
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of the model.", show_default=False)] = None,
+    address: Address = None,
+    follow: Follow = True,
+) -> None:
+    """Measure how well a tokenizer reconstructs data sets: PSNR, SSIM, LPIPS, rFID. The same command continues it.
+
+    Without --address it runs here, or on the cluster that RAY_ADDRESS names when this machine is its head. With
+    --address it becomes a job of that cluster.
+    """
+    from transvae_platform.evaluation.protocols import preset as protocol_of
+
+    protocols = [protocol_of(name) for name in preset]
+    if address is not None:
+        from transvae_platform.cluster.jobs import Job, check_shared, submit_job
+
+        for option, path in (("--lpips", lpips), ("--inception", inception)):
+            if path is not None:
+                check_shared(option, str(path))
+        if "/" in model:  # not a published name
+            check_shared("MODEL", model)
+        job = Job(same_command(context, None), {"evaluation of": model}, tracking_uri)
+        submit_job(job, address, home, follow=follow)
+        return
+    from transvae_platform.cli.bar import bar
+    from transvae_platform.cli.render_evaluation import print_record
+    from transvae_platform.cluster.mapping import ray_mapper
+    from transvae_platform.data.sets.catalogue import find_data_set
+    from transvae_platform.evaluation.evaluate import evaluate as measure
+    from transvae_platform.evaluation.evaluate import plan_evaluation
+
+    home = home.resolve()
+    found = [find_data_set(home, name) for name in data]
+    source, version = _source(model, home, tracking_uri)
+    frozen = _frozen({"lpips": lpips, "inception": inception}, download, random_networks)
+    plans = [
+        plan_evaluation(source, one, protocol, model_name=model, split=split, frozen=frozen, seed=seed)
+        for one in found
+        for protocol in protocols
+    ]
+    with ray_mapper(os.environ.get("RAY_ADDRESS"), models=True, gpus=gpus) as mapper:
+        for plan in plans:
+            with bar("evaluating") as listen:
+                record = measure(
+                    plan, home, mapper, batch_size=batch_size, device="cuda" if gpus else "cpu", listen=listen
+                )
+            print_record(record)
+            if version:
+                from transvae_platform.tracking.evaluations import log_evaluation
+
+                log_evaluation(version, record, home, tracking_uri)
+
+
+def tables(
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the pages; default evaluations in the home.", show_default=False)
+    ] = None,
+    home: Home = Path("runs"),
+) -> None:
+    """Draw tables 1 and 2 beside the paper's values, and extrapolation (figure 3a), from every evaluation of a home."""
+    from transvae_dashboards.extrapolation import write_extrapolation
+    from transvae_dashboards.table1 import write_table1
+    from transvae_dashboards.table2 import write_table2
+    from transvae_platform.evaluation.latent_space.records import all_latent_records
+    from transvae_platform.evaluation.records import all_records
+
+    home = home.resolve()
+    folder = (out or home / "evaluations").resolve()
+    records = all_records(home)
+    typer.echo(f"table 1: {write_table1(records, folder / 'table1.html')}")
+    typer.echo(f"table 2: {write_table2(all_latent_records(home), folder / 'table2.html')}")
+    typer.echo(f"extrapolation: {write_extrapolation(records, home, folder / 'extrapolation.html')}")
+
+
+def _source(model: str, home: Path, tracking_uri: str | None) -> tuple[Path, str | None]:
+    """The model's folder or file, and the registry's address of it if it is registered."""
+    if model.startswith(REGISTERED):
+        from transvae_platform.tracking.registry import local_model
+
+        return local_model(model, home, tracking_uri)[0].resolve(), model
+    from transvae.tokenizers import TokenizerError
+    from transvae.tokenizers.opening import locate
+    from transvae_platform.errors import SpecError
+
+    try:
+        return locate(model), None
+    except TokenizerError as error:
+        raise SpecError(
+            f"MODEL: {error}, or a registered model: models:/NAME@best (`transvae registry list`)"
+        ) from None
+
+
+def _frozen(files: dict[str, Path | None], download: bool, random: bool) -> dict[str, dict[str, Any]]:
+    """Options of `FrozenConfig` for each network."""
+    from transvae_platform.errors import SpecError
+
+    named = [f"--{name}" for name, path in files.items() if path is not None]
+    if random and (named or download):
+        raise SpecError(f"--random-networks reads no file: leave {', '.join(named) or '--download'} out")
+    if random:
+        return {name: {"weights": "random"} for name in files}
+    return {name: {"path": str(path.resolve())} if path else {"download": download} for name, path in files.items()}

@@ -1,0 +1,153 @@
+"""The end of an evaluation: the pieces' values become one table, their features a distance, both a record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file
+
+from transvae_platform.data.making.work import Work
+from transvae_platform.errors import UserError
+from transvae_platform.evaluation.frechet import disagreement, frechet_distance, too_few
+from transvae_platform.evaluation.inception import DIMENSION
+from transvae_platform.evaluation.measure import ORIGINAL, OUTPUT
+from transvae_platform.evaluation.moments import Gaussian, Moments
+from transvae_platform.evaluation.records import IMAGES, Record, write_record
+from transvae_platform.evaluation.reference import keep_reference, kept_reference
+from transvae_platform.lineage import code, library_versions
+from transvae_platform.study.grid import stable_hash
+
+if TYPE_CHECKING:
+    from transvae_platform.evaluation.evaluate import Evaluation
+
+NAMED = ("item", "view")
+
+
+def close(
+    plan: Evaluation, home: Path, folder: Path, work: Sequence[Work], results: Sequence[dict[str, Any]], batch_size: int
+) -> Record:
+    """The record of an evaluation whose pieces are all done, written with the table into its folder.
+
+    Raises:
+        UserError: outputs are not finite, or the images are not those of the manifest.
+    """
+    broken = [place for result in results for place in result["broken"]]
+    if broken:
+        item, view = broken[0]
+        all_images = sum(result["images"] for result in results)
+        raise UserError(
+            f"evaluate: {plan.model['name']}: {len(broken)} of {all_images} outputs are not finite, the first "
+            f"that of item {item}, view {view}, of {plan.data.location} - no record was written"
+        )
+    table = pa.concat_tables([pq.read_table(piece["values"]) for piece in work])
+    _refuse_other_coverage(plan, table)
+    metrics, identical = _means(plan, table)
+    warnings: list[str] = []
+    metrics[_rfid(plan)] = _distance(plan, home, work, warnings)
+    record = Record(
+        key=plan.key,
+        model={key: value for key, value in plan.model.items() if key != "source"},
+        data=_described(plan),
+        protocol={**vars(plan.protocol), "identity": plan.protocol.identity},
+        networks=plan.networks,
+        n=table.num_rows,
+        metrics=metrics,
+        identical=identical,
+        warnings=tuple(warnings),
+        seed=plan.seed,
+        batch_size=batch_size,
+        lineage={"code": code().name, **library_versions()},
+    )
+    pq.write_table(table, folder / IMAGES)
+    for piece in work:
+        for name in ("values", "features", "result"):
+            Path(piece[name]).unlink(missing_ok=True)
+    write_record(folder, record)
+    return record
+
+
+def reference_key(plan: Evaluation) -> str:
+    """Of the original images' moments."""
+    weights = plan.networks["inception"]
+    return stable_hash([plan.data.manifest.fingerprint, plan.split, plan.protocol.extractor, weights])[:16]
+
+
+def _rfid(plan: Evaluation) -> str:
+    return "rfid" if plan.networks["inception"]["weights"] == "pretrained" else "rfid_random"
+
+
+def _means(plan: Evaluation, table: pa.Table) -> tuple[dict[str, float | None], int]:
+    """Means over images, and how many images have no error; their PSNR counts as the protocol says."""
+    columns = {name: table.column(name).to_numpy() for name in table.column_names if name not in NAMED}
+    psnr = columns["psnr"]
+    perfect = np.isinf(psnr)
+    if plan.protocol.identical == "left out":
+        columns["psnr"] = psnr[~perfect]
+    # fsum: the same number in whatever order the images come
+    means = {name: math.fsum(values) / len(values) if len(values) else None for name, values in columns.items()}
+    return means, int(perfect.sum())
+
+
+def _distance(plan: Evaluation, home: Path, work: Sequence[Work], warnings: list[str]) -> float | None:
+    count = sum(piece["items"] for piece in work)
+    if warning := too_few(count, DIMENSION):
+        warnings.append(warning)
+    if count < 2:
+        return None
+    outputs, key = _moments(work, OUTPUT), reference_key(plan)
+    originals = kept_reference(home, key)
+    if originals is None:
+        originals = _moments(work, ORIGINAL)
+        keep_reference(home, key, originals)
+    distance = frechet_distance(originals, outputs)
+    if warning := disagreement(originals, outputs, distance):
+        warnings.append(warning)
+    return distance
+
+
+def _moments(work: Sequence[Work], which: str) -> Gaussian:
+    moments = Moments.empty(DIMENSION)
+    for features in _features(work, which):
+        moments.add(features)
+    return moments.gaussian()
+
+
+def _features(work: Sequence[Work], which: str) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
+    for piece in work:
+        arrays = load_file(piece["features"])
+        if which not in arrays:  # the kept moments were there when the piece was done, and were removed since
+            raise UserError(
+                f"evaluate: the kept moments of {piece['location']} were removed - delete {piece['result']}"
+            )
+        yield arrays[which]
+
+
+def _refuse_other_coverage(plan: Evaluation, table: pa.Table) -> None:
+    expected = plan.data.manifest.samples(plan.split)
+    named = table.group_by(list(NAMED)).aggregate([]).num_rows
+    if table.num_rows != expected or named != expected:
+        raise UserError(
+            f"evaluate: {table.num_rows} images were measured, {named} different ones, of {expected} in the manifest "
+            f"of {plan.data.location} - see `transvae data verify`"
+        )
+
+
+def _described(plan: Evaluation) -> dict[str, Any]:
+    manifest = plan.data.manifest
+    left_out = sum(item.split == plan.split for item in manifest.quarantined)
+    return {
+        "name": plan.data.names[0] if plan.data.names else manifest.fingerprint,
+        "fingerprint": manifest.fingerprint,
+        "split": plan.split,
+        "source": manifest.source.get("location", "unknown"),
+        "layout": manifest.source.get("layout", "unknown"),
+        "resolution": manifest.resolution,
+        "geometry": plan.protocol.geometry,
+        "left_out": left_out,
+    }

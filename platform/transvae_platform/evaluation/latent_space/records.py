@@ -1,0 +1,75 @@
+"""Records of what latents are like: one JSON file per measurement in `<home>/evaluations/latents`, written once.
+
+A record's key is a hash of the latents' fingerprint and of every setting; the same measurement again finds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from transvae_platform.data.sets.manifest import Manifest
+from transvae_platform.data.sets.notes import read_note, write_note
+from transvae_platform.lineage import code, library_versions
+from transvae_platform.study.grid import stable_hash
+
+VERSION = 1
+Kind = Literal["density", "probe"]
+
+
+@dataclass(frozen=True)
+class LatentRecord:
+    """One measurement of one data set of latents."""
+
+    key: str
+    kind: Kind
+    latents: dict[str, Any]
+    """Name, fingerprint, the model that made them, content, resolution, the images' fingerprint."""
+    result: dict[str, Any]
+    """The fields of `Density` or `Probed`."""
+    lineage: dict[str, Any]
+
+
+def key_of(kind: Kind, manifest: Manifest, settings: dict[str, Any]) -> str:
+    """Of a measurement with these settings."""
+    return stable_hash([VERSION, kind, manifest.fingerprint, settings])[:16]
+
+
+def keep(home: Path, key: str, kind: Kind, name: str, manifest: Manifest, result: Any) -> LatentRecord:
+    """Write a measurement's record; `result` is a dataclass."""
+    latents = {
+        "name": name, "fingerprint": manifest.fingerprint, "model": manifest.settings["model"],
+        "content": manifest.settings["content"], "resolution": manifest.resolution,
+        "images": manifest.settings.get("data"),
+    }  # fmt: skip
+    record = LatentRecord(key, kind, latents, asdict(result), {"code": code().name, **library_versions()})
+    path = _path(home, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_note(path, {"version": VERSION, **asdict(record)})
+    return record
+
+
+def kept(home: Path, key: str) -> LatentRecord | None:
+    """The record under a key; None if there is none, or none that can be read."""
+    return _read(_path(home, key))
+
+
+def all_latent_records(home: Path) -> list[LatentRecord]:
+    """All measurements of a home, in a fixed order."""
+    found = [_read(path) for path in sorted((home / "evaluations" / "latents").glob("*.json"))]
+    return sorted((one for one in found if one), key=lambda one: (one.kind, one.latents["name"], one.key))
+
+
+def _read(path: Path) -> LatentRecord | None:
+    values = read_note(path)
+    if values is None or values.pop("version", None) != VERSION:
+        return None
+    try:
+        return LatentRecord(**values)
+    except TypeError:
+        return None
+
+
+def _path(home: Path, key: str) -> Path:
+    return home / "evaluations" / "latents" / f"{key}.json"

@@ -1,0 +1,143 @@
+"""What a worker does for an evaluation: the images of one shard become their metrics and features. No Ray.
+
+Legend: B batch, H, W pixels, D features; images (B, 3, H, W) in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
+from transvae.losses.perceptual import LPIPS, load_lpips
+from transvae.tokenizers import Tokenizer, TokenizerError, open_tokenizer
+from transvae_platform.data.latents.encode import open_whole
+from transvae_platform.data.making.work import Work, write_result
+from transvae_platform.data.sets.shards import Shard
+from transvae_platform.data.stream.batches import to_model_input
+from transvae_platform.data.stream.hashing import Purpose, keys
+from transvae_platform.data.stream.noise import normal_noise
+from transvae_platform.errors import UserError
+from transvae_platform.evaluation.inception import Inception, load_inception
+from transvae_platform.evaluation.per_image import per_image
+from transvae_platform.evaluation.protocols import Protocol
+from transvae_platform.evaluation.reconstruction import to_8bit, write_grid
+
+ORIGINAL, OUTPUT = "original", "output"
+PICTURES = 4
+"""Most originals that are drawn above their outputs (assumption)."""
+
+
+def measure_shard(work: Work) -> None:
+    """Reconstruct and measure the images of one shard; write values, features and, after them, the result.
+
+    The result counts the images and names those whose outputs are not finite; with any, there are no features.
+    """
+    shard, protocol, device = Shard(**work["images"]), Protocol(**work["protocol"]), torch.device(work["device"])
+    file = open_whole(work["location"], shard)
+    tokenizer = _tokenizer(work["model"], work["device"], work["weights_sha256"])
+    lpips, inception = networks(protocol, work["frozen"], work["device"])
+    items, views = (_numbers(file.column(name), len(file)) for name in ("item", "view"))
+    values: dict[str, list[NDArray[np.float64]]] = {}
+    features: dict[str, list[NDArray[np.float32]]] = {ORIGINAL: [], OUTPUT: []}
+    broken: list[int] = []
+    for start in range(0, len(file), work["batch_size"]):
+        part = slice(start, start + work["batch_size"])
+        x_B3HW = to_model_input(torch.from_numpy(file.array("image")[part].copy()), device).contiguous()
+        owners = keys(Purpose.EVALUATION, work["seed"], items[part], views[part])
+        output_B3HW = reconstruct(tokenizer, x_B3HW, protocol, torch.from_numpy(owners).to(device))
+        finite_B = torch.isfinite(output_B3HW).flatten(1).all(1).cpu().numpy()
+        broken += [int(row) for row in start + np.flatnonzero(~finite_B)]
+        for name, column_B in per_image(x_B3HW, output_B3HW, protocol, lpips).items():
+            values.setdefault(name, []).append(column_B.cpu().numpy())
+        if start == 0 and work["pictures"]:
+            shown = (to_8bit(images[:PICTURES]) for images in (x_B3HW, output_B3HW.nan_to_num()))
+            write_grid(list(shown), Path(work["pictures"]))
+        if work["reference"]:
+            features[ORIGINAL].append(inception(to_8bit(x_B3HW)).cpu().numpy())
+        if not broken:
+            features[OUTPUT].append(inception(to_8bit(output_B3HW)).cpu().numpy())
+    columns = {name: np.concatenate(parts) for name, parts in values.items()}
+    _write(Path(work["values"]), pa.table({"item": items, "view": views, **columns}))
+    if not broken:
+        arrays = {name: np.concatenate(parts) for name, parts in features.items() if parts}
+        _replacing(Path(work["features"]), lambda path: save_file(arrays, path))
+    write_result(work, {"images": len(file), "broken": [[int(items[row]), int(views[row])] for row in broken]})
+
+
+@torch.inference_mode()
+def reconstruct(tokenizer: Tokenizer, x_B3HW: Tensor, protocol: Protocol, owners_B: Tensor) -> Tensor:
+    """What the tokenizer makes of images, float32 and unclamped.
+
+    Args:
+        owners_B: (B,) keys of `hashing.keys`: the posterior's noise is a function of them.
+
+    Raises:
+        UserError: its outputs have another shape.
+    """
+    posterior = tokenizer.posterior(x_B3HW)
+    if protocol.latent == "sample":
+        z = posterior.sample(normal_noise(owners_B, tuple(posterior.mean.shape[1:])))
+    else:
+        z = posterior.mode()
+    output_B3HW = tokenizer.decode(z).float()
+    if output_B3HW.shape != x_B3HW.shape:
+        raise UserError(
+            f"{tokenizer.facts.kind} makes {tuple(output_B3HW.shape)} of images {tuple(x_B3HW.shape)}: pairs cannot be "
+            "compared - ingest the images at the resolution that it is made for"
+        )
+    return output_B3HW
+
+
+def networks(protocol: Protocol, frozen: dict[str, dict[str, Any]], device: str) -> tuple[LPIPS | None, Inception]:
+    """The protocol's frozen networks, as `FrozenConfig`s name their weights under `lpips` and `inception`.
+
+    Raises:
+        UserError: weights are missing or damaged, with the ways out.
+    """
+    try:
+        lpips = load_lpips(FrozenConfig(**frozen["lpips"]), device, protocol.trunk) if protocol.trunk else None
+        return lpips, load_inception(protocol.extractor, FrozenConfig(**frozen["inception"]), device)
+    except FrozenWeightsError as error:
+        raise UserError(f"{error} - or take --random-networks, whose metrics bear another name") from None
+
+
+@lru_cache(maxsize=1)  # a process measures many shards
+def _tokenizer(model: str, device: str, weights_sha256: str) -> Tokenizer:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"evaluate: device is {device}, but this process sees no GPU - ask for one, or for the CPU")
+    try:
+        tokenizer = open_tokenizer(model, device)
+    except TokenizerError as error:
+        raise UserError(f"evaluate: {error}") from None
+    if tokenizer.facts.weights_sha256 != weights_sha256:
+        raise UserError(f"{model} is not the model that it was when the work began - do all nodes see the same?")
+    return tokenizer
+
+
+def _numbers(column: pa.Array | None, count: int) -> NDArray[np.int64]:
+    return np.arange(count) if column is None else column.to_numpy().astype(np.int64)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    _replacing(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def _replacing(path: Path, write: Any) -> None:
+    """What is written under a temporary name appears whole under its own."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

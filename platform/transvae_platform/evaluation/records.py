@@ -1,0 +1,86 @@
+"""Records of evaluations: every number with all that it depends on.
+
+Protocol
+1. An evaluation is a folder `<home>/evaluations/<key>`; the key is a hash of everything that decides its numbers: the
+   model's weights and configuration, the data set, the split, the protocol, the frozen networks' weights, the seed.
+2. It holds `images.parquet`, one row per image in the order of the data set, `pictures.png`, the first originals above
+   their outputs, and, written last, `record.json`. Without the record the evaluation does not exist.
+3. Nothing in the folder changes afterwards; the same evaluation again finds it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transvae_platform.data.sets.notes import read_note, write_note
+
+RECORD, IMAGES, PICTURES = "record.json", "images.parquet", "pictures.png"
+VERSION = 1
+"""Raised when the same inputs would give other numbers, or older readers could not read a record."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One model on one split of one data set under one protocol."""
+
+    key: str
+    model: dict[str, Any]
+    """Name, kind, weights' SHA-256, configuration's hash, parameters, compression, channels."""
+    data: dict[str, Any]
+    """Name, fingerprint, source, layout, split, resolution, geometry, how many items were left out."""
+    protocol: dict[str, Any]
+    """All its values, and its identity."""
+    networks: dict[str, Any]
+    """Of LPIPS and FID: what their weights are, with their SHA-256."""
+    n: int
+    """Images, each counted once."""
+    metrics: dict[str, float | None]
+    """psnr (dB), ssim, lpips, rfid; None where there is none. Of random networks: `lpips_random`, `rfid_random`."""
+    identical: int
+    """Images without any error."""
+    warnings: tuple[str, ...]
+    seed: int
+    batch_size: int
+    """Of no meaning; the last bits of floats depend on it."""
+    lineage: dict[str, Any]
+    """Code and library versions."""
+
+    @property
+    def column(self) -> tuple[str, str, int, str]:
+        """What numbers that may stand in one column share: protocol, data, resolution, split."""
+        return (self.protocol["identity"], self.data["fingerprint"], self.data["resolution"], self.data["split"])
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """From now on the evaluation exists."""
+    write_note(folder / RECORD, {"version": VERSION, **asdict(record)})
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of an evaluation's folder; None if it is not there, damaged or of another version."""
+    values = read_note(folder / RECORD)
+    if values is None or values.pop("version", None) != VERSION:
+        return None
+    try:
+        return Record(**{**values, "warnings": tuple(values["warnings"])})
+    except (TypeError, KeyError):
+        return None
+
+
+def all_records(home: Path) -> list[Record]:
+    """All evaluations of a home, in a fixed order."""
+    found = [read_record(path.parent) for path in sorted((home / "evaluations").glob(f"*/{RECORD}"))]
+    return sorted(
+        (record for record in found if record is not None),
+        key=lambda record: (record.data["resolution"], record.model["name"], record.protocol["name"], record.key),
+    )
+
+
+def shown(value: float | None, digits: int) -> str:
+    """A metric as text: an infinite PSNR is said, a missing one is a dash."""
+    if value is None or math.isnan(value):
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.{digits}f}"

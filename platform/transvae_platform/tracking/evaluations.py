@@ -1,0 +1,61 @@
+"""Evaluations in MLflow: a run below the run that trained the model, as the trial's own run must equal its journal.
+
+A run belongs to one evaluation: its tag `evaluation` is the key. Told again it is found, and nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from transvae_platform.evaluation.records import RECORD, Record
+from transvae_platform.tracking.registry import find_version
+from transvae_platform.tracking.server import answering, connect, existing_tracking_uri
+
+DONE = "FINISHED"
+
+
+def log_evaluation(uri: str, record: Record, home: Path, tracking_uri: str | None = None) -> str:
+    """Write a record to the MLflow run of a registered model, once; returns the id of the evaluation's run.
+
+    Raises:
+        UserError: there is no such model.
+        UnreachableError: the server does not answer.
+    """
+    client = connect(tracking_uri or existing_tracking_uri(home), home)
+    with answering(client):
+        trained = client.get_run(find_version(client, uri).run_id)
+        experiment = trained.info.experiment_id
+        found = client.search_runs([experiment], f"tags.evaluation = '{record.key}'")
+        for run in found:
+            if run.info.status == DONE and run.data.tags.get(MLFLOW_PARENT_RUN_ID) == trained.info.run_id:
+                return str(run.info.run_id)
+        return _write(client, experiment, trained.info.run_id, record)
+
+
+def _write(client: MlflowClient, experiment: str, parent: str, record: Record) -> str:
+    name = f"{record.protocol['name']} {record.data['name']} {record.data['resolution']}"
+    tags = {"kind": "evaluation", "evaluation": record.key, MLFLOW_PARENT_RUN_ID: parent}
+    run = client.create_run(experiment, run_name=name, tags=tags).info.run_id
+    at = {f"eval/{metric}": value for metric, value in record.metrics.items() if value is not None}
+    metrics = [Metric(key, value, 0, 0) for key, value in at.items() if math.isfinite(value)]
+    params = {
+        "n": record.n, "protocol": record.protocol["name"], "protocol_identity": record.protocol["identity"],
+        "data": record.data["fingerprint"], "split": record.data["split"], "resolution": record.data["resolution"],
+        "weights_sha256": record.model["weights_sha256"],
+    }  # fmt: skip
+    warnings = [RunTag(f"warning.{number}", text) for number, text in enumerate(record.warnings)]
+    client.log_batch(run, metrics, [Param(key, str(value)) for key, value in params.items()], warnings)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / RECORD
+        path.write_text(json.dumps(asdict(record), indent=1))
+        client.log_artifact(run, str(path))
+    client.set_terminated(run, DONE)
+    return str(run)

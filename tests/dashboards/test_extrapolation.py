@@ -1,0 +1,29 @@
+"""The page of extrapolation: which evaluations make a line, and their pictures."""
+
+from transvae_dashboards.extrapolation import render
+from transvae_platform.evaluation.records import Record
+
+
+def record(px, psnr, **data):
+    model = {"name": "m", "title": "vit-T", "weights_sha256": "w" * 64}
+    known = {"name": f"d{px}", "source": "/photos", "split": "validation", "resolution": px, **data}
+    return Record(
+        f"k{px}", model, known, {"name": "vavae", "identity": "i"}, {}, 7, {"psnr": psnr, "lpips_random": 0.5}, 0, (),
+        0, 1, {},
+    )  # fmt: skip
+
+
+def test_resolutions_stand_side_by_side_with_pictures(tmp_path):
+    folder = tmp_path / "evaluations" / "k32"
+    folder.mkdir(parents=True)
+    (folder / "pictures.png").write_bytes(b"PNG")
+    text = render([record(64, 20.125), record(32, 30.0)], tmp_path)
+    assert text.index("32 px, n = 7") < text.index("64 px, n = 7")
+    assert text.index("30.00") < text.index("20.12")
+    assert "data:image/png;base64,UE5H" in text
+    assert "64 px: the pictures of k64 are gone" in text
+
+
+def test_other_sources_are_not_set_side_by_side(tmp_path):
+    text = render([record(64, 20.0), record(32, 30.0, source="/others")], tmp_path)
+    assert "No model was evaluated at two resolutions" in text

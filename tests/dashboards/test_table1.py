@@ -1,0 +1,80 @@
+"""The page of table 1: what stands beside what, and what stays empty."""
+
+import dataclasses
+import math
+import re
+
+import pytest
+
+from transvae_dashboards.table1 import render, write_table1
+from transvae_platform.evaluation.paper import SETS, TABLE1, printed
+from transvae_platform.evaluation.protocols import PRESETS
+from transvae_platform.evaluation.records import Record
+
+
+def record(**changes):
+    vavae = PRESETS["vavae"]
+    made = Record(
+        key="k",
+        model={"name": "models:/l@best", "title": "transvae-L/f16d32", "compression": 16, "channels": 32,
+               "parameters": 545e6},
+        data={"name": "imagenet-val", "fingerprint": "f", "split": "validation", "resolution": 256,
+              "geometry": vavae.geometry, "layout": "imagenet", "left_out": 0},
+        protocol={**vars(vavae), "identity": vavae.identity},
+        networks={},
+        n=50_000,
+        metrics={"psnr": 29.02, "ssim": 0.83, "lpips": 0.08, "rfid": 0.7},
+        identical=0, warnings=(), seed=0, batch_size=1, lineage={},
+    )  # fmt: skip
+    return dataclasses.replace(made, **changes)
+
+
+def cells(text, name):
+    row = next(row for row in re.findall(r"<tr>(.*?)</tr>", text) if name in row)
+    return re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row)
+
+
+def test_ours_stands_beside_the_papers_with_the_difference():
+    assert cells(render([record()]), "models:/l@best")[3:] == [
+        "50,000", "0.70", "29.02", "0.080", "0.830", "0.66 (+0.04)", "28.92 (+0.10)", "0.086 (−0.006)", "0.82 (+0.010)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"n": 4_999}, {"data": {**record().data, "layout": "folder"}}, {"data": {**record().data, "resolution": 128}},
+     {"protocol": {**record().protocol, "identity": PRESETS["rae"].identity}},
+     {"model": {**record().model, "title": "vit-L/f16d32"}}, {"data": {**record().data, "split": "train"}}],
+)  # fmt: skip
+def test_what_is_not_the_papers_is_not_compared(changes):
+    other = record(**changes)
+    assert printed(other) is None
+    assert "paper (difference)" not in render([other])
+
+
+def test_different_protocols_share_no_table():
+    rae = PRESETS["rae"]
+    other = record(
+        key="l", protocol={**vars(rae), "identity": rae.identity}, model={**record().model, "name": "second"}
+    )
+    text = render([record(), other])
+    assert text.count("Protocol vavae") == text.count("Protocol rae") == 1
+    assert text.index("models:/l@best") != text.index("second")
+    same = render([record(), record(key="l", model={**record().model, "name": "second"})])
+    assert same.count("Protocol vavae") == 1
+
+
+def test_cells_that_were_not_run_stay_empty_and_infinity_is_said():
+    text = render([record(metrics={"psnr": math.inf, "rfid_random": 3.5}, warnings=("n = 10 is few",))])
+    assert cells(text, "models:/l@best")[4:6] == ["3.50", "∞"]
+    assert cells(text, "models:/l@best")[6] == "0.66"  # the paper's, without a difference
+    assert "rFID (random network)" in text
+    assert "n = 10 is few" in text
+
+
+def test_the_papers_table_is_whole(tmp_path):
+    text = write_table1([], tmp_path / "a" / "table1.html").read_text()
+    assert "Nothing was evaluated yet" in text
+    assert len(TABLE1) == 24
+    assert all(len(row.values) == len(SETS) and all(len(values) == 4 for values in row.values) for row in TABLE1)
+    assert "surely 0.030" in text

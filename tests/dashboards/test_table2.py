@@ -1,0 +1,53 @@
+"""The page of table 2: settings apart, spread and floors beside, the paper's parts as printed."""
+
+from transvae_dashboards.table2 import render
+from transvae_platform.evaluation.latent_space.records import LatentRecord
+
+
+def density(name, n=1000):
+    values = {"density_cv": 0.21, "normalised_entropy": 0.997, "gini": 0.12}
+    result = {"n": n, "runs": 10, "mean": values, "spread": dict.fromkeys(values, 0.004),
+              "settings": {"perplexity": 30.0},
+              "floors": {"uniform disc": dict.fromkeys(values, 0.1567)}}  # fmt: skip
+    latents = {"name": name, "model": {"name": "m"}, "content": "sample", "resolution": 256, "images": "f"}
+    return LatentRecord(name, "density", latents, result, {})
+
+
+def probe(name, **changes):
+    protocol = {"features": "flatten", "solver": "lbfgs", "c": [0.316], "iterations": 1000, "epochs": 100,
+                "batch_size": 9,
+                "learning_rate": 0.1, "augment": "none", "seed": 0, **changes}  # fmt: skip
+    result = {"accuracy": 0.4661, "images": {"train": 90, "validation": 10}, "classes": 3, "chosen_c": 0.316,
+              "protocol": protocol}  # fmt: skip
+    latents = {"name": name, "model": {"name": "m"}, "content": "mean", "resolution": 256, "images": "f"}
+    return LatentRecord(name, "probe", latents, result, {})
+
+
+def test_spread_and_floor_stand_beside_each_value():
+    text = render([density("ours")])
+    assert "0.2100 ± 0.0040" in text
+    assert "floor: uniform disc" in text
+    assert "0.1567" in text
+
+
+def test_what_cannot_be_ranked_is_said():
+    apart = density("c")
+    apart.result["mean"] |= {"gini": 0.2}
+    text = render([density("a"), density("b"), apart])
+    assert "overlap: a and b by density cv, normalised entropy, gini." in text
+    assert "overlap: a and c by density cv, normalised entropy." in text
+
+
+def test_other_settings_have_a_table_of_their_own():
+    assert render([density("a"), density("b")]).count("<h2>Density of the latents") == 1
+    assert render([density("a"), density("b", n=999)]).count("<h2>Density of the latents") == 2
+    assert render([probe("a"), probe("b", epochs=3)]).count("<h2>Linear probe") == 1  # epochs are of sgd
+    assert render([probe("a"), probe("b", features="gap")]).count("<h2>Linear probe") == 2
+    assert "46.61" in render([probe("a")])
+
+
+def test_the_papers_parts_are_whole():
+    text = render([])
+    assert "No latents were measured yet" in text
+    for printed in ("58.77", "14.87", "0.9976", "0.126", "0.66 / 0.58", "34.06 / 36.38"):
+        assert printed in text

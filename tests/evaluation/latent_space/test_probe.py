@@ -1,0 +1,60 @@
+"""The linear probe: against scikit-learn, its two solvers against each other, what it refuses."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from transvae_platform.errors import UserError
+from transvae_platform.evaluation.latent_space.probe import ProbeProtocol, _fit, probe
+
+
+def features(split):
+    return split.read(np.arange(len(split))).flatten(1).numpy(), split.labels(np.arange(len(split)))
+
+
+@pytest.mark.parametrize("c", [0.316, 10.0])
+def test_lbfgs_is_scikit_learns_logistic_regression(latents, c):
+    train, validation = latents()
+    (x, y), (x_val, y_val) = features(train), features(validation)
+    theirs = LogisticRegression(C=c, max_iter=1000, tol=1e-8).fit(x, y)
+    found = probe(train, validation, ProbeProtocol(c=(c,)))
+    assert found.accuracy == pytest.approx(theirs.score(x_val, y_val), abs=0.004)
+    ours = _fit(train, np.arange(300), np.unique(y), ProbeProtocol(), c)
+    # scores up to a constant per image
+    scores = x @ ours.weight.numpy().T + ours.bias.numpy()
+    expected = theirs.decision_function(x)
+    np.testing.assert_allclose(
+        scores - scores.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True), atol=0.02
+    )
+    assert 0.6 < found.accuracy < 0.999
+
+
+def test_sgd_finds_the_same(latents):
+    train, validation = latents()
+    slow = probe(train, validation, ProbeProtocol())
+    quick = probe(train, validation, ProbeProtocol(solver="sgd", batch_size=64))
+    assert quick.accuracy == pytest.approx(slow.accuracy, abs=0.02)
+    a, b = (_fit(train, np.arange(300), np.array([10, 11, 12]), ProbeProtocol(solver=s, batch_size=64), 0.316)
+            for s in ("lbfgs", "sgd"))  # fmt: skip
+    assert (a.weight - b.weight).abs().max() < 0.05
+
+
+def test_the_best_c_is_chosen_on_training_images(latents):
+    train, validation = latents(noise=1.5)
+    found = probe(train, validation, ProbeProtocol(c=(1e-9, 0.01)))
+    assert found.chosen_c == 0.01
+    assert found.images == {"train": 300, "validation": 300}
+    assert found.classes == 3
+
+
+def test_pooled_features_see_less(latents):
+    train, validation = latents(noise=0.8)
+    protocol = ProbeProtocol(features="gap")
+    assert _fit(train, np.arange(300), np.array([10, 11, 12]), protocol, 1.0).weight.shape == (3, 3)
+    assert 0.34 < probe(train, validation, protocol).accuracy <= 1
+
+
+def test_data_without_classes_is_refused(latents):
+    train, validation = latents(labelled=False)
+    with pytest.raises(UserError, match="have no label"):
+        probe(train, validation, ProbeProtocol())
