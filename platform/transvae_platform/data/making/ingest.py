@@ -53,7 +53,7 @@ def ingest(listing: Listing, data: Data, home: Path, mapper: Mapper, listen: Lis
         UnreachableError: the home cannot be written.
     """
     table = split_listing(listing, data)
-    key = ingest_key(table, data)
+    key = ingest_key(table, listing.classes, data)
     asked = [data.path or data.source, data.layout, data.decides_samples()]
     if found := find_made(home, key):
         sweep(home, asked)
@@ -67,16 +67,17 @@ def ingest(listing: Listing, data: Data, home: Path, mapper: Mapper, listen: Lis
     return manifest
 
 
-def ingest_key(table: pa.Table, data: Data) -> str:
+def ingest_key(table: pa.Table, classes: Sequence[str], data: Data) -> str:
     """Names an ingest before anything is read: the split listing, with sizes and times of its files, and settings."""
     sha256 = hashlib.sha256()
     for column in table.combine_chunks().columns:
-        # what lies under a null is undefined: it must not reach the hash
-        nothing = "" if pa.types.is_string(column.type) else 0
-        plain = pa.record_batch({"values": column.fill_null(nothing).chunk(0), "nulls": column.is_null().chunk(0)})
-        sha256.update(plain.serialize())
-    listing = sha256.hexdigest()
-    return stable_hash({"format": FORMAT_VERSION, "listing": listing, "settings": data.decides_samples()})[:16]
+        for chunk in column.chunks:  # several, where texts are longer than an array of Arrow's holds
+            # what lies under a null is undefined: it must not reach the hash
+            nothing = "" if pa.types.is_string(chunk.type) else 0
+            plain = pa.record_batch({"values": chunk.fill_null(nothing), "nulls": chunk.is_null()})
+            sha256.update(plain.serialize())
+    decisive = {"format": FORMAT_VERSION, "listing": sha256.hexdigest(), "settings": data.decides_samples()}
+    return stable_hash(decisive | ({"classes": classes} if classes else {}))[:16]
 
 
 def refuse_taken_name(listing: Listing, data: Data, home: Path, name: str) -> None:
@@ -88,7 +89,7 @@ def refuse_taken_name(listing: Listing, data: Data, home: Path, name: str) -> No
         SpecError: the name stands for another data set.
     """
     table = split_listing(listing, data)
-    if made := find_made(home, ingest_key(table, data)):
+    if made := find_made(home, ingest_key(table, listing.classes, data)):
         refuse_other(home, name, made.fingerprint)
     elif taken := named(home, name):
         known = taken.manifest
