@@ -128,7 +128,7 @@ def test_listing_reads_headers_and_reading_opens_a_tar_once(put, pack, monkeypat
     monkeypatch.setattr(webdataset, "open_file", lambda path, real=webdataset.open_file: Counting(real(path)))
     listing = list_source(str(root))
     assert sum(sizes) < 2_500_000  # of 4,010,240: a buffer per header, not the images
-    monkeypatch.setattr(reading, "open_file", lambda path, real=reading.open_file: opened.append(path) or real(path))
+    monkeypatch.setattr(reading, "open_bytes", lambda path, real=reading.open_bytes: opened.append(path) or real(path))
     check(listing)
     assert opened == [str(root / "a.tar")]
 

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from transvae_platform.data.listing import Listing
+from transvae_platform.data.listing.reading import UNREAD
 from transvae_platform.data.making.images import items_per_shard, make_shard, record_layout, samples_per_item
 from transvae_platform.data.making.integrity import COPY, check_records, copies_of_held_out
 from transvae_platform.data.making.split import split_listing
@@ -26,6 +27,7 @@ from transvae_platform.data.pixels.geometry import GEOMETRY_VERSION
 from transvae_platform.data.sets.catalogue import named, refuse_other
 from transvae_platform.data.sets.identity import FORMAT, content_of, images_fingerprint
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
+from transvae_platform.data.sets.notes import read_note
 from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import UserError
@@ -163,7 +165,7 @@ def _refuse_too_many(
     allowed = max(1 if data.quarantine else 0, data.quarantine * items)
     if not empty and max(len(bad), len(small)) <= allowed:
         return
-    shutil.rmtree(folder)  # its results are of no use: the source must change first
+    _forget_unread(folder)  # the rest stays: a raised share continues
     if empty:
         ours = [item for item in quarantined if item.split == empty[0]]
         raise UserError(
@@ -180,6 +182,13 @@ def _refuse_too_many(
         f"{data.quarantine:g} - lower data.resolution, enlarge them (data.view.enlarge), or raise the share:"
         + _shown(small)
     )
+
+
+def _forget_unread(folder: Path) -> None:
+    """Remove the results of pieces with files that could not be read: those may be mended without a trace."""
+    for path in folder.glob("result-*.json"):
+        if any(item["reason"].startswith(UNREAD) for item in (read_note(path) or {}).get("quarantined", ())):
+            path.unlink()
 
 
 def _shown(items: Sequence[Quarantined]) -> str:
