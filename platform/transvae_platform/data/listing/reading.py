@@ -105,7 +105,7 @@ def _from_file(path: str, rows: Iterator[_Row]) -> Iterator[Item]:
                 continue
             try:
                 file.seek(row.offset or 0)
-                content = file.read() if row.offset is None else file.read(row.size)
+                content = file.read() if row.offset is None else file.read(row.size or 0)
             except (OSError, pa.ArrowInvalid) as error:
                 yield row.position, None, _reason(row.path, error)
                 continue

@@ -16,6 +16,7 @@ Protocol
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -119,8 +120,9 @@ def work_folder(home: Path, key: str, asked: Any) -> Iterator[Path]:
             sweep(home, asked, keep=key)
             yield folder
     except OSError as error:
-        what = error.strerror or error
-        raise UnreachableError(f"{folder}: {what} - free space or choose another --home; done work is kept") from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        way_out = "free space or choose another --home; done work is kept" if is_full else "choose another --home"
+        raise UnreachableError(f"{folder}: {error.strerror or error} - {way_out}") from error
 
 
 def sweep(home: Path, asked: Any, keep: str | None = None) -> None:
