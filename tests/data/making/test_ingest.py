@@ -475,3 +475,9 @@ def test_data_set_that_is_there_already_stays_as_it_is(photos, section, make_set
     shutil.rmtree(tmp_path / "home" / "data" / "made")
     assert make_set(section(tmp_path / "photos"))[1].fingerprint == manifest.fingerprint
     assert {path.name: path.stat().st_ino for path in folder.iterdir()} == before
+
+
+def test_home_that_cannot_be_made_is_not_called_full(photos, section, make_set, tmp_path):
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(UnreachableError, match="choose another --home$"):
+        make_set(section(photos(2)))
