@@ -479,5 +479,5 @@ def test_data_set_that_is_there_already_stays_as_it_is(photos, section, make_set
 
 def test_home_that_cannot_be_made_is_not_called_full(photos, section, make_set, tmp_path):
     (tmp_path / "home").write_text("a file")
-    with pytest.raises(UnreachableError, match="choose another --home$"):
+    with pytest.raises(UnreachableError, match=r"choose another --home$"):
         make_set(section(photos(2)))
