@@ -10,7 +10,7 @@ from transvae_platform.cli.render import format_bytes
 from transvae_platform.cli.tables import console, table
 from transvae_platform.cli.text import one_line
 from transvae_platform.data.sets.catalogue import DataSet
-from transvae_platform.data.sets.manifest import TOO_SMALL, Manifest, Quarantined
+from transvae_platform.data.sets.manifest import TEST, TOO_SMALL, Manifest, Quarantined
 
 if TYPE_CHECKING:  # they import torch, and most verbs need none
     from transvae_platform.data.listing import Listing
@@ -140,9 +140,12 @@ def print_problems(listing: Listing, problems: Sequence[Problem]) -> None:
 
 
 def _passed_over(counts: Mapping[str, int]) -> str:
-    """How many files were not looked at, with the most frequent suffixes."""
-    if not counts:
-        return "no files"
-    shown = [f"{count:,} {one_line(suffix) or 'without suffix'}" for suffix, count in counts.items()]
+    """How many files were not looked at, with the most frequent suffixes, and how many images of a test split."""
+    files = {suffix: count for suffix, count in counts.items() if suffix != TEST}
+    tested = f"{counted(counts[TEST], 'image')} {TEST}" if TEST in counts else ""
+    if not files:
+        return tested or "no files"
+    shown = [f"{count:,} {one_line(suffix) or 'without suffix'}" for suffix, count in files.items()]
     more = f", and {len(shown) - SHOWN} more suffixes" if len(shown) > SHOWN else ""
-    return f"{counted(sum(counts.values()), 'file')} by suffix: {', '.join(shown[:SHOWN])}{more}"
+    by_suffix = f"{counted(sum(files.values()), 'file')} by suffix: {', '.join(shown[:SHOWN])}{more}"
+    return f"{tested}, {by_suffix}" if tested else by_suffix

@@ -56,7 +56,7 @@ def find_source(section: Data, home: Path, key: str = "data") -> Source:
     else:
         listing = list_bundled() if section.path is None else list_source(section.path, section.layout, home=home)
         table = split_listing(listing, section)
-        found = find_made(home, ingest_key(table, section))
+        found = find_made(home, ingest_key(table, listing.classes, section))
         made = TrainingData(((at_home(home, found), 1.0),)) if found else None
         held_out = table.column("split").to_pylist().count("validation")
         train = found.samples("train") if found else (table.num_rows - held_out) * samples_per_item(section)

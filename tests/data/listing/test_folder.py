@@ -273,3 +273,22 @@ def test_pipes_are_named_and_never_opened(put, tmp_path, linked):
     assert len(items) == (3 if linked else 2)
     for _, _, reason in items[1:]:
         assert reason == "it cannot be read (it is a pipe, a socket or a device)"
+
+
+def test_split_folders_are_told_in_any_case(put, rows):
+    listing = list_source(str(put(["Train/cat/1.jpg", "Train/dog/2.jpg", "VAL/cat/3.jpg", "VAL/dog/4.jpg"])))
+    assert (listing.layout, listing.classes) == ("classes", ("cat", "dog"))
+    assert [split for (split,) in rows(listing, "split")] == ["train", "train", "validation", "validation"]
+
+
+@pytest.mark.parametrize("stray", ["preview.jpg", "more/cat/5.jpg", "train/5.jpg"])
+def test_a_stray_image_beside_classes_below_splits_is_named(put, stray):
+    files = ["train/cat/1.jpg", "train/dog/2.jpg", "val/cat/3.jpg", "val/dog/4.jpg", stray]
+    with pytest.raises(SpecError, match=f"{stray} lies in no class folder - move it"):
+        list_source(str(put(files)), "classes" if stray == "train/5.jpg" else "auto")
+
+
+def test_images_of_a_test_split_beside_validation_are_counted(put):
+    listing = list_source(str(put(["train/1.jpg", "val/2.jpg", "test/3.jpg", "test/4.jpg", "x.txt"])))
+    assert listing.table.num_rows == 2
+    assert listing.passed_over == {"of the test split": 2, ".txt": 1}

@@ -1,5 +1,6 @@
 """Bytes come in the listing's order, from every kind of file, without reading more than is needed."""
 
+import errno
 import os
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 
 from transvae_platform.data.listing import list_source, reading
 from transvae_platform.data.listing.reading import read_items
+from transvae_platform.data.listing.tables import is_parquet
 from transvae_platform.errors import UnreachableError
 
 
@@ -203,3 +205,20 @@ def test_an_outage_is_no_damaged_image(put, memory, monkeypatch):
     monkeypatch.setattr(pafs.FSSpecHandler, "open_input_file", refuse)
     with pytest.raises(UnreachableError, match=r"memory://bucket/a.jpg cannot be read \(connection reset\)"):
         list(read_items(table))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_faults_of_the_machine_stop_the_reading(put, monkeypatch, number):
+    def fail(_):
+        raise OSError(number, "broken")
+
+    listing = list_source(str(put(["1.jpg"])))
+    monkeypatch.setattr("transvae_platform.data.listing.reading.open_bytes", fail)
+    with pytest.raises(UnreachableError, match="which is no fault of the image"):
+        list(read_items(listing.table))
+
+
+def test_question_marks_end_the_names_of_uris_only():
+    assert is_parquet("/a/what?.parquet")
+    assert not is_parquet("/a/b.parquet?.arrow")
+    assert is_parquet("s3://a/b.parquet?region=x")

@@ -335,3 +335,10 @@ def test_whole_floats_are_labels_and_fractions_are_refused(tmp_path, rows, dicti
     assert rows(list_source(save(3.0, None, float("nan"), 0.0)), "label") == [(3,), (None,), (None,), (0,)]
     with pytest.raises(SpecError, match=r"train.parquet has the label 0.5, which is no class"):
         list_source(save(1.0, 0.5))
+
+
+@pytest.mark.parametrize("labels", [[True], [[1]], pa.array([1]).cast(pa.decimal128(20, 0))])
+def test_labels_of_another_type_are_named(tmp_path, labels):
+    pq.write_table(pa.table({"image": [b"x"], "label": labels}), tmp_path / "a.parquet")
+    with pytest.raises(SpecError, match=r"has labels that are neither numbers nor strings \(label of type"):
+        list_source(str(tmp_path))

@@ -128,7 +128,7 @@ def test_listing_reads_headers_and_reading_opens_a_tar_once(put, pack, monkeypat
     monkeypatch.setattr(webdataset, "open_file", lambda path, real=webdataset.open_file: Counting(real(path)))
     listing = list_source(str(root))
     assert sum(sizes) < 2_500_000  # of 4,010,240: a buffer per header, not the images
-    monkeypatch.setattr(reading, "open_file", lambda path, real=reading.open_file: opened.append(path) or real(path))
+    monkeypatch.setattr(reading, "open_bytes", lambda path, real=reading.open_bytes: opened.append(path) or real(path))
     check(listing)
     assert opened == [str(root / "a.tar")]
 
@@ -178,3 +178,19 @@ def test_names_of_integer_classes_lie_beside_the_tars(put, pack, rows):
     for number, content in enumerate((b"{}", b"[1, 2]", b'["cat"]', b"[", b"\xff")):
         with pytest.raises(SpecError, match=r"classes.json is no list of names for 2 classes - mend or remove it"):
             list_source(str(put({"a.tar": tar, "classes.json": content}, f"bad{number}")))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"label": [3, 5]}, r"the label \[3, 5\]"),
+        ({"label": 2.5}, "the label 2.5"),
+        ({"label": {"id": 4}}, "the label "),
+        ({"label": True}, "the label true"),
+        ({"caption": {"en": "a cat"}}, "the caption "),
+    ],
+)
+def test_labels_and_captions_of_another_kind_are_named(put, pack, values, message):
+    tar = pack([("1.jpg", b"x"), ("1.json", json.dumps(values).encode())])
+    with pytest.raises(SpecError, match=f"a.tar: 1.json has {message}.*, which is no word or whole number - mend it"):
+        list_source(str(put({"a.tar": tar})))

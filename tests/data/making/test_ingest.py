@@ -103,7 +103,17 @@ def test_too_many_unreadable_images_end_the_ingest_with_their_names(photos, sect
         make_set(section(folder))
     assert "data.quarantine: 2 of 8 images cannot be used, more than the allowed share of 0.001" in str(caught.value)
     assert "x.png: the file is empty" in str(caught.value)
-    assert [path.name for path in (tmp_path / "home" / "data").iterdir() if path.is_dir()] == []
+    (work,) = (path for path in (tmp_path / "home" / "data").iterdir() if path.is_dir())
+    assert len(list(work.glob("result-*.json"))) == 2
+    made = []
+
+    def counting(function, pieces):
+        made.extend(pieces)
+        return run_locally(function, pieces)
+
+    data = section(folder, quarantine=0.5)  # a raised share continues
+    ingest(list_source(data.path), data, tmp_path / "home", counting)
+    assert made == []
     (folder / "x.png").unlink()
     assert make_set(section(folder))[1].quarantined[0].name == "y.png"  # one always may
 
@@ -438,3 +448,36 @@ def test_names_of_any_bytes_and_repeated_paths(photos, section, make_set, tmp_pa
     assert (manifest.items, manifest.samples("train")) == (5, 3)
     again, _ = make_set(section(folder, holdout=["p2"]), "again")
     assert files(again) == files(made)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
+def test_shard_that_is_harmed_before_the_making_continues_is_made_again(photos, section, tmp_path, small_shards, harm):
+    data, home = section(photos(20), holdout=0.2), tmp_path / "home"
+
+    def killed(function, work):
+        for piece in work[:3]:
+            function(piece)
+        raise KeyboardInterrupt
+
+    listing = list_source(data.path)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(listing, data, home, killed)
+    harm(sorted((home / "data").glob(".making-*/train-*.arrow"))[0])
+    made = ingest(listing, data, home, run_locally)
+    whole = ingest(listing, data, tmp_path / "other", run_locally)
+    assert made == whole
+    assert files(home / "data" / made.fingerprint)[made.shards[1].file] == made.shards[1].sha256
+
+
+def test_data_set_that_is_there_already_stays_as_it_is(photos, section, make_set, tmp_path):
+    folder, manifest = make_set(section(photos(4)))
+    before = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    shutil.rmtree(tmp_path / "home" / "data" / "made")
+    assert make_set(section(tmp_path / "photos"))[1].fingerprint == manifest.fingerprint
+    assert {path.name: path.stat().st_ino for path in folder.iterdir()} == before
+
+
+def test_home_that_cannot_be_made_is_not_called_full(photos, section, make_set, tmp_path):
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(UnreachableError, match=r"choose another --home$"):
+        make_set(section(photos(2)))

@@ -1,9 +1,12 @@
 """What is held out is decided from the listing: by name, by share, or by the source itself."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from transvae_platform.data.listing import Listing, list_source
+from transvae_platform.data.listing.schema import make_listing
+from transvae_platform.data.making.ingest import ingest_key
 from transvae_platform.data.making.split import split_listing
 from transvae_platform.errors import SpecError
 
@@ -86,3 +89,45 @@ def test_shares_are_near_what_is_asked_over_many_names(section, photos):
     ]
     rows = np.stack(held)
     assert (rows.sum(1) == 30).all()
+
+
+def test_an_image_on_no_side_beside_held_out_ones_is_named(put_images, section):
+    for stray, message in {"extra/e.png": "extra/e.png", "preview.png": "preview.png"}.items():
+        folder = put_images(["train/a.png", "train/b.png", "val/c.png", stray], stray.replace("/", "-"))
+        with pytest.raises(SpecError, match=rf"has images for validation, but {message} lies on no side - move it"):
+            split_listing(list_source(str(folder)), section(folder))
+        assert len(sides(split_listing(list_source(str(folder)), section(folder, holdout=0.5)))["validation"]) == 2
+
+
+@pytest.fixture
+def put_images(tmp_path):
+    """A folder with files of these names."""
+
+    def make(names, name):
+        for file in names:
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.encode())
+        return tmp_path / name
+
+    return make
+
+
+@pytest.mark.slow
+def test_captions_above_two_gibibytes_are_split_sorted_and_told_apart(section):
+    long, other = (pa.array([letter * (1100 << 20)]) for letter in "xy")
+    keys = []
+    for last in (long, other):
+        captions = pa.chunked_array([long, pa.array(["short"]), last])
+        listing = make_listing("x", "folder", pa.table({"name": ["b", "c", "a"], "caption": captions}))
+        assert listing.table["name"].to_pylist() == ["a", "b", "c"]
+        table = split_listing(listing, section(holdout=["c"]))
+        assert table["item"].to_pylist() == [2, 0, 1]
+        assert [len(value.as_buffer()) for value in table["caption"]] == [5, 1100 << 20, 1100 << 20]
+        keys.append(ingest_key(table, (), section()))
+    assert keys[0] != keys[1]
+
+
+def test_names_of_the_classes_are_part_of_the_key(photos, section):
+    table = split_listing(list_source(str(photos(2))), section())
+    assert ingest_key(table, ["cat", "dog"], section()) != ingest_key(table, ["dog", "cat"], section())

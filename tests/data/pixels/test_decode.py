@@ -17,6 +17,7 @@ from skimage import data as photographs
 from transvae_platform.data.pixels import decode as module
 from transvae_platform.data.pixels import jpeg, rgb
 from transvae_platform.data.pixels.decode import UnreadableImageError, decode
+from transvae_platform.errors import UnreachableError
 
 
 def solid(mode, colour, size=(20, 16)):
@@ -387,3 +388,35 @@ def test_tiles_leave_no_trace(cat, encode, monkeypatch, mode, kind, options):
     monkeypatch.setattr(rgb, "TILE", 16)
     assert (decode(content) == whole).all()
     assert len(np.unique(whole)) > 1
+
+
+@pytest.mark.parametrize(
+    ("bits", "photometric", "stored", "level"),
+    [(12, 1, b"\xff", 255), (12, 1, b"\x00", 0), (16, 0, b"\x00", 255), (16, 0, b"\xff", 0), (16, 1, b"\xff", 255)],
+)
+def test_grey_tiffs_are_scaled_by_their_bits_and_from_their_black(bits, photometric, stored, level):
+    raw = stored * (8 * 8 * bits // 8)
+    tags = [
+        (256, 8),
+        (257, 8),
+        (258, bits),
+        (259, 1),
+        (262, photometric),
+        (273, 122),
+        (277, 1),
+        (278, 8),
+        (279, len(raw)),
+    ]
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    content = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    assert (decode(content + raw) == level).all()
+
+
+def test_missing_memory_is_no_fault_of_the_image(monkeypatch, noise, encode):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("transvae_platform.data.pixels.decode.to_rgb", full)
+    monkeypatch.setattr("transvae_platform.data.pixels.decode.png_to_rgb", full)
+    with pytest.raises(UnreachableError, match="there is no memory to decode an image of"):
+        decode(encode(noise()))

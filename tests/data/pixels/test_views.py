@@ -55,3 +55,11 @@ def test_every_scale_is_used_and_lifted_where_the_photograph_is_too_small(pixels
     lifted = {smallest[:, left : left + 16].tobytes() for left in range(5)}
     share = np.mean([crop.tobytes() in lifted for crop in crops])
     assert 0.2 < share < 0.8
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_a_thin_line_that_would_grow_beyond_the_limit_is_unreadable(section, geometry):
+    line = np.zeros((1, 600_000, 3), np.uint8)
+    data = section(view={"kind": "centre", "geometry": geometry, "enlarge": True})
+    with pytest.raises(UnreadableImageError, match="600000 x 1 resized to 9600000 x 16 pixels is above the limit"):
+        cut_samples(line, data, "0" * 64)

@@ -1,6 +1,7 @@
 """Several data sets as one: exact shares, each part in its own order, ids through all of them."""
 
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from transvae_platform.data.sets.catalogue import DataSet, TrainingData
 from transvae_platform.data.sets.manifest import Manifest, write_manifest
-from transvae_platform.data.sets.mixture import open_training_data
+from transvae_platform.data.sets.mixture import _refuse_strangers, open_training_data
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.errors import UserError
@@ -92,3 +93,11 @@ def test_latents_of_other_classes_are_refused(make, tmp_path):
     open_training_data([animals, unnamed], tmp_path, 10**9)
     images = [latents(f"{n}b", n, c, "images") for n, c in enumerate((["cat"], ["saw"]))]
     open_training_data(images, tmp_path, 10**9)  # autoencoders read no labels
+
+
+@pytest.mark.parametrize("classes", permutations([(), ("cat", "dog"), ("dog", "cat")]))
+def test_classes_of_every_two_parts_are_compared(parts, classes):
+    latents = [replace(parts[0].manifest, kind="latents", source={"classes": list(names)}) for names in classes]
+    with pytest.raises(UserError, match=r"data.parts: classes of"):
+        _refuse_strangers(latents)
+    _refuse_strangers([latents[classes.index(())], latents[classes.index(("cat", "dog"))]])

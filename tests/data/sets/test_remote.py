@@ -16,7 +16,7 @@ import pytest
 from transvae_platform.data.sets import remote
 from transvae_platform.data.sets.manifest import Manifest, write_manifest
 from transvae_platform.data.sets.mixture import open_training_data
-from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
+from transvae_platform.data.sets.remote import RemoteShelf, cache_folder, default_cache, read_remote_manifest
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.data.sets.transfer import copy_set
@@ -90,7 +90,7 @@ def test_batches_from_a_store_are_the_local_ones_with_a_small_cache(store, local
     far = TrainStream(small, sampling, batch_size=4, seed=3)
     for step in range(24):
         assert (far.batch(step).images == near.batch(step).images).all()
-    cached = list((tmp_path / "cache" / local[1].fingerprint).glob("*.arrow"))
+    cached = list((tmp_path / "cache" / cache_folder(local[1])).glob("*.arrow"))
     assert len(cached) <= 4
 
 
@@ -99,7 +99,7 @@ def test_disk_stays_bounded_and_the_least_recently_used_leave(store, local, tmp_
     shards = local[1].shards
     for shard in (shards[0], shards[1], shards[0], shards[2], shards[0], shards[3]):
         cache.open(shard)
-    left = {path.name for path in (tmp_path / "cache" / local[1].fingerprint).glob("*.arrow")}
+    left = {path.name for path in (tmp_path / "cache" / cache_folder(local[1])).glob("*.arrow")}
     assert left == {shards[0].file, shards[2].file, shards[3].file}
     assert len(downloads) == 4
 
@@ -148,7 +148,7 @@ def test_damaged_download_is_tried_again_then_named(store, local, tmp_path, down
     memory.pipe(path, whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(UnreachableError, match=rf"{shard.file}: its SHA-256 is .* \(3 attempts\)"):
         shelf(store, local, tmp_path).open(shard)
-    assert list((tmp_path / "cache" / local[1].fingerprint).iterdir()) == []
+    assert list((tmp_path / "cache" / cache_folder(local[1])).iterdir()) == []
     memory.pipe(path, whole)
     assert shelf(store, local, tmp_path).open(shard).sha256() == shard.sha256
 
@@ -204,7 +204,7 @@ def test_only_what_fits_is_expected_and_the_first_needed_comes_first(store, loca
     assert downloads == [f"train-0000{number}.arrow" for number in (6, 3, 8)]
     samples._shelf.expect(local[1].shards[6:7])
     samples._shelf.open(local[1].shards[1])
-    assert (tmp_path / "cache" / local[1].fingerprint / "train-00006.arrow").exists()  # expected: leaves last
+    assert (tmp_path / "cache" / cache_folder(local[1]) / "train-00006.arrow").exists()  # expected: leaves last
 
 
 def test_smallest_cache_for_a_window_downloads_each_shard_once_an_epoch(store, local, tmp_path, downloads):
@@ -243,7 +243,7 @@ def test_downloads_of_a_node_keep_to_the_bound_together(store, local, tmp_path, 
     def watched(self, shard, path, out):
         real(self, shard, path, out)
         with self._node_locked():
-            seen.append(sum(one.stat().st_size for one in (tmp_path / "cache" / local[1].fingerprint).iterdir()))
+            seen.append(sum(one.stat().st_size for one in (tmp_path / "cache" / cache_folder(local[1])).iterdir()))
 
     monkeypatch.setattr(RemoteShelf, "_download", watched)
     with ThreadPoolExecutor(6) as readers:
@@ -309,3 +309,39 @@ def test_cache_that_is_cleaned_away_meanwhile_does_not_end_a_reader(store, local
 def test_location_without_a_data_set_is_named(location):
     with pytest.raises(UserError, match=location):
         read_remote_manifest(location)
+
+
+@pytest.mark.parametrize("harm", [lambda whole: bytes(len(whole)), lambda whole: whole[:100], lambda whole: b""])
+def test_cached_shard_that_was_damaged_comes_again(store, local, tmp_path, downloads, harm):
+    shard = local[1].shards[1]
+    shelf(store, local, tmp_path).open(shard)
+    cached = next((tmp_path / "cache").rglob("*.arrow"))
+    cached.write_bytes(harm(cached.read_bytes()))
+    assert shelf(store, local, tmp_path).open(shard).sha256() == shard.sha256  # as another process
+    assert downloads == [shard.file] * 2
+
+
+def test_data_set_that_claims_the_fingerprint_of_another_does_not_stand_in_for_it(store, local, tmp_path, downloads):
+    first, second = local[1].shards[1:3]
+    claiming = replace(local[1], shards=(replace(second, file=first.file),))
+    fsspec.filesystem("memory").pipe("/evil/" + first.file, (local[0] / second.file).read_bytes())
+    RemoteShelf("memory://evil", claiming, tmp_path / "cache", 10**9).open(claiming.shards[0])
+    assert shelf(store, local, tmp_path).open(first).sha256() == first.sha256
+
+
+def test_default_cache_is_the_users_own(tmp_path, monkeypatch):
+    monkeypatch.delenv(remote.CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr(remote.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = default_cache()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert default_cache() == folder
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    (tmp_path / "transvae-cache-4242").mkdir()
+    with pytest.raises(UserError, match="belongs to somebody else - set TRANSVAE_CACHE"):
+        default_cache()
+
+
+def test_cache_that_cannot_be_made_is_named(store, local, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(UserError, match=r"cannot be made \(.*\) - set TRANSVAE_CACHE"):
+        shelf(store, local, tmp_path).open(local[1].shards[0])

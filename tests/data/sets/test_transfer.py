@@ -174,3 +174,20 @@ def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def test_the_source_under_another_name_is_refused_and_stays(local, tmp_path):
+    alias = tmp_path / "alias"
+    alias.symlink_to(local[0])
+    with pytest.raises(SpecError, match="where the data set lies already"):
+        list(copy_set(*local, alias))
+    assert read_manifest(local[0]) == local[1]
+
+
+def test_files_that_lead_back_to_the_source_are_replaced_not_written_through(local, tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "manifest.json").hardlink_to(local[0] / "manifest.json")
+    list(copy_set(*local, target))
+    assert read_manifest(local[0]) == read_manifest(target) == local[1]
+    assert sorted(path.name for path in target.iterdir()) == sorted(path.name for path in local[0].iterdir())

@@ -49,4 +49,4 @@ def list_source(location: str, layout: str = "auto", *, skip_broken: bool = Fals
     listing = _LISTERS[chosen](location, files)
     if not skip_broken:
         refuse_broken(location, listing.broken)
-    return replace(listing, passed_over=dict(passed_over.most_common()))
+    return replace(listing, passed_over={**listing.passed_over, **dict(passed_over.most_common())})

@@ -17,7 +17,7 @@ import difflib
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transvae_platform.data.listing.schema import IMAGE_SUFFIXES, SPLIT_WORDS, with_suffix
+from transvae_platform.data.listing.schema import IMAGE_SUFFIXES, SPLIT_WORDS, map_strings, with_suffix
 from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
 
@@ -85,6 +85,8 @@ def _image_layout(names: pa.ChunkedArray) -> str:
     if len(train) and pc.all(pc.match_substring_regex(train, r"^train/n\d{8}/[^/]+\z")).as_py():
         return "imagenet"
     depth = 2 if below_splits(names) else 1
+    if depth == 2:  # strays do not decide
+        names = names.filter(pc.is_valid(map_strings(part(names, 0), side_of)))
     if not pc.all(pc.equal(pc.count_substring(names, "/"), depth)).as_py():
         return "folder"
     return "classes" if len(pc.unique(part(names, depth - 1))) > 1 else "folder"
@@ -96,8 +98,17 @@ def without_prefix(names: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def below_splits(names: pa.ChunkedArray) -> bool:
-    """Whether all images lie below folders named train, val, test ..."""
-    return set(pc.unique(part(names, 0)).to_pylist()) <= SPLIT_WORDS.keys()
+    """Whether the images lie below folders named train, val, test ..., in any case: all, or with two sides and strays.
+
+    Strays are left to the layouts, which name them: no image of `val/` becomes a training image because of one.
+    """
+    sides = {side_of(top) for top in pc.unique(part(names, 0)).to_pylist()}
+    return None not in sides or ("train" in sides and len(sides) > 2)
+
+
+def side_of(folder: str) -> str | None:
+    """The split that a folder is named by, if any."""
+    return SPLIT_WORDS.get(folder.lower())
 
 
 def part(names: pa.ChunkedArray, index: int) -> pa.ChunkedArray:

@@ -35,8 +35,8 @@ def find_fields(schema: pa.Schema, where: str) -> Fields:
     is a string, or a list of strings, of any of Arrow's types for them, named like one of CAPTION_NAMES.
 
     Raises:
-        SpecError: there is no image column, there are several candidates for a role, the only candidate for the caption
-            is of another type, or the features name no classes.
+        SpecError: there is no image column, there are several candidates for a role, the only candidate for label or
+            caption is of another type, or the features name no classes.
     """
     features = _features(schema)
     binary = [name for field in schema if (name := _bytes_column(field))]
@@ -50,6 +50,7 @@ def find_fields(schema: pa.Schema, where: str) -> Fields:
         )
     labels = [field.name for field in schema if field.name in LABEL_NAMES and _is_label(field.type)]
     marked = [field.name for field in schema if _kind(features, field.name) == "ClassLabel" and _is_label(field.type)]
+    _refuse_other_labels(schema, labels or marked, where)
     label = "label" if labels.count("label") == 1 else _only("label", marked or labels, where)
     classes = features.get(label, {}).get("names") if label else None
     if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
@@ -57,6 +58,16 @@ def find_fields(schema: pa.Schema, where: str) -> Fields:
             f"data.path: {where}: the features of {printable(str(label))!r} name no classes - save the data set again"
         )
     return Fields(image, label, _caption(schema, where), tuple(map(printable, classes or ())))
+
+
+def _refuse_other_labels(schema: pa.Schema, labels: Sequence[str], where: str) -> None:
+    """Where no column can be the label, none of its names may hold something else: it would be dropped silently."""
+    named = [field for field in schema if field.name in LABEL_NAMES and not pa.types.is_null(field.type)]
+    if named and not labels:
+        what = printable(", ".join(f"{field.name} of type {field.type}" for field in named))
+        raise SpecError(
+            f"data.path: {where} has labels that are neither numbers nor strings ({what}) - cast or rename the column"
+        )
 
 
 def plain_labels(values: pa.ChunkedArray, where: str) -> pa.ChunkedArray:

@@ -1,6 +1,7 @@
 """Image files in folders: without classes, one folder per class, or as ImageNet lies.
 
-All three take the source's own split from the topmost folders, if every image lies below one named train, val or test.
+All three take the source's own split from the topmost folders named train, val or test, if every image lies below one,
+or if there are two sides: then an image elsewhere has no split, and is named before anything is made.
 ImageNet: `train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`, also below `ILSVRC/Data/CLS-LOC/`. Where `val/` is flat, the
 labels come from one of two files on top: Kaggle's `LOC_val_solution.csv`, or TensorFlow's list
 `imagenet_2012_validation_synset_labels.txt` (one wnid per line, in the order of the sorted file names); without them
@@ -13,10 +14,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transvae_platform.data.listing.detect import VALIDATION_LABELS, below_splits, part, without_prefix
+from transvae_platform.data.listing.detect import VALIDATION_LABELS, below_splits, part, side_of, without_prefix
 from transvae_platform.data.listing.schema import (
     IMAGE_SUFFIXES,
-    SPLIT_WORDS,
     Listing,
     encode_labels,
     make_listing,
@@ -41,7 +41,10 @@ def list_classes(location: str, files: pa.Table) -> Listing:
     """
     images = with_suffix(files, IMAGE_SUFFIXES)
     classes = part(images["name"], 1 if below_splits(images["name"]) else 0)
-    outside = pc.equal(pc.count_substring(images["name"], "/"), 1 if below_splits(images["name"]) else 0)
+    outside = pc.equal(pc.count_substring(images["name"], "/"), 0)
+    if below_splits(images["name"]):
+        is_stray = pc.is_null(map_strings(part(images["name"], 0), side_of))
+        outside = pc.or_(is_stray, pc.less_equal(pc.count_substring(images["name"], "/"), 1))
     stray = pc.index(outside, True).as_py()
     if stray >= 0:
         name = printable(images["name"][stray].as_py())
@@ -62,7 +65,7 @@ def list_imagenet(location: str, files: pa.Table) -> Listing:
     images = with_suffix(files, IMAGE_SUFFIXES)
     names = without_prefix(images["name"])
     rows = _with_splits(images, names)
-    if "split" not in rows.column_names:
+    if "split" not in rows.column_names or rows["split"].null_count:
         raise SpecError(f"data.path: {printable(location)} has images outside of train/ and val/ - it is no ImageNet")
     in_folder = pc.greater_equal(pc.count_substring(names, "/"), 2)
     classes = pc.if_else(in_folder, part(names, 1), pa.scalar(None, pa.string()))
@@ -76,7 +79,7 @@ def list_imagenet(location: str, files: pa.Table) -> Listing:
 def _with_splits(images: pa.Table, names: pa.ChunkedArray) -> pa.Table:
     if not len(images) or not below_splits(names):
         return images
-    return images.append_column("split", map_strings(part(names, 0), SPLIT_WORDS.__getitem__))
+    return images.append_column("split", map_strings(part(names, 0), side_of))
 
 
 def _validation_classes(location: str, files: pa.Table, names: pa.ChunkedArray, flat: pa.ChunkedArray) -> pa.Array:

@@ -4,16 +4,16 @@
 2. Of a Parquet file only row groups with wanted rows are read, each once, a page (by the format below 2 GiB) and BATCH
    rows at a time; of an Arrow file one batch at a time. A slice in the order of its listing therefore reads nothing
    twice.
-3. What is missing or damaged costs the images that it holds. A store that fails in another way stops the reading: an
-   outage must not look like damaged images.
+3. What is missing or damaged costs the images that it holds. A store that fails in another way stops the reading, and
+   so does a fault of this machine: an outage must not look like damaged images.
 """
 
 from __future__ import annotations
 
+import errno
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate, groupby
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transvae_platform.data.listing.tables import is_parquet, open_arrow
-from transvae_platform.data.sets.stores import first_line, local_path, map_file, open_file, printable
+from transvae_platform.data.sets.stores import first_line, local_path, map_file, open_bytes, open_file, printable
 from transvae_platform.errors import UnreachableError
 
 ROWS = 4096
@@ -37,6 +37,14 @@ BUFFER = 1 << 20
 
 MOST_BYTES = 1 << 30
 """A larger file, member or row is not read (assumption: `decode.MAX_PIXELS` of uncompressed 16-bit RGB are 0.9 GB)."""
+
+
+MACHINE = {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT, errno.ENOTCONN}
+"""What goes wrong with a disk, a mount or a process, not with one file: no image is left out because of it."""
+
+
+UNREAD = ("its file is missing", "it cannot be read")
+"""How a reason begins that lies in the files' places and permissions rather than in their bytes."""
 
 
 class _Row(NamedTuple):
@@ -90,15 +98,14 @@ def _rows(table: pa.Table) -> Iterator[_Row]:
 
 def _from_file(path: str, rows: Iterator[_Row]) -> Iterator[Item]:
     """A whole file, or members of a tar."""
-    local = local_path(path)  # Python's own file is read in a third of the time of Arrow's
-    with open_file(path) if local is None else Path(local).open("rb", buffering=0) as file:
+    with open_bytes(path) as file:
         for row in rows:
             if (row.size or 0) > MOST_BYTES:
                 yield row.position, None, _too_large(row.size or 0)
                 continue
             try:
                 file.seek(row.offset or 0)
-                content = file.read() if row.offset is None else file.read(row.size)
+                content = file.read() if row.offset is None else file.read(row.size or 0)
             except (OSError, pa.ArrowInvalid) as error:
                 yield row.position, None, _reason(row.path, error)
                 continue
@@ -175,9 +182,14 @@ def _reason(path: str, error: Exception) -> str:
         UnreachableError: it is not the file's fault.
     """
     if isinstance(error, FileNotFoundError):
-        return "its file is missing"
+        return UNREAD[0]
+    if getattr(error, "errno", None) in MACHINE and local_path(path) is not None:
+        raise UnreachableError(
+            f"data.path: {printable(path)} cannot be read ({first_line(error)}), which is no fault of the image - mend "
+            "the disk, the mount or the limit of this machine; the same command continues"
+        ) from None
     if isinstance(error, OSError) and not isinstance(error, PermissionError) and local_path(path) is None:
         raise UnreachableError(
             f"data.path: {printable(path)} cannot be read ({first_line(error)}) - is the store up?"
         ) from None
-    return f"it cannot be read ({first_line(error)})"
+    return f"{UNREAD[1]} ({first_line(error)})"

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from PIL import features
 
 from transvae_platform.data.listing.broken import refuse_broken
+from transvae_platform.data.sets.manifest import TEST
 from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
 
@@ -46,6 +47,9 @@ LISTING_SCHEMA = pa.schema(
 MOST_CLASSES = 1_000_000
 """Integer labels from here on are no class numbers but identities (assumption: ImageNet-21k has 21,841 classes)."""
 
+TAKEN = 65_536
+"""Rows whose texts together stay below the 2 GiB of an Arrow string array (assumption: 32 KiB each)."""
+
 SPLIT_WORDS = {
     "train": "train",
     "training": "train",
@@ -64,7 +68,8 @@ class Listing:
     """What a source holds: `table` (LISTING_SCHEMA, sorted by name), names of its classes, and its layout.
 
     `passed_over` says how many files were not looked at because of their suffix (in small letters; "" where there is
-    none), the most frequent suffix first. `broken` says what is wrong with each file whose images are not in the table.
+    none), the most frequent suffix first, and under TEST how many images of a test split were left out. `broken` says
+    what is wrong with each file whose images are not in the table.
     """
 
     table: pa.Table
@@ -84,7 +89,7 @@ def make_listing(
     Raises:
         SpecError: there are no rows (all files that are broken are named), or a name occurs twice.
     """
-    rows = _settle_test(rows)
+    given, rows = len(rows), _settle_test(rows)
     if not rows.num_rows:
         refuse_broken(location, broken)
         raise SpecError(
@@ -101,13 +106,14 @@ def make_listing(
         schema=LISTING_SCHEMA,
     )
     if not is_sorted(table["name"]):
-        table = table.take(pc.sort_indices(table["name"]))
+        table = _taken(table, pc.sort_indices(table["name"]))
     repeated = first_repeat(table["name"])
     if repeated is not None:
         raise SpecError(
             f"data.path: {printable(location)} holds two images named {printable(repeated)!r} - rename or remove one"
         )
-    return Listing(table.combine_chunks(), tuple(classes), layout, broken=tuple(broken))
+    passed_over = {TEST: given - len(rows)} if given > len(rows) else {}
+    return Listing(table.combine_chunks(), tuple(classes), layout, passed_over, tuple(broken))
 
 
 def with_suffix(files: pa.Table, suffixes: Sequence[str]) -> pa.Table:
@@ -165,6 +171,15 @@ def first_repeat(values: pa.ChunkedArray) -> str | None:
     index = pc.index(pc.equal(values[1:], values[:-1]), True).as_py()
     repeated: str | None = None if index < 0 else values[index].as_py()
     return repeated
+
+
+def _taken(table: pa.Table, order: pa.Array) -> pa.Table:
+    """The rows in this order, however long their texts are: Arrow joins those of a column before it takes them."""
+    wide = [pa.field(field.name, pa.large_string() if pa.types.is_string(field.type) else field.type)
+            for field in table.schema]  # fmt: skip
+    joined = table.cast(pa.schema(wide)).combine_chunks()
+    pieces = [joined.take(order[start : start + TAKEN]) for start in range(0, len(order), TAKEN)]
+    return pa.concat_tables([piece.cast(table.schema) for piece in pieces])
 
 
 def _settle_test(rows: pa.Table) -> pa.Table:

@@ -25,7 +25,7 @@ from transvae_platform.data.listing.schema import (
     split_in,
     with_suffix,
 )
-from transvae_platform.data.sets.stores import first_line, map_file, open_file, printable, reaching
+from transvae_platform.data.sets.stores import first_line, local_path, map_file, open_file, printable, reaching
 from transvae_platform.errors import SpecError
 
 ARROW_MAGIC = b"ARROW1"
@@ -90,7 +90,8 @@ def open_arrow(file: pa.NativeFile, columns: Sequence[str] = ()) -> tuple[pa.Sch
 
 def is_parquet(path: str) -> bool:
     """Whether a path or URI names a Parquet file."""
-    return path.lower().partition("?")[0].endswith(".parquet")
+    name = path if local_path(path) is not None else path.partition("?")[0]  # a URI may have a query
+    return name.lower().endswith(".parquet")
 
 
 def _rows_of_file(name: str, path: str, size: int, stamp: str, split: str | None) -> tuple[pa.Table, Fields]:

@@ -40,6 +40,9 @@ BUFFER = 65_536
 MOST_TEXT = 1 << 26
 """Bytes of a member with a label or caption (assumption: they are read whole, a longer one is something else)."""
 
+SHOWN = 60
+"""Characters of a wrong value that an error shows."""
+
 _KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 _INTEGER = re.compile(r"-?[0-9]{1,18}")  # of 64 bits
 
@@ -186,9 +189,11 @@ def _attributes(file: io.BufferedReader, parts: dict[str, _Part], path: str) -> 
             name = printable(parts["json"].name)
             raise SpecError(f"data.path: {printable(path)}: {name} is no JSON - mend or remove it") from None
         if isinstance(values, dict):
-            label = _word(values.get("label")) if label is None else label
+            where = f"{printable(path)}: {printable(parts['json'].name)}"
+            label = _word(values.get("label"), "label", where) if label is None else label
             found = next((values[key] for key in ("caption", "text", "captions") if values.get(key)), None)
-            caption = _word(found) if caption is None else caption
+            found = found[0] if isinstance(found, list) else found
+            caption = _word(found, "caption", where) if caption is None else caption
     return (label.strip() or None) if label else None, caption
 
 
@@ -199,8 +204,10 @@ def _text(file: io.BufferedReader, part: _Part | None) -> str | None:
     return file.read(part.size).decode("utf-8", "replace")
 
 
-def _word(value: Any) -> str | None:
-    value = value[0] if isinstance(value, list) and value else value
+def _word(value: Any, role: str, where: str) -> str | None:
     if isinstance(value, float) and value.is_integer():  # 3.0: pandas writes whole numbers with gaps so
         value = int(value)
-    return str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+    if value is not None and (not isinstance(value, (str, int)) or isinstance(value, bool)):
+        shown = printable(json.dumps(value))[:SHOWN]
+        raise SpecError(f"data.path: {where} has the {role} {shown}, which is no word or whole number - mend it")
+    return None if value is None else str(value)

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from transvae_platform.data.listing import Listing
+from transvae_platform.data.listing.reading import UNREAD
 from transvae_platform.data.making.images import items_per_shard, make_shard, record_layout, samples_per_item
 from transvae_platform.data.making.integrity import COPY, check_records, copies_of_held_out
 from transvae_platform.data.making.split import split_listing
@@ -26,6 +27,7 @@ from transvae_platform.data.pixels.geometry import GEOMETRY_VERSION
 from transvae_platform.data.sets.catalogue import named, refuse_other
 from transvae_platform.data.sets.identity import FORMAT, content_of, images_fingerprint
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
+from transvae_platform.data.sets.notes import read_note
 from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import UserError
@@ -53,7 +55,7 @@ def ingest(listing: Listing, data: Data, home: Path, mapper: Mapper, listen: Lis
         UnreachableError: the home cannot be written.
     """
     table = split_listing(listing, data)
-    key = ingest_key(table, data)
+    key = ingest_key(table, listing.classes, data)
     asked = [data.path or data.source, data.layout, data.decides_samples()]
     if found := find_made(home, key):
         sweep(home, asked)
@@ -67,16 +69,17 @@ def ingest(listing: Listing, data: Data, home: Path, mapper: Mapper, listen: Lis
     return manifest
 
 
-def ingest_key(table: pa.Table, data: Data) -> str:
+def ingest_key(table: pa.Table, classes: Sequence[str], data: Data) -> str:
     """Names an ingest before anything is read: the split listing, with sizes and times of its files, and settings."""
     sha256 = hashlib.sha256()
     for column in table.combine_chunks().columns:
-        # what lies under a null is undefined: it must not reach the hash
-        nothing = "" if pa.types.is_string(column.type) else 0
-        plain = pa.record_batch({"values": column.fill_null(nothing).chunk(0), "nulls": column.is_null().chunk(0)})
-        sha256.update(plain.serialize())
-    listing = sha256.hexdigest()
-    return stable_hash({"format": FORMAT_VERSION, "listing": listing, "settings": data.decides_samples()})[:16]
+        for chunk in column.chunks:  # several, where texts are longer than an array of Arrow's holds
+            # what lies under a null is undefined: it must not reach the hash
+            nothing = "" if pa.types.is_string(chunk.type) else 0
+            plain = pa.record_batch({"values": chunk.fill_null(nothing), "nulls": chunk.is_null()})
+            sha256.update(plain.serialize())
+    decisive = {"format": FORMAT_VERSION, "listing": sha256.hexdigest(), "settings": data.decides_samples()}
+    return stable_hash(decisive | ({"classes": classes} if classes else {}))[:16]
 
 
 def refuse_taken_name(listing: Listing, data: Data, home: Path, name: str) -> None:
@@ -88,7 +91,7 @@ def refuse_taken_name(listing: Listing, data: Data, home: Path, name: str) -> No
         SpecError: the name stands for another data set.
     """
     table = split_listing(listing, data)
-    if made := find_made(home, ingest_key(table, data)):
+    if made := find_made(home, ingest_key(table, listing.classes, data)):
         refuse_other(home, name, made.fingerprint)
     elif taken := named(home, name):
         known = taken.manifest
@@ -162,7 +165,7 @@ def _refuse_too_many(
     allowed = max(1 if data.quarantine else 0, data.quarantine * items)
     if not empty and max(len(bad), len(small)) <= allowed:
         return
-    shutil.rmtree(folder)  # its results are of no use: the source must change first
+    _forget_unread(folder)  # the rest stays: a raised share continues
     if empty:
         ours = [item for item in quarantined if item.split == empty[0]]
         raise UserError(
@@ -179,6 +182,13 @@ def _refuse_too_many(
         f"{data.quarantine:g} - lower data.resolution, enlarge them (data.view.enlarge), or raise the share:"
         + _shown(small)
     )
+
+
+def _forget_unread(folder: Path) -> None:
+    """Remove the results of pieces with files that could not be read: those may be mended without a trace."""
+    for path in folder.glob("result-*.json"):
+        if any(item["reason"].startswith(UNREAD) for item in (read_note(path) or {}).get("quarantined", ())):
+            path.unlink()
 
 
 def _shown(items: Sequence[Quarantined]) -> str:

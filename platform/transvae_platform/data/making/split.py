@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transvae_platform.data.listing import Listing
+from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Data
 
@@ -25,11 +26,19 @@ def split_listing(listing: Listing, data: Data) -> pa.Table:
     of 0, and of a single image where nobody says, nothing is held out.
 
     Raises:
-        SpecError: a named item does not exist, or none is left to train on.
+        SpecError: a named item does not exist, none is left to train on, or the source holds some items out and does
+            not say on which side others are.
     """
     table = listing.table
     own = table.column("split")
-    if data.holdout is None and set(own.unique().to_pylist()) == {"train", "validation"}:
+    sides = set(own.unique().to_pylist())
+    if data.holdout is None and sides >= {"validation", None}:
+        stray = printable(table["name"][pc.index(own.is_null(), True).as_py()].as_py())
+        raise SpecError(
+            f"data.path: {printable(str(data.path))} has images for validation, but {stray} lies on no side - move it "
+            "below train/ (name its file so), or hold out a share of all images instead (data.holdout)"
+        )
+    if data.holdout is None and sides == {"train", "validation"}:
         held = pc.equal(own, "validation").to_numpy()
     elif isinstance(data.holdout, tuple):
         held = _named(table.column("name").to_pylist(), data.holdout)
@@ -41,9 +50,10 @@ def split_listing(listing: Listing, data: Data) -> pa.Table:
             f"data.holdout: all {len(held)} images of {data.path or data.source} would be held out, none is left to "
             "train on - lower it (0 holds none out) or add images"
         )
-    items = np.concatenate([np.flatnonzero(held), np.flatnonzero(~held)])
-    splits = pa.array(np.repeat(["validation", "train"], [held.sum(), (~held).sum()]))
-    return table.drop_columns("split").take(items).append_column("item", pa.array(items)).append_column("split", splits)
+    rows = table.drop_columns("split").append_column("item", pa.array(np.arange(len(held))))
+    sides_of = [rows.filter(pa.array(held)), rows.filter(pa.array(~held))]  # a take joins texts, of 2 GiB at most
+    splits = pa.array(np.repeat(["validation", "train"], [len(side) for side in sides_of]))
+    return pa.concat_tables(sides_of).append_column("split", splits)
 
 
 def _named(names: list[str], wanted: tuple[str, ...]) -> np.ndarray:

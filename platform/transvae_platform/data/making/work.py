@@ -5,8 +5,8 @@ Protocol
    that decides the result and is known before. A second process that makes the same waits for the first and finds its
    result.
 2. Each piece of work is a pure function of its description. It writes its shard, then its result beside it, each
-   atomically and on the disk. A making that was killed does only the pieces without a readable result, and ends with
-   the same bytes.
+   atomically and on the disk. A making that was killed does only the pieces without a readable result or
+   without the shard that it names, and ends with the same bytes.
 3. Publishing writes the manifest, gives the folder its final name, the fingerprint, and writes
    `<home>/data/made/<key>.json`, which says which fingerprint the key led to. Nothing else is left behind.
 4. The origin is a hash of what was asked for. Whoever asks for it again either continues (the key is the same) or,
@@ -16,6 +16,8 @@ Protocol
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,7 +52,7 @@ def run(function: Function, work: Sequence[Work], mapper: Mapper, listen: Listen
     `listen` is told how many items of how many are done, first of all how many were before.
     """
     for piece in work:
-        if read_note(Path(piece["result"])) is None:  # absent, or damaged: done again either way
+        if not _is_done(piece):
             Path(piece["result"]).unlink(missing_ok=True)
     finish(function, work, "result", mapper, listen)
     results = [read_note(Path(piece["result"])) for piece in work]
@@ -58,6 +60,19 @@ def run(function: Function, work: Sequence[Work], mapper: Mapper, listen: Listen
     if lost:
         raise UnreachableError(f"{lost[0]} cannot be read right after it was written - is the disk sound?")
     return [result for result in results if result is not None]
+
+
+def _is_done(piece: Work) -> bool:
+    """Whether its result is there, and its shard is what the result says."""
+    if (result := read_note(Path(piece["result"]))) is None:
+        return False
+    if (shard := result.get("shard")) is None:
+        return True
+    try:
+        with Path(piece["shard"]).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == shard["sha256"]
+    except OSError:
+        return False
 
 
 def finish(function: Function, work: Sequence[Work], outcome: str, mapper: Mapper, listen: Listener | None) -> None:
@@ -105,8 +120,9 @@ def work_folder(home: Path, key: str, asked: Any) -> Iterator[Path]:
             sweep(home, asked, keep=key)
             yield folder
     except OSError as error:
-        what = error.strerror or error
-        raise UnreachableError(f"{folder}: {what} - free space or choose another --home; done work is kept") from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        way_out = "free space or choose another --home; done work is kept" if is_full else "choose another --home"
+        raise UnreachableError(f"{folder}: {error.strerror or error} - {way_out}") from error
 
 
 def sweep(home: Path, asked: Any, keep: str | None = None) -> None:

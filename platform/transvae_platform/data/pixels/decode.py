@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from transvae_platform.data.pixels.jpeg import decode_jpeg
 from transvae_platform.data.pixels.png import png_to_rgb
 from transvae_platform.data.pixels.rgb import to_rgb
+from transvae_platform.errors import UnreachableError
 
 MAX_PIXELS = 150_000_000
 """An image with more pixels is refused as a decompression bomb (assumption: above nearly every camera of today,
@@ -49,8 +50,8 @@ def decode(content: bytes) -> NDArray[np.uint8]:
     greys of 16 bits and floats from 0 to 1 scaled to 0..255, of 16-bit colours the upper 8 bits.
 
     Raises:
-        UnreadableImageError: empty, truncated, damaged, above MAX_PIXELS or MAX_DECODED_BYTES, or no image; nothing
-            else is ever raised.
+        UnreadableImageError: empty, truncated, damaged, above MAX_PIXELS or MAX_DECODED_BYTES, or no image.
+        UnreachableError: this machine's memory does not suffice; nothing else is ever raised.
     """
     if not content:
         raise UnreadableImageError("the file is empty")
@@ -74,6 +75,11 @@ def decode(content: bytes) -> NDArray[np.uint8]:
         return _upright(pixels, orientation)
     except UnreadableImageError:
         raise
+    except MemoryError:  # no fault of the image: left out, it would be missing from the fingerprint
+        raise UnreachableError(
+            f"data: there is no memory to decode an image of {len(content)} bytes - free some, or use fewer cores; the "
+            "same command continues"
+        ) from None
     except UnidentifiedImageError:  # its own message holds a memory address
         raise UnreadableImageError("no image of a known format") from None
     except Exception as error:  # noqa: BLE001 - decoders of damaged files raise anything, down to struct.error

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from transvae_platform.data.pixels.decode import UnreadableImageError
+from transvae_platform.data.pixels.decode import MAX_PIXELS, UnreadableImageError
 from transvae_platform.data.sets.manifest import TOO_SMALL
 
 GEOMETRY_VERSION = 2
@@ -95,6 +95,9 @@ def _as_tensor(image: Pixels) -> torch.Tensor:
 
 
 def _interpolate(x_BCHW: torch.Tensor, height: int, width: int, mode: str) -> NDArray[Any]:
+    if height * width > MAX_PIXELS:  # a thin line that is enlarged
+        was = f"{x_BCHW.shape[3]} x {x_BCHW.shape[2]}"
+        raise UnreadableImageError(f"{was} resized to {width} x {height} pixels is above the limit of {MAX_PIXELS}")
     resized = F.interpolate(x_BCHW, (height, width), mode=mode, antialias=True, align_corners=False)
     return resized[0].permute(1, 2, 0).numpy()
 

@@ -36,6 +36,10 @@ TOO_SMALL = "is smaller than the sample size"
 """Part of the reason for which a sound image is left out that would have to be enlarged."""
 
 
+TEST = "of the test split"
+"""Stands among the suffixes of what a source's listing passed over, for images."""
+
+
 @dataclass(frozen=True)
 class Quarantined:
     """An item of the source that gave no samples, and why."""

@@ -97,13 +97,16 @@ class JoinedSamples:
 
 def _refuse_strangers(manifests: Sequence[Manifest]) -> None:
     """A training takes the records of all parts for the same kind of thing, and their labels for the same classes."""
-    first = _meaning(manifests[0])
-    for other in manifests[1:]:
-        for key, value in _meaning(other).items():
-            if value != first[key] and not (key == "classes" and not (value and first[key])):  # some are not named
+    known: dict[str, tuple[Manifest, Any]] = {}
+    for manifest in manifests:
+        for key, value in _meaning(manifest).items():
+            if key == "classes" and not value:  # not named: nothing can be said
+                continue
+            first, expected = known.setdefault(key, (manifest, value))
+            if value != expected:
                 raise UserError(
-                    f"data.parts: {key} of {manifests[0].fingerprint} and {other.fingerprint} differ "
-                    f"({first[key]} and {value}) - leave one of them out, or make it anew like the other"
+                    f"data.parts: {key} of {first.fingerprint} and {manifest.fingerprint} differ "
+                    f"({expected} and {value}) - leave one of them out, or make it anew like the other"
                 )
 
 

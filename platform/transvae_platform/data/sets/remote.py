@@ -1,8 +1,10 @@
 """Data sets on an object store: shards come to a local cache when they are needed, and leave it when it is full.
 
 Protocol
-1. The cache is a folder per fingerprint, shared by all processes of a node. A shard is downloaded under a temporary
-   name, compared with its SHA-256, flushed to the disk and renamed: under its own name it is whole.
+1. The cache is a folder per fingerprint and SHA-256 of its shards, so that nobody's data set can stand in for another
+   one's, shared by all processes of a node. A shard is downloaded under a temporary name, compared with its SHA-256,
+   flushed to the disk and renamed: under its own name it is whole. A process compares its size whenever it opens it,
+   and its SHA-256 once; one that was damaged since leaves the cache and is downloaded again.
 2. Who downloads a shard holds an flock on its temporary file, `.<shard>.part`; who else wants that shard waits for
    it and finds the shard there. Other shards come at the same time. A temporary file that nobody holds is of a process
    that was killed, and is removed or used again.
@@ -12,7 +14,9 @@ Protocol
    A shard also gets its name under that lock.
    Processes with different bounds each keep to their own.
 4. A shard is mapped before it gets its name, or by its name if it is there. A mapped shard stays readable after it
-   left; its space is free when the last reader lets go. A file that vanished before is downloaded again.
+   left; its space is free when the last reader lets go. So `max_bytes` bounds the files; beside them each process may
+   keep half of it mapped (`samples.open_data`) of shards that left, where others have not mapped the same. A file that
+   vanished before is downloaded again.
 5. What is expected is downloaded in the order of need, and only as much of it as fits into the cache together.
 """
 
@@ -22,18 +26,22 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+import pyarrow as pa
+
 from transvae_platform.data.sets.manifest import FINGERPRINT, Manifest, parse_manifest
 from transvae_platform.data.sets.shards import Shard, ShardFile
-from transvae_platform.data.sets.stores import open_store
+from transvae_platform.data.sets.stores import first_line, open_store
 from transvae_platform.errors import SpecError, UnreachableError, UserError
+from transvae_platform.study.grid import stable_hash
 
 CACHE_VARIABLE = "TRANSVAE_CACHE"
 CACHE_BYTES = 50 * 10**9  # assumption
@@ -61,7 +69,8 @@ class RemoteShelf:
             )
         self._store, self._root = open_store(location)
         self._location, self._max_bytes, self._manifest = location, max_bytes, manifest
-        self._all, self._cache = cache, cache / manifest.fingerprint
+        self._all, self._cache = cache, cache / cache_folder(manifest)
+        self._sound: set[str] = set()
         self._soon = ThreadPoolExecutor(1, thread_name_prefix="shards")
         self._coming: set[str] = set()
 
@@ -77,12 +86,8 @@ class RemoteShelf:
         """
         local = self._cache / shard.file
         while True:
-            try:
-                os.utime(local)
-                return ShardFile(local)
-            except FileNotFoundError:
-                if (file := self._bring(shard, local)) is not None:
-                    return file
+            if (file := self._cached(shard, local) or self._bring(shard, local)) is not None:
+                return file
 
     def expect(self, shards: Iterable[Shard]) -> None:
         """Begin to download shards that will be needed, the first ones first; what is there counts as used."""
@@ -91,7 +96,8 @@ class RemoteShelf:
             room -= shard.bytes
             if room < 0:
                 return
-            if not _touched(self._cache / shard.file) and shard.file not in self._coming:
+            is_ready = _touched(self._cache / shard.file) and shard.file in self._sound
+            if not is_ready and shard.file not in self._coming:
                 self._coming.add(shard.file)
                 self._soon.submit(self._come, shard)
 
@@ -101,10 +107,29 @@ class RemoteShelf:
         finally:
             self._coming.discard(shard.file)
 
+    def _cached(self, shard: Shard, local: Path) -> ShardFile | None:
+        """The shard from the cache; None if it is not there, or was damaged since it came: it is gone then."""
+        try:
+            os.utime(local)
+            if local.stat().st_size == shard.bytes:
+                file = ShardFile(local)
+                if shard.file in self._sound or file.sha256() == shard.sha256:
+                    self._sound.add(shard.file)
+                    return file
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except pa.ArrowInvalid:  # damaged where Arrow looks first
+            pass
+        local.unlink(missing_ok=True)
+        return None
+
     def _bring(self, shard: Shard, local: Path) -> ShardFile | None:
         """The shard, downloaded; None if somebody else has brought it meanwhile."""
         temporary = local.with_name(f".{local.name}{PART}")
-        self._cache.mkdir(parents=True, exist_ok=True)  # again: temporary folders get cleaned
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)  # again: temporary folders get cleaned
+        except OSError as error:
+            raise UserError(f"{self._cache} cannot be made ({first_line(error)}) - set {CACHE_VARIABLE}") from None
         with temporary.open("ab") as out:
             fcntl.flock(out, fcntl.LOCK_EX)
             if local.exists() or not _is_at(out, temporary):
@@ -113,6 +138,7 @@ class RemoteShelf:
                 self._set_aside(shard.bytes, out)
                 self._download(shard, temporary, out)
                 file = ShardFile(temporary)
+                self._sound.add(shard.file)
                 os.fsync(out.fileno())
                 with self._node_locked():  # or who looks for room would count it twice, or not at all
                     temporary.replace(local)
@@ -203,8 +229,25 @@ def refuse_small_cache(name: str, manifest: Manifest, window: int | None, room: 
 
 
 def default_cache() -> Path:
-    """The folder for shards of distant data sets: what TRANSVAE_CACHE says, else in the machine's temporary folder."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path(tempfile.gettempdir()) / "transvae-cache")
+    """The folder for shards of distant data sets: what TRANSVAE_CACHE says, else one of this user's, which is made.
+
+    Raises:
+        UserError: another user made it first.
+    """
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named)
+    folder = Path(tempfile.gettempdir()) / f"transvae-cache-{os.geteuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise UserError(f"{folder} belongs to somebody else - set {CACHE_VARIABLE} to a folder of your own")
+    return folder
+
+
+def cache_folder(manifest: Manifest) -> str:
+    """The name of a data set's folder in a cache: of what it says it is, and of the bytes of its shards."""
+    return stable_hash([manifest.fingerprint, [shard.sha256 for shard in manifest.shards]])[:32]
 
 
 def read_remote_manifest(location: str) -> Manifest:

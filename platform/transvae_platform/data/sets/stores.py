@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes
 
 import pyarrow as pa
@@ -96,6 +96,12 @@ def open_file(location: str) -> pa.NativeFile:
         return filesystem.open_input_file(inside)
     filesystem, inside = open_store(f"{folder}{mark}{query}")
     return filesystem.open_input_file(f"{inside.rstrip('/')}/{unquote(name) if _scheme(location) in NATIVE else name}")
+
+
+def open_bytes(location: str) -> BinaryIO | pa.NativeFile:
+    """As `open_file`, but a local file is Python's own: it is read in a third of the time of Arrow's."""
+    path = local_path(location)
+    return open(_regular(path), "rb", buffering=0) if path is not None else open_file(location)  # noqa: PTH123
 
 
 def map_file(location: str) -> pa.NativeFile:

@@ -5,15 +5,17 @@ Protocol of a copy
 2. Before the first shard a claim, `.copying-<fingerprint>`, is written; the manifest comes last, then the claim goes.
 3. A shard that is there already stays if its SHA-256 is the manifest's, else it is copied again: the same command
    continues a copy that was interrupted, and mends one that was damaged.
+4. In a folder each file is written under a temporary name and renamed; a store shows an object when it is whole.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyarrow.fs import FileSelector, FileSystem
+from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
 
 from transvae_platform.data.sets.manifest import Manifest, parse_manifest
 from transvae_platform.data.sets.stores import first_line, open_store
@@ -32,7 +34,7 @@ def copy_set(source: str | Path, manifest: Manifest, destination: str | Path) ->
         UnreachableError: one of the two cannot be read or written, or the source is damaged.
     """
     (there, from_root), (here, to_root) = open_store(str(source)), open_store(str(destination))
-    if there.equals(here) and from_root.rstrip("/") == to_root.rstrip("/"):
+    if there.equals(here) and _is_same(here, from_root.rstrip("/"), to_root.rstrip("/")):
         raise SpecError(f"{destination} is where the data set lies already - give another place")
     claim = f"{to_root}/{CLAIM}{manifest.fingerprint}"
     try:
@@ -52,6 +54,12 @@ def copy_set(source: str | Path, manifest: Manifest, destination: str | Path) ->
         here.delete_file(claim)
     except OSError as error:
         raise UnreachableError(f"{source} to {destination}: {first_line(error)} - the same command continues") from None
+
+
+def _is_same(store: FileSystem, one: str, other: str) -> bool:
+    if not isinstance(store, LocalFileSystem):
+        return one == other
+    return os.path.exists(other) and os.path.samefile(one, other)  # noqa: PTH110, PTH121 - also through links
 
 
 def _refuse_another(here: FileSystem, root: str, names: set[str], manifest: Manifest, destination: str) -> None:
@@ -77,9 +85,13 @@ def _sha256(store: FileSystem, path: str) -> str:
 
 
 def _copy(there: FileSystem, path: str, here: FileSystem, where: str) -> str:
+    folder, _, name = where.rpartition("/")
+    target = f"{folder}/.{name}.part" if isinstance(here, LocalFileSystem) else where
     digest = hashlib.sha256()
-    with there.open_input_stream(path) as source, here.open_output_stream(where) as out:
+    with there.open_input_stream(path) as source, here.open_output_stream(target) as out:
         while block := source.read(BLOCK):
             digest.update(block)
             out.write(block)
+    if target != where:
+        here.move(target, where)
     return digest.hexdigest()
