@@ -19,7 +19,7 @@ class Request:
     """form: its name. columns: variable -> expression over the table's columns; loss, where, predict: expressions.
 
     Rows for which `predict` holds are not fitted but predicted, with `predict_columns` in place of `columns` where
-    given; `best_of` names columns: of the rows that agree in them only the least loss is compared.
+    given; delta bounds relative residuals, also linear ones (relative to the mean loss). `best_of` names columns: of the rows that agree in them only the least loss is compared.
     """
 
     form: str = FAMILIES

@@ -1,7 +1,8 @@
 """Objective, gradient and Hessian of a form on a table, for a batch of parameter vectors and weights at once.
 
 f = sum_i w_i Huber_delta(r_i), a SUM, not a mean: a mean of 1e-6 looks converged to a solver that is far off. Residuals
-r are ln y - ln L ("log") or y - L ("linear"); delta may be inf (least squares). Shapes: B replicates, n points, P
+r are ln y - ln L ("log") or (y - L) / the geometric mean of y ("linear", so that no tolerance depends on the unit of
+the loss); delta bounds r and may be inf (least squares). Shapes: B replicates, n points, P
 parameters. A sum of powers is fitted in (ln amplitude, exponent) of centred logarithms, where Newton's steps of
 different parameters are of one size.
 """
@@ -35,6 +36,10 @@ class Model(Protocol):
     @property
     def theta_names(self) -> tuple[str, ...]: ...
 
+    @property
+    def unit(self) -> float:
+        """Of linear residuals: the geometric mean of the losses."""
+
     def derivatives(
         self, theta_BP: FloatArray, w_Bn: FloatArray, robust: Robust
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -57,6 +62,7 @@ class SumModel:
 
     def __init__(self, form: SumOfPowers, columns: Columns, y: FloatArray) -> None:
         self.form, self.y, self.log_y = form, y, np.log(y)
+        self.unit = _unit(y)
         raw = _design(form, columns)
         # centred per term: then an amplitude is the term's size in the middle of the data
         self.means = [{e: float(z.mean()) for e, z in exponents.items()} for exponents in raw]
@@ -85,11 +91,11 @@ class SumModel:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         log, delta = robust.residuals == "log", robust.delta
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            u = self.terms(theta_BP)
+            u = self.terms(theta_BP) if log else [term / self.unit for term in self.terms(theta_BP)]
             total = u[0].copy()
             for term in u[1:]:
                 total += term
-            r = self.log_y - np.log(total) if log else self.y - total
+            r = self.log_y - np.log(total) if log else self.y / self.unit - total
             psi = np.clip(r, -delta, delta)
             c1 = w_Bn * psi
             f = np.einsum("bn,bn->b", c1, r - 0.5 * psi)
@@ -137,6 +143,7 @@ class UserModel:
 
     def __init__(self, form: UserForm, columns: Columns, y: FloatArray) -> None:
         self.form, self.columns, self.y, self.log_y = form, columns, y, np.log(y)
+        self.unit = _unit(y)
 
     @property
     def theta_names(self) -> tuple[str, ...]:
@@ -160,16 +167,20 @@ class UserModel:
         with np.errstate(all="ignore"):
             law, slope = self.form.predict(theta, self.columns), self.form.gradient(theta, self.columns)
             log = robust.residuals == "log"
-            r = self.log_y - np.log(law) if log else self.y - law
+            r = self.log_y - np.log(law) if log else (self.y - law) / self.unit
             psi = np.clip(r, -robust.delta, robust.delta)
             f = float((w * psi) @ (r - 0.5 * psi))
-            return f, -((w * psi / law) if log else w * psi) @ slope
+            return f, -(w * psi / (law if log else self.unit)) @ slope
 
     def predict(self, theta_P: FloatArray, columns: Columns) -> FloatArray:
         return np.asarray(self.form.predict(theta_P, columns), dtype=np.float64)
 
     def natural(self, theta_BP: FloatArray) -> dict[str, FloatArray]:
         return dict(zip(self.theta_names, theta_BP.T, strict=True))
+
+
+def _unit(y: FloatArray) -> float:
+    return float(np.exp(np.log(y).mean()))
 
 
 def _design(form: SumOfPowers, columns: Columns) -> list[Mapping[str, FloatArray]]:

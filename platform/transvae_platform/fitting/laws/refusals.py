@@ -41,6 +41,16 @@ def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refu
                 f"{MANY_SIZES} sizes would be needed",
             )
         )
+    places = len(np.unique(np.column_stack([columns[v] for v in form.variables]), axis=0))
+    if places <= len(form.parameters) < len(loss):
+        found.append(
+            Refusal(
+                "too-few-places",
+                form.name,
+                f"{places} distinct points for {len(form.parameters)} parameters leave nothing to check the law with",
+                f"{len(form.parameters) + 1} different values of {', '.join(form.variables)} would be the least",
+            )
+        )
     if len(loss) <= len(form.parameters):
         found.append(
             Refusal(
