@@ -121,23 +121,34 @@ def alpha_at_limit(family: str, solution: Solution) -> Refusal | None:
 def floor_unbounded(family: str, interval: Interval) -> Refusal | None:
     if interval.bounded_below:
         return None
-    return Refusal(
-        "floor-reaches-zero", family,
-        f"the interval for E reaches 0, so only E <= {interval.upper:.3g} can be said",
-        "larger sizes, at which the loss comes closer to its floor, would bound E from below",
-    )  # fmt: skip
+    return floor_at_zero(family, "E", interval.upper)
 
 
 def extrapolation(
-    family: str, x: float, largest: float, x_name: str, limit: float = MAX_EXTRAPOLATION
+    family: str, x: float, largest: float, x_name: str, limit: float = MAX_EXTRAPOLATION, smallest: float = 0.0
 ) -> Refusal | None:
-    if x <= limit * largest:
+    """Beyond `limit` times the largest fitted size, or as far below the smallest."""
+    if smallest <= limit * x and x <= limit * largest:
         return None
+    if x <= largest:
+        return Refusal(
+            "extrapolation", family,
+            f"{x_name} = {x:.3g} lies {smallest / x:.3g} times below the smallest fitted size, and predictions end at "
+            f"{limit:g} times",
+            f"a trained size of at most {x * limit:.3g} would allow it",
+        )  # fmt: skip
     return Refusal(
         "extrapolation", family,
         f"{x_name} = {x:.3g} is {x / largest:.1f} times the largest fitted size, and predictions end at "
         f"{limit:g} times",
         f"a trained size of at least {x / limit:.3g} would allow it",
+    )  # fmt: skip
+
+
+def floor_at_zero(family: str, name: str, upper: float) -> Refusal:
+    return Refusal(
+        "floor-reaches-zero", family, f"the interval for {name} reaches 0, so only {name} <= {upper:.3g} can be said",
+        "larger sizes, at which the loss comes closer to its floor, would bound E from below",
     )  # fmt: skip
 
 

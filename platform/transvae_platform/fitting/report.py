@@ -114,7 +114,7 @@ class FamilyFit:
         return lower, upper
 
     def predict(self, x: float, *, far: bool = False) -> Prediction:
-        """The law at one x > 0, refused beyond MAX_EXTRAPOLATION times the largest size.
+        """The law at one x > 0, refused beyond MAX_EXTRAPOLATION times the largest size or below the smallest.
 
         far: up to MAX_WITH_WARNING times, with a warning that holds the back-test's error.
         """
@@ -122,7 +122,7 @@ class FamilyFit:
             reason = Refusal("no-law", self.family, "no law is fitted to predict from", "see its other refusals")
             return Prediction(x, None, None, None, reason)
         limit = MAX_WITH_WARNING if far else MAX_EXTRAPOLATION
-        refusal = extrapolation(self.family, x, self.sizes[-1].x, self.x_name, limit)
+        refusal = extrapolation(self.family, x, self.sizes[-1].x, self.x_name, limit, self.sizes[0].x)
         if refusal is not None:
             return Prediction(x, None, None, None, refusal)
         lower = upper = None
@@ -132,6 +132,8 @@ class FamilyFit:
 
     def _warning(self, x: float) -> str | None:
         times = x / self.sizes[-1].x
+        if self.sizes[0].x / x > MAX_EXTRAPOLATION:
+            return f"{self.sizes[0].x / x:.1f} times below the smallest size, where nothing has been checked"
         if times <= MAX_EXTRAPOLATION:
             return None
         tested = "no size could be held out"

@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from transvae_platform.fitting.answers.predict import compared, naive
-from transvae_platform.fitting.answers.prepare import Prepared, values_of
+from transvae_platform.fitting.answers.predict import compared, naive, predictions
+from transvae_platform.fitting.answers.prepare import Prepared
 from transvae_platform.fitting.answers.request import Request
 from transvae_platform.fitting.curve import SAME_RATE
 from transvae_platform.fitting.laws.bootstrap import MIN_RUNS, Bootstrap, bootstrap
 from transvae_platform.fitting.laws.fit import LawFit, default_delta, delta_sweep, fit_law, least_absolute
 from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
 from transvae_platform.fitting.laws.models import Robust
-from transvae_platform.fitting.laws.refusals import refusals_after, refusals_before
+from transvae_platform.fitting.laws.refusals import refusals_after, refusals_before, term_vanishes
+from transvae_platform.fitting.refusals import Refusal, floor_at_zero
 
 # The largest N, and as many below it as make a twentieth of the points, are held out (assumption).
 HELD_OUT = 0.05
@@ -36,10 +37,12 @@ def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
     fit = fit_law(form, columns, loss, robust, seed=request.seed)
     draws, few = _bootstrap(fit, prepared, runs)
     notes = refusals_after(fit, columns, few)
+    spread, unbounded = (None, []) if draws is None else _spread(draws, request)
+    test = back_test(form, columns, loss, robust)
     return {
         **base,
         "parameters": fit.parameters if fit.converged else None,
-        "bootstrap": None if draws is None else _spread(draws, request),
+        "bootstrap": spread,
         "proof": proof(fit),
         "delta_sweep": [{**proof(f), "parameters": f.parameters} for f in delta_sweep(fit, columns)],
         "least_absolute": _lad(fit, columns) if request.least_absolute else None,
@@ -47,9 +50,9 @@ def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
             "sd": float(fit.residuals(columns).std()),
             "largest": float(np.abs(fit.residuals(columns)).max()),
         },
-        "back_test": back_test(form, columns, loss, robust),
-        "predictions": _predictions(fit, draws, prepared, form),
-        "refusals": [*(r.sentence for r in notes), *_within_runs(prepared)],
+        "back_test": test,
+        "predictions": predictions(fit, draws, prepared, test),
+        "refusals": [*(r.sentence for r in (*notes, *unbounded)), *_within_runs(prepared)],
     }
 
 
@@ -96,13 +99,27 @@ def _bootstrap(fit: LawFit, prepared: Prepared, runs: int) -> tuple[Bootstrap | 
     return bootstrap(fit, replicates=request.bootstrap, seed=request.seed, runs=prepared.names), None
 
 
-def _spread(draws: Bootstrap, request: Request) -> dict[str, Any]:
-    return {
+def _spread(draws: Bootstrap, request: Request) -> tuple[dict[str, Any], list[Refusal]]:
+    """Standard errors and intervals; a floor that reaches 0 is bounded above only, a term that may vanish not at all."""
+    form, refused = draws.fit.form, []
+    intervals: dict[str, list[float] | None] = {n: list(draws.interval(n, request.level)) for n in form.parameters}
+    for term in form.terms if isinstance(form, SumOfPowers) else ():
+        interval = intervals[term.amplitude]
+        if interval is None or not draws.vanishes(term.amplitude, request.level):
+            continue
+        if not term.powers:
+            intervals[term.amplitude] = [0.0, interval[1]]
+            refused.append(floor_at_zero(term.amplitude, term.amplitude, interval[1]))
+            continue
+        intervals |= dict.fromkeys((term.amplitude, *(exponent for _, exponent, _ in term.powers)))
+        refused.append(term_vanishes(term))
+    values = {
         "replicates": len(draws.theta), "seed": draws.seed, "generator": "numpy RandomState.randint",
         "unit": "run", "runs": draws.runs, "failed": draws.failed, "level": request.level,
-        "standard_errors": draws.errors(),
-        "intervals": {name: draws.interval(name, request.level) for name in draws.fit.form.parameters},
+        "standard_errors": {n: e if intervals[n] is not None else None for n, e in draws.errors().items()},
+        "intervals": intervals,
     }  # fmt: skip
+    return values, refused
 
 
 def _within_runs(prepared: Prepared) -> list[str]:
@@ -127,21 +144,3 @@ def _lad(fit: LawFit, columns: Columns) -> dict[str, Any]:
     lad = least_absolute(fit)
     total = float(np.abs(lad.residuals(columns)).sum())
     return {"parameters": lad.parameters, "sum_abs_residual": total, "delta": lad.robust.delta}
-
-
-def _predictions(fit: LawFit, draws: Bootstrap | None, prepared: Prepared, form: Form) -> list[dict[str, Any]]:
-    request, rows = prepared.request, prepared.held_out
-    if rows is None or not len(rows):
-        return []
-    columns, measured = values_of(rows, request, form.variables, predicted=True)
-    value = fit.predict(columns)
-    band = None if draws is None else draws.prediction(columns, request.level)
-    return [
-        {
-            **{name: float(values[i]) for name, values in columns.items()}, "row": int(rows.numbers[i]),
-            "name": str(rows.columns["name"][i]) if "name" in rows.columns else None,
-            "predicted": float(value[i]), "measured": float(measured[i]), "error": float(value[i] / measured[i] - 1),
-            "law_interval": None if band is None else [float(band[0][i]), float(band[1][i])],
-        }
-        for i in range(len(rows))
-    ]  # fmt: skip

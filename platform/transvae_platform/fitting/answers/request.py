@@ -19,7 +19,7 @@ class Request:
     """form: its name. columns: variable -> expression over the table's columns; loss, where, predict: expressions.
 
     Rows for which `predict` holds are not fitted but predicted, with `predict_columns` in place of `columns` where
-    given; delta bounds relative residuals, also linear ones (relative to the mean loss). `best_of` names columns: of the rows that agree in them only the least loss is compared.
+    given; as_published: they are predicted however far they lie, because a publication did; delta bounds relative residuals, also linear ones (relative to the mean loss). `best_of` names columns: of the rows that agree in them only the least loss is compared.
     """
 
     form: str = FAMILIES
@@ -40,6 +40,7 @@ class Request:
     best_of: tuple[str, ...] = ()
     at: tuple[float, ...] = ()
     far: bool = False
+    as_published: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values; an infinite delta is the text 'inf'."""

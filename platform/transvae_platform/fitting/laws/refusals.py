@@ -8,7 +8,7 @@ import numpy as np
 
 from transvae_platform.fitting.laws.bootstrap import MIN_RUNS
 from transvae_platform.fitting.laws.fit import LawFit
-from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
+from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers, Term
 from transvae_platform.fitting.refusals import Refusal
 
 MANY_PARAMETERS, MANY_SIZES = 6, 10
@@ -85,6 +85,16 @@ def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[
             )
         )
     return [*found, *_strange(fit)]
+
+
+def term_vanishes(term: Term) -> Refusal:
+    exponents = ", ".join(exponent for _, exponent, _ in term.powers)
+    return Refusal(
+        "vanishing-term",
+        term.amplitude,
+        f"its term vanishes in resamples of the runs, so neither it nor {exponents} has an interval",
+        "a wider range, or less scatter, may show what these points do not",
+    )
 
 
 def _strange(fit: LawFit) -> list[Refusal]:
