@@ -14,7 +14,7 @@ from transvae_platform.fitting.laws.bootstrap import MIN_RUNS, Bootstrap, bootst
 from transvae_platform.fitting.laws.fit import LawFit, default_delta, delta_sweep, fit_law, least_absolute
 from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
 from transvae_platform.fitting.laws.models import Robust
-from transvae_platform.fitting.laws.refusals import refusals_after, refusals_before, term_vanishes
+from transvae_platform.fitting.laws.refusals import growing, refusals_after, refusals_before, term_vanishes
 from transvae_platform.fitting.refusals import Refusal, floor_at_zero
 
 # The largest N, and as many below it as make a twentieth of the points, are held out (assumption).
@@ -29,7 +29,7 @@ def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
     """The result of one group; where the data cannot carry the form, only the refusals."""
     request, columns, loss = prepared.request, prepared.columns, prepared.loss
     runs = len(set(prepared.names)) if prepared.names else len(loss)
-    refused = refusals_before(form, columns, loss)
+    refused = refusals_before(form, columns, loss) or growing(form, columns, loss)
     base: dict[str, Any] = {"form": form.name, "expression": form.expression, "points": len(loss), "runs": runs}
     if refused:
         return {**base, "parameters": None, "refusals": [r.sentence for r in refused]}

@@ -9,7 +9,7 @@ import numpy as np
 from transvae_platform.fitting.laws.bootstrap import MIN_RUNS
 from transvae_platform.fitting.laws.fit import LawFit
 from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers, Term
-from transvae_platform.fitting.refusals import Refusal
+from transvae_platform.fitting.refusals import GROWTH, Refusal
 
 MANY_PARAMETERS, MANY_SIZES = 6, 10
 """Broken laws and their like: with so many parameters fewer sizes fit anything."""
@@ -61,6 +61,18 @@ def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refu
             )
         )
     return found
+
+
+def growing(form: Form, columns: Columns, loss: FloatArray) -> list[Refusal]:
+    """A law of one variable whose mean loss at its largest value exceeds that at its smallest."""
+    if len(form.variables) > 1:
+        return []
+    x = columns[form.variables[0]]
+    first, last = float(loss[x == x.min()].mean()), float(loss[x == x.max()].mean())
+    if last <= first * (1 + GROWTH):
+        return []
+    why = f"the loss grows with {form.variables[0]} (from {first:.4g} to {last:.4g}), and the law is of one that falls"
+    return [Refusal("rising-metric", form.name, why, "fit the loss behind it (for an accuracy the error)")]
 
 
 def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[Refusal]:

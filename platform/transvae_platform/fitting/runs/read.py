@@ -47,6 +47,13 @@ class Runs:
         return Runs(kept, self.numbers[keep], self.source, self.sha256)
 
 
+def shown(value: object) -> str:
+    """A value as exact text: 512 for 512.0, all digits of any other float."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return str(value)
+
+
 def read_runs(path: Path) -> Runs:
     """Reads a table by its suffix (.csv, .jsonl, .parquet).
 
@@ -117,6 +124,8 @@ def _column(values: Sequence[Any]) -> NDArray[Any]:
         if isinstance(value, bool):
             return np.array(values, dtype=object)
         try:
+            if isinstance(value, str) and "_" in value:
+                raise ValueError(value)  # Python reads 1_1 as 11: two names would become one
             numbers.append(float("nan") if value is None or value == "" else float(value))
         except (TypeError, ValueError):
             return np.array(["" if v is None else v for v in values], dtype=object)
