@@ -204,7 +204,7 @@ def _curve(result: Mapping[str, Any]) -> None:
     rows = table(("run", "left"), ("at images", "right"), ("forecast", "right"), ("largest back-test error", "right"),
                  ("back-tests", "right"), ("better than naive", "left"))  # fmt: skip
     for forecast in result["forecasts"]:
-        margin = "" if forecast["margin"] is None else f"{100 * forecast['margin']:.2f} %"
+        margin = f"{100 * forecast['margin']:.2f} %"
         rows.add_row(forecast["run"], f"{forecast['images']:.4g}", f"{forecast['value']:.5g}", margin,
                      str(len(forecast["back_tests"])), "yes" if forecast["beats_baselines"] else "no")  # fmt: skip
     if result["forecasts"]:

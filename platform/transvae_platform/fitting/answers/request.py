@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from transvae_platform.fitting.saturation import MARGIN
@@ -12,6 +12,17 @@ LEVEL = 0.90
 REPLICATES = 4000
 FAMILIES, CURVE, ISOFLOP, FRONTIER, ENVELOPE = "L(N)", "curve", "isoflop", "frontier", "envelope"
 """Forms that are no sum of powers over rows: size means by family, one run's curve, and the three views."""
+
+
+EVERY_KIND = ("form", "columns", "loss", "where", "group")
+READS = {
+    "families": ("seed", "level", "margin", "at", "far"),
+    "law": ("delta", "residuals", "least_absolute", "bootstrap", "seed", "level", "predict", "predict_columns", "far",
+            "as_published"),
+    "line": ("level",), "isoflop": ("level",), "curve": ("at",),
+    "envelope": ("bins", "predict", "predict_columns", "best_of"),
+}  # fmt: skip
+"""Which choices the answer of each kind reads."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,15 @@ class Request:
     at: tuple[float, ...] = ()
     far: bool = False
     as_published: bool = False
+
+    def unused(self, kind: str) -> list[str]:
+        """Choices, other than the defaults, that the answer of this kind would not read."""
+        usual = Request(form=self.form)
+        return [
+            f.name
+            for f in fields(self)
+            if f.name not in (*EVERY_KIND, *READS[kind]) and getattr(self, f.name) != getattr(usual, f.name)
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values; an infinite delta is the text 'inf'."""
