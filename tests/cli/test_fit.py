@@ -179,6 +179,22 @@ def test_a_form_of_ones_own(transvae, table, tmp_path):
     assert "defines no UserForm named 'np'" in wrong.err
 
 
+@pytest.mark.parametrize(
+    ("text", "why"), [("def (:", "SyntaxError"), ("import nothere", "ModuleNotFoundError"), ("1 / 0", "ZeroDivision")]
+)
+def test_a_form_that_cannot_be_loaded_is_named(transvae, table, tmp_path, text, why):
+    (tmp_path / "broken.py").write_text(text)
+    answer = transvae("fit", table, "--form", f"{tmp_path / 'broken.py'}:X", "--loss", "loss")
+    assert answer.code == 2
+    assert f"broken.py cannot be loaded ({why}" in answer.err
+
+
+def test_a_preset_takes_no_options_beside_it(transvae, table):
+    answer = transvae("fit", table, "--preset", "porian", "--level", "0.99", "--where", "flops > 1e18")
+    assert answer.code == 2
+    assert "--preset porian fixes the request: leave out --where, --level" in answer.err
+
+
 def test_a_study_is_a_table_and_unfinished_trials_are_named(transvae, ladder):
     _, home = ladder
     answer = transvae("fit", "ladder", "--home", home, "--no-log", "--x", "training_flops")

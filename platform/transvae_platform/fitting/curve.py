@@ -99,7 +99,8 @@ def _unfit(
     if learning_rate is None or not np.isfinite(learning_rate).all():
         some = "" if learning_rate is None else f"{int((~np.isfinite(learning_rate)).sum())} of "
         return Refusal(
-            "no-learning-rate", run, f"{some}its points carry no learning rate, so warm-up and decay cannot be told apart",
+            "no-learning-rate", run, f"{some}its points carry no learning rate, so warm-up and decay cannot be told "
+            "apart",
             "a column learning_rate would show a phase of constant rate",
         )  # fmt: skip
     if np.ptp(learning_rate) > SAME_RATE * float(np.max(learning_rate)):

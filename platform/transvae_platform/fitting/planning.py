@@ -4,8 +4,8 @@ The headline is the gain of each family per tenfold x, because it is the sharpes
 Its interval has the width 2 t(df) sqrt(v_first + v_last) / decades with the variance v = tau^2 + sd^2 / seeds of a
 size mean: sd is the noise of seeds, tau what sizes deviate from a law by themselves. A further seed of an end lowers
 v, a size beyond the ends adds decades, any further size adds a degree of freedom. Where sd is unknown, three seeds of
-the smallest size of each family come first: they are the cheapest runs, and they fix the error budget. A family of fewer
-than two sizes has no interval at all, so its next size comes before any narrowing of the others.
+the smallest size of each family come first: they are the cheapest runs, and they fix the error budget. A family of
+fewer than two sizes has no interval at all, so its next size comes before any narrowing of the others.
 
 What is finished and how it scatters comes from all points of the informing study; a plan gives only the candidates.
 """

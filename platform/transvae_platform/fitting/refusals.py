@@ -56,8 +56,8 @@ def rising_metric(metric: str) -> Refusal | None:
 def growing_metric(metric: str, first: float, last: float) -> Refusal:
     return Refusal(
         "rising-metric", metric,
-        f"it grows with size in every family (from {first:.4g} to {last:.4g} in the first), and the law describes a loss "
-        "that falls", "fit the loss behind it (for an accuracy the error: 1 - accuracy)",
+        f"it grows with size in every family (from {first:.4g} to {last:.4g} in the first), and the law describes a "
+        "loss that falls", "fit the loss behind it (for an accuracy the error: 1 - accuracy)",
     )  # fmt: skip
 
 

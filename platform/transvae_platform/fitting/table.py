@@ -69,7 +69,9 @@ class FamilyTable:
         return tuple(s.mean for s in self.sizes)
 
 
-def build_tables(points: Iterable[Point], same_x: float = SAME_X) -> tuple[tuple[FamilyTable, ...], tuple[ExcludedPoint, ...]]:
+def build_tables(
+    points: Iterable[Point], same_x: float = SAME_X
+) -> tuple[tuple[FamilyTable, ...], tuple[ExcludedPoint, ...]]:
     """One table per family named in the input, in alphabetical order, and the excluded rows with their reasons.
 
     same_x: how far apart, relative, the x of one size may lie.

@@ -49,7 +49,7 @@ def answer(runs: Runs, request: Request, further_metrics: Sequence[str] = ()) ->
 
     _refuse_unused(request, kind)
     return [
-        document(kind, prepared, respond(prepared))
+        document(kind, prepared, _answered(respond, prepared))
         for r in requests
         for prepared in prepare(runs, _usual(r, runs, variables), variables, whole_curves=whole_curves)
     ]
@@ -62,6 +62,16 @@ def _refuse_unused(request: Request, kind: str) -> None:
             f"the form {request.form} does not use {', '.join(unused)}, and a choice that nothing reads must not stand "
             f"in its document - it uses {', '.join(READS[kind])}"
         )
+
+
+def _answered(respond: Callable[[Prepared], dict[str, Any]], prepared: Prepared) -> dict[str, Any]:
+    """What a fit cannot take (a form that is none, points without a line) is an error of the request."""
+    try:
+        return respond(prepared)
+    except TableError:
+        raise
+    except ValueError as error:
+        raise TableError(f"{prepared.runs.source}: {prepared.request.form}: {error}") from None
 
 
 def _families(runs: Runs, requests: Sequence[Request]) -> list[dict[str, Any]]:

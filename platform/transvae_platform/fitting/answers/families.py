@@ -63,8 +63,10 @@ def _cautions(prepared: Prepared) -> list[str]:
     """Differences between runs that a law over size reads as scaling, although nobody chose them for it."""
     found = []
     for name, words in (("images", "images seen"), ("learning_rate", "learning rates at their last point")):
-        values = prepared.runs.columns.get(name)
-        if values is not None and prepared.request.columns["N"] != name and len(np.unique(values)) > 1:
+        if name not in prepared.runs.columns or prepared.request.columns["N"] == name:
+            continue
+        values = numbers_of(prepared.runs, name)
+        if len(np.unique(values[np.isfinite(values)])) > 1:
             low, high = np.nanmin(values), np.nanmax(values)
             found.append(f"the runs differ in {words} ({low:.4g} to {high:.4g}): the law mixes that with size")
     return found

@@ -16,6 +16,7 @@ from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumO
 from transvae_platform.fitting.laws.models import Robust
 from transvae_platform.fitting.laws.refusals import growing, refusals_after, refusals_before, term_vanishes
 from transvae_platform.fitting.refusals import Refusal, floor_at_zero
+from transvae_platform.fitting.runs.checks import numbers_of
 
 # The largest N, and as many below it as make a twentieth of the points, are held out (assumption).
 HELD_OUT = 0.05
@@ -100,7 +101,7 @@ def _bootstrap(fit: LawFit, prepared: Prepared, runs: int) -> tuple[Bootstrap | 
 
 
 def _spread(draws: Bootstrap, request: Request) -> tuple[dict[str, Any], list[Refusal]]:
-    """Standard errors and intervals; a floor that reaches 0 is bounded above only, a term that may vanish not at all."""
+    """Standard errors and intervals; a floor that reaches 0 has an upper end only, a vanishing term none."""
     form, refused = draws.fit.form, []
     intervals: dict[str, list[float] | None] = {n: list(draws.interval(n, request.level)) for n in form.parameters}
     for term in form.terms if isinstance(form, SumOfPowers) else ():
@@ -124,7 +125,9 @@ def _spread(draws: Bootstrap, request: Request) -> tuple[dict[str, Any], list[Re
 
 def _within_runs(prepared: Prepared) -> list[str]:
     """What several points of one run cannot say, however well they are fitted."""
-    names, rates = prepared.names, prepared.runs.columns.get("learning_rate")
+    names, rates = prepared.names, None
+    if "learning_rate" in prepared.runs.columns:
+        rates = numbers_of(prepared.runs, "learning_rate")
     if names is None or len(set(names)) == len(names):
         return []
     found = [STEPS]

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, UserForm
-from transvae_platform.fitting.laws.models import Model, Robust, make_model
+from transvae_platform.fitting.laws.models import Model, Robust, check_form, make_model
 from transvae_platform.fitting.laws.newton import gradient_tolerance, minimise
 from transvae_platform.fitting.laws.start import starts
 
@@ -38,9 +38,9 @@ LEAST_ABSOLUTE = (3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 3e-7, 1e-7, 3e-8, 1e-8)
 class LawFit:
     """theta: the solver's parameters; gradient: max norm there; condition: of the Hessian's eigenvalues.
 
-    agreeing of `starts` reached the objective to AGREEMENT relative; apart: how far their parameters lie from each other,
-    relative where above 1. The objective is in the square of the loss's unit for linear residuals, the gradient and all
-    else relative. Everything about numbers is in `parameters`.
+    agreeing of `starts` reached the objective to AGREEMENT relative; apart: how far their parameters lie from each
+    other, relative where above 1. The objective is in the square of the loss's unit for linear residuals, the
+    gradient and all else relative. Everything about numbers is in `parameters`.
     """
 
     form: Form
@@ -104,13 +104,15 @@ def fit_law(
     """The global optimum, as far as the starts can tell.
 
     Raises:
-        ValueError: a column is missing, or values are not finite and positive.
+        ValueError: a column is missing, a user's form is none, or values are not finite and positive.
     """
     y = np.asarray(y, dtype=np.float64)
     taken = {name: np.asarray(_column(columns, name), dtype=np.float64) for name in form.variables}
     for name, values in (*taken.items(), ("loss", y)):
         if values.shape != y.shape or not (np.isfinite(values).all() and (values > 0).all()):
             raise ValueError(f"{form.name}: {name} must hold {len(y)} finite positive numbers")
+    if isinstance(form, UserForm):
+        check_form(form, taken)
     w = np.ones_like(y) if weights is None else weights
     model = make_model(form, taken, y)
     begin = starts(model, w, seed)

@@ -20,6 +20,7 @@ from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumO
 Residuals = Literal["log", "linear"]
 # Step of the central difference that makes second derivatives of a user's gradient: cube root of the round-off.
 DIFFERENCE = 6e-6
+WRONG = 1e-3  # a gradient that far from differences of the prediction is wrong (assumption)
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,31 @@ class SumModel:
             for term, mean in zip(self.form.terms, self.means, strict=True)
         }
         return {**amplitudes, **{e: values[e] for e in self.form.exponents}}
+
+
+def check_form(form: UserForm, columns: Columns) -> None:
+    """That a user's functions have the right shapes, and that the gradient is that of the prediction.
+
+    Raises:
+        ValueError: names the function and what is wrong with it.
+    """
+    middle = np.array([sum(form.bounds[name]) / 2 for name in form.parameters])
+    points = len(next(iter(columns.values())))
+    try:
+        law, slope = np.asarray(form.predict(middle, columns)), np.asarray(form.gradient(middle, columns))
+        steps = np.diag(DIFFERENCE * np.maximum(1.0, np.abs(middle)))
+        ends = [np.asarray(form.predict(middle + s, columns) - form.predict(middle - s, columns)) for s in steps]
+    except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+        raise ValueError(f"the form's function fails with {type(error).__name__}: {error}") from None
+    for name, found, wanted in (("predict", law, (points,)), ("gradient", slope, (points, len(middle)))):
+        if found.shape != wanted:
+            raise ValueError(f"{name} gives shape {found.shape}, not {wanted}")
+    for k, name in enumerate(form.parameters):
+        difference = ends[k] / (2 * steps[k, k])
+        if np.isfinite(difference).all() and not np.allclose(
+            slope[:, k], difference, rtol=WRONG, atol=WRONG * float(np.abs(difference).max())
+        ):
+            raise ValueError(f"the gradient of {name} is not that of predict (differences say otherwise)")
 
 
 class UserModel:

@@ -65,7 +65,9 @@ def usable(
         )
     for name, values in needed.items():
         if values.dtype.kind not in "fiu":
-            raise TableError(f"{runs.source}: {name} is not a column of numbers (e.g. {values.tolist()[0]!r})")
+            raise TableError(
+                f"{runs.source}: {name} is not a column of numbers (e.g. {str(values.tolist()[0])[:40]!r})"
+            )
         drop(~np.isfinite(values), [f"{name} is missing or not finite"] * len(runs))
         drop(~(values > 0), [f"{name} is not positive ({v:g}), and laws are sums of powers" for v in values])
     kept = np.array([reason is None for reason in reasons])
@@ -99,7 +101,7 @@ def numbers_of(runs: Runs, name: str) -> NDArray[np.float64]:
     values = runs.column(name)
     if values.dtype.kind not in "fiu":
         wrong = next((v for v in values.tolist() if not isinstance(v, float)), values[0])
-        raise TableError(f"{runs.source}: {name} is not a column of numbers (e.g. {wrong!r})")
+        raise TableError(f"{runs.source}: {name} is not a column of numbers (e.g. {str(wrong)[:40]!r})")
     return np.asarray(values, dtype=np.float64)
 
 

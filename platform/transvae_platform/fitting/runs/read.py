@@ -65,7 +65,7 @@ def read_runs(path: Path) -> Runs:
         raise TableError(f"{path}: a table of runs is a .csv, .jsonl or .parquet file")
     try:
         data = path.read_bytes()
-        rows = _parquet(path) if kind == "parquet" else _lines(data.decode(), kind, path)
+        rows = _parquet(path) if kind == "parquet" else _lines(data.decode("utf-8-sig"), kind, path)
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -127,6 +127,6 @@ def _column(values: Sequence[Any]) -> NDArray[Any]:
             if isinstance(value, str) and "_" in value:
                 raise ValueError(value)  # Python reads 1_1 as 11: two names would become one
             numbers.append(float("nan") if value is None or value == "" else float(value))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return np.array(["" if v is None else v for v in values], dtype=object)
     return np.array(numbers)
