@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,7 +60,7 @@ def fit(
 
     Writes one JSON per fit with all that is needed to repeat it.
     """
-    from transvae_platform.cli.fit_files import log_documents, write_document
+    from transvae_platform.cli.fit_files import log_documents, stamped, write_document
     from transvae_platform.cli.render_fit import print_document
     from transvae_platform.errors import SpecError
     from transvae_platform.fitting.answers.answer import answer
@@ -79,7 +81,7 @@ def fit(
         )  # fmt: skip
         if preset is not None:
             request = _preset(preset, request, metrics)
-        documents = answer(table, request, metrics[1:])
+        documents = [stamped(document) for document in answer(table, request, metrics[1:])]
     except TableError as error:
         raise SpecError(f"fit: {error}") from None
     folder = output or (home / "studies" / study / "fits" if study else Path("fits"))
@@ -150,8 +152,10 @@ def _form(form: str) -> str:
         raise SpecError(f"--form: {path} cannot be loaded ({type(error).__name__}: {error})") from None
     if not isinstance(found, UserForm):
         raise SpecError(f"--form: {path} defines no UserForm named {name!r} (transvae_platform.fitting.UserForm)")
+    text = Path(path).read_bytes()
+    origin = {"path": path, "sha256": hashlib.sha256(text).hexdigest(), "text": text.decode(errors="replace")}
     try:
-        return register(found).name
+        return register(replace(found, origin=origin)).name
     except ValueError as error:
         raise SpecError(f"--form: {error}") from None
 

@@ -125,6 +125,9 @@ def _families(result: Mapping[str, Any]) -> None:
     console().print(rows)
     for fit in result["families"]:
         _say(f"{fit['family']}: {fit['verdict']}")
+        own = fit["alpha_interval_own"]
+        if own is not None and fit["variance"]["kind"] == "pooled":
+            _say(f"{fit['family']}: with its own variance alone alpha = {_estimate(fit['alpha'], own)}")
         if fit["saturation"] is not None:
             _say(f"{fit['family']}: {fit['saturation']['sentence']}")
     contrasts = [*result["gain_contrasts"], *result["alpha_contrasts"], *result["ratios"]]

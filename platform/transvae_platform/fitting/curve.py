@@ -45,6 +45,12 @@ class Forecast:
     margin: float
     alpha: float
     E: float
+    A: float
+    objective: float
+    gradient: float
+    condition: float
+    starts: int
+    starts_agreeing: int
     points: int
     back_tests: tuple[BackTest, ...]
     beats_baselines: bool
@@ -71,7 +77,8 @@ def extrapolate(
             for n in ("error", "power_law_error", "last_value_error")]  # fmt: skip
     return Forecast(
         run, to, float(fit.predict({"N": np.array([to])})[0]), max(abs(t.error) for t in tests),
-        fit.parameters["alpha"], fit.parameters["E"], len(x), tests, mean[0] < min(mean[1:]),
+        fit.parameters["alpha"], fit.parameters["E"], fit.parameters["A"], fit.objective, fit.gradient, fit.condition,
+        fit.starts, fit.agreeing, len(x), tests, mean[0] < min(mean[1:]),
     )  # fmt: skip
 
 

@@ -96,6 +96,16 @@ class FamilyFit:
             return {}
         return {s.size: r for s, r in zip(self.sizes, self.solution.residuals, strict=True)}
 
+    @property
+    def condition(self) -> float | None:
+        """Of the squared errors' second derivatives in (E, A0, alpha) at the optimum, by Gauss and Newton."""
+        if self.law is None or self.law.alpha is None:
+            return None
+        x, y = np.array([s.x for s in self.sizes]), np.array([s.mean for s in self.sizes])
+        power = (x / self.law.N0) ** -self.law.alpha
+        slopes = np.column_stack([np.ones_like(x), power, -self.law.A0 * power * np.log(x / self.law.N0)])
+        return float(np.linalg.cond(slopes / y[:, None]) ** 2)
+
     def curve(self, xs: ArrayLike) -> FloatArray:
         """The law at xs; NaN without a law and beyond MAX_EXTRAPOLATION times the range of the sizes, either way."""
         x = np.asarray(xs, dtype=np.float64)
@@ -187,6 +197,7 @@ class FitReport:
         out: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **_plain(self)}
         for entry, fit in zip(out["families"], self.families, strict=True):
             entry |= _plain({"n_sizes": fit.n_sizes, "alpha": fit.alpha, "E": fit.E, "A": fit.A})
+            entry["condition"] = _plain(fit.condition)
             entry |= _plain({"residuals": fit.residuals, "drawing": fit._drawing()})
         return out
 

@@ -15,6 +15,7 @@ from transvae_platform.fitting.laws.fit import LawFit, default_delta, delta_swee
 from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
 from transvae_platform.fitting.laws.models import Robust
 from transvae_platform.fitting.laws.refusals import growing, refusals_after, refusals_before, term_vanishes
+from transvae_platform.fitting.laws.start import grid_points
 from transvae_platform.fitting.refusals import Refusal, floor_at_zero
 from transvae_platform.fitting.runs.checks import numbers_of
 
@@ -31,7 +32,14 @@ def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
     request, columns, loss = prepared.request, prepared.columns, prepared.loss
     runs = len(set(prepared.names)) if prepared.names else len(loss)
     refused = refusals_before(form, columns, loss) or growing(form, columns, loss)
-    base: dict[str, Any] = {"form": form.name, "expression": form.expression, "points": len(loss), "runs": runs}
+    origin = {} if isinstance(form, SumOfPowers) else {"form_source": dict(form.origin)}
+    base: dict[str, Any] = {
+        "form": form.name,
+        "expression": form.expression,
+        **origin,
+        "points": len(loss),
+        "runs": runs,
+    }
     if refused:
         return {**base, "parameters": None, "refusals": [r.sentence for r in refused]}
     robust = Robust(default_delta(len(loss)) if request.delta is None else request.delta, request.residuals)
@@ -64,11 +72,18 @@ def proof(fit: LawFit) -> dict[str, Any]:
         "delta": "inf" if fit.robust.delta == float("inf") else fit.robust.delta,
         "residuals": fit.robust.residuals, "reduction": "sum", "objective": fit.objective,
         "gradient_max": fit.gradient, "condition": fit.condition, "starts": fit.starts, "starts_agreeing": fit.agreeing,
-        "start": "variable projection: grid of exponents, non-negative amplitudes in closed form; then damped Newton",
+        **_start(fit.form),
         "ranges": {name: list(ends) for name, ends in ranges.items()},
         "iterations": fit.iterations, "theta": dict(zip(fit.model.theta_names, fit.theta.tolist(), strict=True)),
         "converged": fit.converged, "doubts": fit.doubts,
     }  # fmt: skip
+
+
+def _start(form: Form) -> dict[str, Any]:
+    if isinstance(form, SumOfPowers):
+        how = "variable projection: grid of exponents, non-negative amplitudes in closed form; then damped Newton"
+        return {"start": how, "start_grid": grid_points(form)}
+    return {"start": "points drawn in the form's bounds from the request's seed; then damped Newton"}
 
 
 def back_test(form: Form, columns: Columns, loss: FloatArray, robust: Robust) -> dict[str, Any] | None:

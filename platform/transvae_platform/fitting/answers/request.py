@@ -81,7 +81,7 @@ class Request:
         usual = Request(loss=self.loss)
         return [f.name for f in fields(self) if getattr(self, f.name) != getattr(usual, f.name)]
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values; an infinite delta is the text 'inf'."""
-        values = asdict(self)
-        return {**values, "delta": "inf" if self.delta == float("inf") else self.delta}
+    def read_by(self, kind: str) -> dict[str, Any]:
+        """What the answer of this kind was made from, as JSON values; an infinite delta is the text 'inf'."""
+        values = {**asdict(self), "delta": "inf" if self.delta == float("inf") else self.delta}
+        return {name: values[name] for name in (*EVERY_KIND, *READS[kind])}
