@@ -103,11 +103,15 @@ def test_a_table_prints_its_laws_and_keeps_one_document(transvae, table, tmp_pat
         assert text in answer.out
     (path,) = (tmp_path / "out").glob("*.json")
     document = json.loads(path.read_text())
-    assert path.name == "mine-L_N-n-loss.json"
+    assert path.name.startswith("mine-L_N-n-loss-")
+    assert document["versions"]["transvae_platform"].startswith("0.")
     assert document["request"]["columns"] == {"N": "n"}
     assert len(document["source"]["file_sha256"]) == 64
     again = transvae("fit", table, "--x", "n", "--loss", "loss", "-o", tmp_path / "out", "--at", "6e9", "--json")
     assert json.loads(again.out) == [document]
+    assert len(list((tmp_path / "out").glob("*.json"))) == 1
+    transvae("fit", table, "--x", "n", "--loss", "loss", "-o", tmp_path / "out", "--where", "family == 'cnn'")
+    assert len(list((tmp_path / "out").glob("*.json"))) == 2
 
 
 @needs_public_data
@@ -175,8 +179,26 @@ def test_a_form_of_ones_own(transvae, table, tmp_path):
     answer = transvae("fit", table, "--form", form, "-c", "N=n", "--loss", "loss", "--bootstrap", "20", "-o", tmp_path)
     assert answer.code == 0, answer.err
     assert "mine-on-disk fitted to loss: 30 rows" in answer.out
+    (path,) = tmp_path.glob("mine-mine_on_disk-loss-*.json")
+    assert json.loads(path.read_text())["result"]["form_source"]["text"] == OWN_FORM
     wrong = transvae("fit", table, "--form", form.replace("MINE", "np"), "--loss", "loss")
     assert "defines no UserForm named 'np'" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("def (:", "SyntaxError"), ("import nothere", "ModuleNotFoundError"), ("1 / 0", "ZeroDivision")]
+)
+def test_a_form_that_cannot_be_loaded_is_named(transvae, table, tmp_path, text, why):
+    (tmp_path / "broken.py").write_text(text)
+    answer = transvae("fit", table, "--form", f"{tmp_path / 'broken.py'}:X", "--loss", "loss")
+    assert answer.code == 2
+    assert f"broken.py cannot be loaded ({why}" in answer.err
+
+
+def test_a_preset_takes_no_options_beside_it(transvae, table):
+    answer = transvae("fit", table, "--preset", "porian", "--level", "0.99", "--where", "flops > 1e18")
+    assert answer.code == 2
+    assert "--preset porian fixes the request: leave out --where, --level" in answer.err
 
 
 def test_a_study_is_a_table_and_unfinished_trials_are_named(transvae, ladder):
@@ -185,7 +207,8 @@ def test_a_study_is_a_table_and_unfinished_trials_are_named(transvae, ladder):
     assert answer.code == 0, answer.err
     assert "9 rows of study ladder" in answer.out
     assert "its status is 'running'" in answer.out
-    document = json.loads((home / "studies" / "ladder" / "fits" / "ladder-L_N-training_flops-val_l1.json").read_text())
+    (path,) = (home / "studies" / "ladder" / "fits").glob("ladder-L_N-training_flops-val_l1-*.json")
+    document = json.loads(path.read_text())
     assert len(document["source"]["runs"]) == 9
     assert document["result"]["conditions"][0]["loss_flops"] == 0
     unlogged = transvae("fit", "ladder", "--home", home)

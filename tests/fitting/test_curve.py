@@ -58,3 +58,15 @@ def test_few_points_and_no_learning_rate():
     images, loss = curve()
     assert ask(images[:7], loss[:7], to=3e5).code == "too-few-points"
     assert extrapolate("r", images, loss, 1e6, learning_rate=None, phase=None).code == "no-learning-rate"
+
+
+def test_what_cannot_be_forecast_is_refused():
+    images, loss = curve(0.003)
+    rate = np.full(40, 1e-4)
+    rate[3] = np.nan
+    assert ask(images, loss, rate=rate).code == "no-learning-rate"
+    assert ask(images, loss[::-1]).code == "rising-curve"
+    assert ask(images, loss, to=5e5).code == "not-ahead"
+    few = ask(images[:8], loss[:8], to=2 * images[7])
+    assert few.code == "no-back-test"
+    assert "at twice as many points" in few.lifted_by or "points" in few.lifted_by

@@ -1,6 +1,9 @@
 """The next run is the one that narrows the headline most per hour; the error budget comes first."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from tests.fitting.conftest import LADDER, true_loss
 
 from transvae_platform.fitting import Point, fit_families
@@ -21,8 +24,18 @@ def cells(finished, families=("a", "b"), seeds=3, sd=0.003, seed=90):
     ]  # fmt: skip
 
 
+def points(plan):
+    return [Point(c.family, c.size, c.seed, c.x, c.value) for c in plan if c.value]
+
+
 def report(plan):
-    return fit_families([Point(c.family, c.size, c.seed, c.x, c.value) for c in plan if c.value], metric="l1")
+    return fit_families(points(plan), metric="l1")
+
+
+def advice(plan, study=None):
+    """What to run next of a plan; study: cells that were finished elsewhere (default: the plan's own)."""
+    study = plan if study is None else study
+    return next_runs(plan, points(study), report(study))
 
 
 ONE_SEED = {(size, 0) for size in LADDER}
@@ -31,16 +44,16 @@ BUDGET = ONE_SEED | {("T", 1), ("T", 2)}
 
 def test_three_seeds_of_the_smallest_size_come_first():
     plan = cells(ONE_SEED)
-    first = next_runs(plan, report(plan))
+    first = advice(plan)
     assert [(r.cell.family, r.cell.size, r.cell.seed) for r in first] == [("a", "T", 1), ("b", "T", 1)]
     assert "error budget" in first[0].why
     halfway = cells(ONE_SEED | {("T", 1)})
-    assert [(r.cell.size, r.cell.seed) for r in next_runs(halfway, report(halfway))] == [("T", 2)] * 2
+    assert [(r.cell.size, r.cell.seed) for r in advice(halfway)] == [("T", 2)] * 2
 
 
 def test_then_the_cheapest_narrowing_comes_first():
     plan = cells(BUDGET)
-    runs = next_runs(plan, report(plan))
+    runs = advice(plan)
     assert [r.per_hour for r in runs] == sorted((r.per_hour for r in runs), reverse=True)
     by = {(r.cell.family, r.cell.size): r for r in runs}
     # a further seed of an inner size moves no end of the contrast, one of the largest does
@@ -51,7 +64,7 @@ def test_then_the_cheapest_narrowing_comes_first():
 
 def test_a_new_size_widens_the_range():
     plan = cells(BUDGET - {("G", 0)})
-    by = {(r.cell.family, r.cell.size): r for r in next_runs(plan, report(plan))}
+    by = {(r.cell.family, r.cell.size): r for r in advice(plan)}
     assert by["a", "G"].why == "a new size"
     assert by["a", "G"].after < by["a", "H"].after
 
@@ -61,7 +74,7 @@ def test_the_promised_width_is_what_the_run_brings():
     promised, brought = [], []
     for seed in range(30):
         plan, done = cells(BUDGET - {("G", 0)}, seed=seed), cells(BUDGET, seed=seed)
-        run = next(r for r in next_runs(plan, report(plan)) if r.cell.size == "G" and r.cell.family == "a")
+        run = next(r for r in advice(plan) if r.cell.size == "G" and r.cell.family == "a")
         both = report([c for c in done if c.family == "a" or c.size != "G"])
         if both.pooled is None:
             continue  # the spread test keeps the variances apart, and four sizes alone have no interval
@@ -92,6 +105,44 @@ def test_forecasts_cover_new_runs_and_refuse_far_ones():
 
 def test_too_few_sizes_for_any_judgement():
     plan = cells({("T", 0), ("T", 1), ("T", 2), ("B", 0)})
-    runs = next_runs(plan, report(plan))
+    runs = advice(plan)
     assert [r.cell.size for r in runs][:2] == ["L", "L"]
     assert "no family has four yet" in runs[0].why
+
+
+def only(plan, keep):
+    return [c for c in plan if keep(c)]
+
+
+@pytest.mark.parametrize(("sizes", "seeds"), [("G", 1), ("H", 3), ("T", 4), ("HG", 3), ("TB", 3)])
+def test_what_is_finished_comes_from_the_informing_study_not_from_the_plan(sizes, seeds):
+    """A study with three seeds of all sizes but the largest: its error budget and its degrees of freedom are known."""
+    study = cells({(size, s) for size in "TBLH" for s in range(3)})
+    runs = advice(only(cells({}, seeds=seeds), lambda c: c.size in sizes), study)
+    assert len(runs) == 2 * len(sizes)
+    assert all(r.before is not None and np.isfinite([r.before, r.after]).all() for r in runs)
+    assert {r.why for r in runs if r.cell.size == "G"} <= {"a new size"}
+    assert {r.cell.seed for r in runs if r.cell.size != "G"} <= {3}
+
+
+def test_a_family_without_a_gain_comes_before_any_narrowing():
+    study = [*cells({(size, s) for size in LADDER for s in range(3)}), *cells({("T", s) for s in range(3)}, ("c",))]
+    runs = advice(study)
+    assert [(r.cell.family, r.cell.size) for r in runs[:4]] == [("c", size) for size in "BLHG"]
+    assert all(r.per_hour >= 0 for r in runs[4:])
+
+
+def test_a_forecast_of_one_run_holds_the_noise_of_its_seed():
+    """Means of three seeds scatter less than single runs: with their scatter alone, far fewer are inside."""
+    hits, done = [], {(size, s) for size in LADDER for s in range(3)}
+    for seed in range(30):
+        truth = cells({*done, *((size, 3) for size in LADDER)}, "abcd", seeds=4, seed=seed, sd=0.01)
+        plan = [replace(c, value=None) if c.seed == 3 else c for c in truth]
+        values = {(c.family, c.size): c.value for c in truth if c.seed == 3}
+        hits += [
+            found.interval.lower <= values[found.cell.family, found.cell.size] <= found.interval.upper
+            for found in forecast(plan, report(plan))
+            if found.interval is not None
+        ]
+    assert len(hits) > 500
+    assert 0.87 <= np.mean(hits) <= 0.95

@@ -6,7 +6,7 @@ import pytest
 
 from transvae_platform.cli.fit_files import keep_fits
 from transvae_platform.fitting import Request, answer, runs_of
-from transvae_platform.tracking.fits import log_fit
+from transvae_platform.tracking.fits import log_fit, tagged
 from transvae_platform.tracking.runs import Tracker
 
 
@@ -40,6 +40,14 @@ def test_a_fit_is_linked_to_its_runs_and_logged_once(client, server, study, docu
     assert log_fit(client, study.spec.study, changed) != run_id
 
 
+def test_no_source_run_is_cut_off():
+    ids = [f"{i:032d}" for i in range(400)]
+    tags = tagged("source_runs", ids)
+    assert list(tags) == ["source_runs", "source_runs_2", "source_runs_3"]
+    assert [one for part in tags.values() for one in part.split(",")] == ids
+    assert max(map(len, tags.values())) <= 5000
+
+
 def test_a_study_that_was_never_submitted_there_is_an_error(client, document):
     with pytest.raises(KeyError, match="never-there"):
         log_fit(client, "never-there", document)
@@ -59,4 +67,7 @@ def test_a_study_that_ended_keeps_its_fits_as_files_and_runs(client, server, stu
             "training_flops",
         ]
     files = sorted(path.name for path in (study.folder / "fits").iterdir())
-    assert [name.split("-L_N-")[1] for name in files] == ["parameters-val_l1.json", "training_flops-val_l1.json"]
+    assert [name.split("-L_N-")[1].rpartition("-")[0] for name in files] == [
+        "parameters-val_l1",
+        "training_flops-val_l1",
+    ]

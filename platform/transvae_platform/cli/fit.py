@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,7 +60,7 @@ def fit(
 
     Writes one JSON per fit with all that is needed to repeat it.
     """
-    from transvae_platform.cli.fit_files import log_documents, write_document
+    from transvae_platform.cli.fit_files import log_documents, stamped, write_document
     from transvae_platform.cli.render_fit import print_document
     from transvae_platform.errors import SpecError
     from transvae_platform.fitting.answers.answer import answer
@@ -78,8 +80,8 @@ def fit(
             best_of=tuple(best_of or ()), at=tuple(at or ()), far=far,
         )  # fmt: skip
         if preset is not None:
-            request = _preset(preset)
-        documents = answer(table, request, metrics[1:])
+            request = _preset(preset, request, metrics)
+        documents = [stamped(document) for document in answer(table, request, metrics[1:])]
     except TableError as error:
         raise SpecError(f"fit: {error}") from None
     folder = output or (home / "studies" / study / "fits" if study else Path("fits"))
@@ -100,11 +102,12 @@ def fit(
 def _runs(runs: str, home: Path) -> tuple[Runs, str | None, str]:
     """The table, the study's name if it is one, and the metric by default."""
     from transvae_platform.errors import SpecError
+    from transvae_platform.fitting.answers.request import DEFAULT_LOSS
     from transvae_platform.fitting.runs.read import READERS, TableError, read_runs
 
     if Path(runs).suffix.removeprefix(".").lower() in READERS or "/" in runs:
         try:
-            return read_runs(Path(runs)), None, "val/l1"
+            return read_runs(Path(runs)), None, DEFAULT_LOSS
         except TableError as error:
             raise SpecError(f"fit: {error}") from None
     from transvae_dashboards.laws import fits_of
@@ -145,19 +148,29 @@ def _form(form: str) -> str:
         found = runpy.run_path(path).get(name)
     except OSError as error:
         raise SpecError(f"--form: {path} cannot be read ({error.strerror})") from None
+    except Exception as error:  # noqa: BLE001 - a stranger's file may raise anything
+        raise SpecError(f"--form: {path} cannot be loaded ({type(error).__name__}: {error})") from None
     if not isinstance(found, UserForm):
         raise SpecError(f"--form: {path} defines no UserForm named {name!r} (transvae_platform.fitting.UserForm)")
+    text = Path(path).read_bytes()
+    origin = {"path": path, "sha256": hashlib.sha256(text).hexdigest(), "text": text.decode(errors="replace")}
     try:
-        return register(found).name
+        return register(replace(found, origin=origin)).name
     except ValueError as error:
         raise SpecError(f"--form: {error}") from None
 
 
-def _preset(name: str) -> Request:
+def _preset(name: str, beside: Request, metrics: list[str]) -> Request:
+    """The published request; it takes no other options."""
     from transvae_platform.errors import SpecError
+    from transvae_platform.fitting.answers.request import DEFAULT_LOSS
     from transvae_platform.fitting.published import PUBLISHED
 
     if name not in PUBLISHED:
         raise SpecError(f"--preset: {name!r} is none of {', '.join(PUBLISHED)}")
+    given = ["loss"] * (len(metrics) > 1 or beside.loss != DEFAULT_LOSS) + beside.chosen()
+    if given:
+        named = ", ".join("--" + option.replace("columns", "column").replace("_", "-") for option in given)
+        raise SpecError(f"--preset {name} fixes the request: leave out {named}")
     print(f"{name}: {PUBLISHED[name].source}\npublished: {PUBLISHED[name].prints}\n")
     return PUBLISHED[name].request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transvae_platform.errors import SpecError, UserError
+from transvae_platform.lineage import code
 
 if TYPE_CHECKING:
     from transvae_platform.study.state import StudyState
@@ -17,15 +19,22 @@ AXES = ("parameters", "training_flops")
 """Over which a study's laws are fitted when it ends."""
 
 
+def stamped(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the version and commit of the code that made it."""
+    return {**document, "versions": {**document["versions"], "transvae_platform": code().name}}
+
+
 def write_document(document: dict[str, Any], folder: Path, stem: str) -> Path:
-    """One file per form, axis, metric and group; the same fit again replaces it.
+    """One file per request and table, by form, axis, metric, group and a hash; the same fit again replaces it.
 
     Raises:
         UserError: it cannot be written.
     """
     request = document["request"]
     axis = [request["columns"]["N"]] if document["kind"] == "families" else []
-    parts = [stem, request["form"], *axis, request["loss"], *document["group"].values()]
+    asked = json.dumps([request, document["group"], document["source"]["path"]], sort_keys=True)
+    digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
+    parts = [stem, request["form"], *axis, request["loss"], *document["group"].values(), digest]
     path = folder / ("-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part).strip("_") for part in parts) + ".json")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +78,7 @@ def keep_fits(state: StudyState, home: Path, uri: str) -> None:
         return
     try:
         documents = [
-            document
+            stamped(document)
             for axis in AXES
             for document in answer(
                 table,

@@ -46,7 +46,7 @@ def inform(plan: Plan, state: StudyState) -> Informed:
     report = fit_families(points, metric=choice.metric, level=choice.level, margin=choice.margin)
     cells = _cells(plan, points)
     verdicts = {fit.family: fit.verdict for fit in report.families}
-    return Informed(state.name, choice.metric, verdicts, forecast(cells, report), next_runs(cells, report))
+    return Informed(state.name, choice.metric, verdicts, forecast(cells, report), next_runs(cells, points, report))
 
 
 def _cells(plan: Plan, points: Sequence[Point]) -> list[Cell]:

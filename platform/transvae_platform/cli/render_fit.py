@@ -51,8 +51,8 @@ def _law(result: Mapping[str, Any]) -> None:
     for name, value in result["parameters"].items():
         cells = [name, f"{value:.7g}"]
         if spread:
-            low, high = spread["intervals"][name]
-            cells += [f"{spread['standard_errors'][name]:.5g}", f"{low:.5g} to {high:.5g}"]
+            error = spread["standard_errors"][name]
+            cells += ["" if error is None else f"{error:.5g}", _span(spread["intervals"][name])]
         rows.add_row(*cells, *([f"{lad['parameters'][name]:.7g}"] if lad else []))
     console().print(rows)
     proof = result["proof"]
@@ -74,6 +74,12 @@ def _law(result: Mapping[str, Any]) -> None:
     _predictions(result["predictions"])
 
 
+def _span(interval: Sequence[float] | None) -> str:
+    if interval is None:
+        return "none"
+    return f"{interval[0]:.5g} to {interval[1]:.5g}" if interval[0] != 0 else f"<= {interval[1]:.5g}"
+
+
 def _sweep(sweep: Sequence[Mapping[str, Any]]) -> None:
     names = list(sweep[0]["parameters"])
     rows = table(("delta", "right"), *((name, "right") for name in names), ("objective", "right"), ("proven", "left"))
@@ -87,11 +93,20 @@ def _sweep(sweep: Sequence[Mapping[str, Any]]) -> None:
 def _predictions(predictions: Sequence[Mapping[str, Any]], what: str = "held out") -> None:
     if not predictions:
         return
+    told: list[str] = []
     rows = table((what, "left"), ("predicted", "right"), ("measured", "right"), ("error", "right"))
     for cell in predictions:
-        rows.add_row(cell["name"] or f"row {cell['row']}", f"{cell['predicted']:.5g}", f"{cell['measured']:.5g}",
-                     f"{100 * cell['error']:+.4f} %")  # fmt: skip
+        name = cell["name"] or f"row {cell['row']}"
+        if cell.get("refusal"):
+            rows.add_row(name, "refused", f"{cell['measured']:.5g}", "")
+            told.append(f"cannot say: {name}: {cell['refusal']}")
+            continue
+        rows.add_row(name, f"{cell['predicted']:.5g}", f"{cell['measured']:.5g}", f"{100 * cell['error']:+.4f} %")
+        if cell.get("warning"):
+            told.append(f"caution: {name}: {cell['warning']}")
     console().print(rows)
+    for sentence in told:
+        _say(sentence)
 
 
 def _families(result: Mapping[str, Any]) -> None:
@@ -110,6 +125,9 @@ def _families(result: Mapping[str, Any]) -> None:
     console().print(rows)
     for fit in result["families"]:
         _say(f"{fit['family']}: {fit['verdict']}")
+        own = fit["alpha_interval_own"]
+        if own is not None and fit["variance"]["kind"] == "pooled":
+            _say(f"{fit['family']}: with its own variance alone alpha = {_estimate(fit['alpha'], own)}")
         if fit["saturation"] is not None:
             _say(f"{fit['family']}: {fit['saturation']['sentence']}")
     contrasts = [*result["gain_contrasts"], *result["alpha_contrasts"], *result["ratios"]]
@@ -189,7 +207,7 @@ def _curve(result: Mapping[str, Any]) -> None:
     rows = table(("run", "left"), ("at images", "right"), ("forecast", "right"), ("largest back-test error", "right"),
                  ("back-tests", "right"), ("better than naive", "left"))  # fmt: skip
     for forecast in result["forecasts"]:
-        margin = "" if forecast["margin"] is None else f"{100 * forecast['margin']:.2f} %"
+        margin = f"{100 * forecast['margin']:.2f} %"
         rows.add_row(forecast["run"], f"{forecast['images']:.4g}", f"{forecast['value']:.5g}", margin,
                      str(len(forecast["back_tests"])), "yes" if forecast["beats_baselines"] else "no")  # fmt: skip
     if result["forecasts"]:

@@ -4,7 +4,10 @@ The headline is the gain of each family per tenfold x, because it is the sharpes
 Its interval has the width 2 t(df) sqrt(v_first + v_last) / decades with the variance v = tau^2 + sd^2 / seeds of a
 size mean: sd is the noise of seeds, tau what sizes deviate from a law by themselves. A further seed of an end lowers
 v, a size beyond the ends adds decades, any further size adds a degree of freedom. Where sd is unknown, three seeds of
-the smallest size of each family come first: they are the cheapest runs, and they fix the error budget.
+the smallest size of each family come first: they are the cheapest runs, and they fix the error budget. A family of
+fewer than two sizes has no interval at all, so its next size comes before any narrowing of the others.
+
+What is finished and how it scatters comes from all points of the informing study; a plan gives only the candidates.
 """
 
 from __future__ import annotations
@@ -12,15 +15,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.special import stdtrit
 
 from transvae_platform.fitting.intervals import Interval, new_size_interval
 from transvae_platform.fitting.report import FamilyFit, FitReport
+from transvae_platform.fitting.table import Point
 
 BUDGET_SEEDS = 3
 PARAMETERS = 3  # of a law: sizes beyond them are degrees of freedom
+ENDS = 2  # sizes that a gain needs
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,12 @@ class _Design:
         return _Design({**self.seeds, family: own}, self.tau2, self.sd2, self.level)
 
     def width(self) -> float:
-        """Mean over the families with two sizes or more."""
+        """Mean over the families with two sizes or more, of which there is at least one."""
         df = sum(max(len(sizes) - PARAMETERS, 0) for sizes in self.seeds.values())
         t = float(stdtrit(df, (1 + self.level) / 2))
         widths = []
         for sizes in self.seeds.values():
-            if len(sizes) >= 2:
+            if len(sizes) >= ENDS:
                 first, last = min(sizes), max(sizes)
                 noise = 2 * self.tau2 + self.sd2 * (1 / sizes[first] + 1 / sizes[last])
                 widths.append(2 * t * math.sqrt(noise) / math.log10(last / first))
@@ -90,33 +95,42 @@ class _Design:
 def forecast(cells: Sequence[Cell], report: FitReport) -> tuple[Forecast, ...]:
     """Every unfinished cell, from the report of the finished ones."""
     known = {fit.family: fit for fit in report.families}
-    return tuple(_forecast(cell, known.get(cell.family), report.level) for cell in cells if cell.value is None)
+    sd2 = _seed_variance(report)
+    return tuple(_forecast(cell, known.get(cell.family), sd2, report.level) for cell in cells if cell.value is None)
 
 
-def next_runs(cells: Sequence[Cell], report: FitReport) -> tuple[NextRun, ...]:
-    """All runs worth considering, the most useful first: unfinished cells, and a further seed of each size."""
-    candidates = _candidates(cells)
-    smallest = _missing_budget(cells, candidates)
+def next_runs(cells: Sequence[Cell], finished: Sequence[Point], report: FitReport) -> tuple[NextRun, ...]:
+    """All runs of the plan worth considering, the most useful first: unfinished cells, and a further seed of each size.
+
+    finished: the points that the report was made of; the sizes and seeds among them may exceed the plan's.
+    """
+    seeds = _finished(cells, finished)
+    candidates = _candidates(cells, seeds)
+    smallest = _missing_budget(candidates, cells, seeds)
     if smallest:
         return tuple(
             NextRun(cell, f"seed {cell.seed} of the smallest size fixes the error budget", None, None)
             for cell in smallest
         )
-    design = _design(cells, report)
+    new = [cell for cell in candidates if cell.x not in seeds[cell.family]]
+    design = _design(seeds, report)
     if design is None:
-        left = sorted((c for c in candidates if _is_new_size(c, cells)), key=lambda c: c.hours)
+        left = sorted(new, key=lambda c: c.hours)
         return tuple(NextRun(cell, "a further size: no family has four yet, so nothing can be judged", None, None)
                      for cell in left)  # fmt: skip
+    first = sorted((c for c in new if len(seeds[c.family]) < ENDS), key=lambda c: c.hours)
+    begun = [NextRun(c, "a size of a family that has fewer than two, hence no gain yet", None, None) for c in first]
     before = design.width()
-    runs = []
-    for cell in candidates:
-        new = _is_new_size(cell, cells)
-        runs.append(NextRun(cell, "a new size" if new else f"seed {cell.seed} of a finished size", before,
-                            design.with_run(cell.family, cell.x).width()))  # fmt: skip
-    return tuple(sorted(runs, key=lambda run: -(run.per_hour or 0.0)))
+    runs = [
+        NextRun(cell, "a new size" if cell in new else f"seed {cell.seed} of a finished size", before,
+                design.with_run(cell.family, cell.x).width())
+        for cell in candidates
+        if len(seeds[cell.family]) >= ENDS
+    ]  # fmt: skip
+    return (*begun, *sorted(runs, key=lambda run: -(run.per_hour or 0.0)))
 
 
-def _forecast(cell: Cell, fit: FamilyFit | None, level: float) -> Forecast:
+def _forecast(cell: Cell, fit: FamilyFit | None, sd2: float | None, level: float) -> Forecast:
     if fit is None:
         return Forecast(cell, None, None, f"no finished run of {cell.family}")
     found = fit.predict(cell.x)
@@ -124,50 +138,64 @@ def _forecast(cell: Cell, fit: FamilyFit | None, level: float) -> Forecast:
         return Forecast(cell, None, None, found.refusal.sentence if found.refusal else "no law")
     if fit.problem is None or fit.alphas is None or fit.variance is None:
         return Forecast(cell, found.value, None, "no variance is known, so no interval")
-    interval = new_size_interval(fit.problem, fit.alphas, cell.x, found.value, fit.variance, level)
+    # the scatter is that of size means: a single run keeps the whole noise of its seed
+    averaged = sum(1 / len(size.values) for size in fit.sizes) / fit.n_sizes
+    single = replace(fit.variance, s2=fit.variance.s2 + (sd2 or 0.0) * (1 - averaged))
+    interval = new_size_interval(fit.problem, fit.alphas, cell.x, found.value, single, level)
     return Forecast(cell, found.value, interval, None)
 
 
-def _candidates(cells: Sequence[Cell]) -> list[Cell]:
-    """One run per family and size: the first unfinished seed of the plan, or a seed beyond it."""
-    groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+def _finished(cells: Sequence[Cell], points: Sequence[Point]) -> dict[str, dict[float, set[int]]]:
+    """{family: {x: finished seeds}} of the study and the plan; families without any are empty."""
+    found: dict[str, dict[float, set[int]]] = {cell.family: {} for cell in cells}
+    for point in points:
+        found.setdefault(point.family, {}).setdefault(float(point.x), set()).add(point.seed)
+    return found
+
+
+def _candidates(cells: Sequence[Cell], finished: Mapping[str, Mapping[float, set[int]]]) -> list[Cell]:
+    """One run per family and size of the plan: its first unfinished seed, or a seed beyond all."""
+    groups: dict[tuple[str, float], list[Cell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.family, cell.size].append(cell)
+        groups[cell.family, cell.x].append(cell)
     chosen = []
-    for group in groups.values():
+    for (family, x), group in groups.items():
+        done = finished[family].get(x, set())
         ordered = sorted(group, key=lambda c: c.seed)
-        last = ordered[-1]
-        further = Cell(last.family, last.size, last.seed + 1, last.x, last.hours)
-        chosen.append(next((c for c in ordered if c.value is None), further))
+        further = replace(ordered[-1], seed=max(ordered[-1].seed, *done, -1) + 1, value=None)
+        chosen.append(next((c for c in ordered if c.seed not in done), further))
     return chosen
 
 
-def _missing_budget(cells: Sequence[Cell], candidates: Sequence[Cell]) -> list[Cell]:
-    """The next seed of each family's smallest size, while no size of the family has BUDGET_SEEDS finished seeds."""
-    finished: dict[str, dict[float, int]] = defaultdict(lambda: defaultdict(int))
-    for cell in cells:
-        finished[cell.family][cell.x] += cell.value is not None
-    wanted = [f for f, sizes in finished.items() if max(sizes.values()) < BUDGET_SEEDS]
-    smallest = {f: min(finished[f]) for f in wanted}
+def _missing_budget(
+    candidates: Sequence[Cell], cells: Sequence[Cell], finished: Mapping[str, Mapping[float, set[int]]]
+) -> list[Cell]:
+    """The next seed of each family's smallest size, while no size of the family has BUDGET_SEEDS finished seeds.
+
+    A plan without that size cannot buy it: then its other runs are judged with the scatter of sizes alone.
+    """
+    smallest = {
+        family: min([*sizes, *(c.x for c in cells if c.family == family)])
+        for family, sizes in finished.items()
+        if max(map(len, sizes.values()), default=0) < BUDGET_SEEDS
+    }
     return sorted((c for c in candidates if smallest.get(c.family) == c.x), key=lambda c: c.hours)
 
 
-def _is_new_size(cell: Cell, cells: Sequence[Cell]) -> bool:
-    return not any((c.family, c.size) == (cell.family, cell.size) and c.value is not None for c in cells)
+def _seed_variance(report: FitReport) -> float | None:
+    """Relative variance of a seed about its size's mean, pooled over families; None where every size has one seed."""
+    known = [(f.seed_sd, sum(len(s.values) - 1 for s in f.sizes)) for f in report.families if f.seed_sd is not None]
+    return sum(sd**2 * n for sd, n in known) / sum(n for _, n in known) if known else None
 
 
-def _design(cells: Sequence[Cell], report: FitReport) -> _Design | None:
-    """None while no law leaves a degree of freedom."""
-    seeds: dict[str, dict[float, int]] = {cell.family: {} for cell in cells}
-    for cell in cells:
-        if cell.value is not None:
-            seeds[cell.family][cell.x] = seeds[cell.family].get(cell.x, 0) + 1
+def _design(finished: Mapping[str, Mapping[float, set[int]]], report: FitReport) -> _Design | None:
+    """None while no law leaves a degree of freedom. Without repeated seeds all scatter counts as that of sizes."""
     fits = [f for f in report.families if f.solution is not None and f.n_sizes > PARAMETERS]
     df = sum(f.n_sizes - PARAMETERS for f in fits)
-    known = [(f.seed_sd, sum(len(s.values) - 1 for s in f.sizes)) for f in report.families if f.seed_sd is not None]
-    if df == 0 or not known:
+    if df == 0:
         return None
-    sd2 = sum(sd**2 * n for sd, n in known) / sum(n for _, n in known)
+    seeds = {family: {x: len(done) for x, done in sizes.items()} for family, sizes in finished.items()}
+    sd2 = _seed_variance(report) or 0.0
     s2 = sum(f.solution.sse for f in fits if f.solution is not None) / df
     averaged = [1 / len(size.values) for f in fits for size in f.sizes]
     return _Design(seeds, max(s2 - sd2 * sum(averaged) / len(averaged), 0.0), sd2, report.level)

@@ -52,7 +52,7 @@ PUBLISHED = {
             f"model in ('open_lm_1b', 'open_lm_7b') or (multiplier == 1 and model in {_GADRE_SMALL}) or "
             "(multiplier == 16 and model == 'd=96_l=8_h=4.json')",
             group=("dataset",), delta=float("inf"), residuals="linear",
-            predict="model in ('open_lm_1b', 'open_lm_7b')",
+            predict="model in ('open_lm_1b', 'open_lm_7b')", as_published=True,
         ),
     ),
     "porian": Published(

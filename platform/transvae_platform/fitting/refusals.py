@@ -21,6 +21,8 @@ MIN_SIZES_FOR_HOLD_OUT = MIN_SIZES_FOR_LAW + 1
 MAX_EXTRAPOLATION = 4.0
 # Up to 10 times, if asked for, with a warning and the back-test's error; never further.
 MAX_WITH_WARNING = 10.0
+# A rise by less from the smallest to the largest size may be noise about a flat law (assumption).
+GROWTH = 0.01
 # Names of metrics that rise with quality; the law describes losses that fall.
 HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "accuracy"})
 
@@ -40,14 +42,22 @@ class Refusal:
 
 
 def rising_metric(metric: str) -> Refusal | None:
-    """'psnr', 'val/ssim', ... ; a name that says 'loss' is taken as a loss ('ssim_loss')."""
+    """'psnr', 'val/ssim', ... ; 'ssim_loss' and '1 - ssim' fall. What has another name, its values tell."""
     words = set(re.split(r"[^a-z0-9]+", metric.lower()))
     rising = words & HIGHER_IS_BETTER
-    if not rising or "loss" in words:
+    if not rising or "loss" in words or re.match(r"\s*[-\d]", metric):
         return None
     return Refusal(
         "rising-metric", metric, f"{sorted(rising)[0]} rises with quality, and the law describes a loss that falls",
         "fit the loss behind it (for PSNR the mean squared error)",
+    )  # fmt: skip
+
+
+def growing_metric(metric: str, first: float, last: float) -> Refusal:
+    return Refusal(
+        "rising-metric", metric,
+        f"it grows with size in every family (from {first:.4g} to {last:.4g} in the first), and the law describes a "
+        "loss that falls", "fit the loss behind it (for an accuracy the error: 1 - accuracy)",
     )  # fmt: skip
 
 
@@ -121,23 +131,34 @@ def alpha_at_limit(family: str, solution: Solution) -> Refusal | None:
 def floor_unbounded(family: str, interval: Interval) -> Refusal | None:
     if interval.bounded_below:
         return None
-    return Refusal(
-        "floor-reaches-zero", family,
-        f"the interval for E reaches 0, so only E <= {interval.upper:.3g} can be said",
-        "larger sizes, at which the loss comes closer to its floor, would bound E from below",
-    )  # fmt: skip
+    return floor_at_zero(family, "E", interval.upper)
 
 
 def extrapolation(
-    family: str, x: float, largest: float, x_name: str, limit: float = MAX_EXTRAPOLATION
+    family: str, x: float, largest: float, x_name: str, limit: float = MAX_EXTRAPOLATION, smallest: float = 0.0
 ) -> Refusal | None:
-    if x <= limit * largest:
+    """Beyond `limit` times the largest fitted size, or as far below the smallest."""
+    if smallest <= limit * x and x <= limit * largest:
         return None
+    if x <= largest:
+        return Refusal(
+            "extrapolation", family,
+            f"{x_name} = {x:.3g} lies {smallest / x:.3g} times below the smallest fitted size, and predictions end at "
+            f"{limit:g} times",
+            f"a trained size of at most {x * limit:.3g} would allow it",
+        )  # fmt: skip
     return Refusal(
         "extrapolation", family,
         f"{x_name} = {x:.3g} is {x / largest:.1f} times the largest fitted size, and predictions end at "
         f"{limit:g} times",
         f"a trained size of at least {x / limit:.3g} would allow it",
+    )  # fmt: skip
+
+
+def floor_at_zero(family: str, name: str, upper: float) -> Refusal:
+    return Refusal(
+        "floor-reaches-zero", family, f"the interval for {name} reaches 0, so only {name} <= {upper:.3g} can be said",
+        "larger sizes, at which the loss comes closer to its floor, would bound E from below",
     )  # fmt: skip
 
 

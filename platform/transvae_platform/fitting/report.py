@@ -96,6 +96,16 @@ class FamilyFit:
             return {}
         return {s.size: r for s, r in zip(self.sizes, self.solution.residuals, strict=True)}
 
+    @property
+    def condition(self) -> float | None:
+        """Of the squared errors' second derivatives in (E, A0, alpha) at the optimum, by Gauss and Newton."""
+        if self.law is None or self.law.alpha is None:
+            return None
+        x, y = np.array([s.x for s in self.sizes]), np.array([s.mean for s in self.sizes])
+        power = (x / self.law.N0) ** -self.law.alpha
+        slopes = np.column_stack([np.ones_like(x), power, -self.law.A0 * power * np.log(x / self.law.N0)])
+        return float(np.linalg.cond(slopes / y[:, None]) ** 2)
+
     def curve(self, xs: ArrayLike) -> FloatArray:
         """The law at xs; NaN without a law and beyond MAX_EXTRAPOLATION times the range of the sizes, either way."""
         x = np.asarray(xs, dtype=np.float64)
@@ -114,7 +124,7 @@ class FamilyFit:
         return lower, upper
 
     def predict(self, x: float, *, far: bool = False) -> Prediction:
-        """The law at one x > 0, refused beyond MAX_EXTRAPOLATION times the largest size.
+        """The law at one x > 0, refused beyond MAX_EXTRAPOLATION times the largest size or below the smallest.
 
         far: up to MAX_WITH_WARNING times, with a warning that holds the back-test's error.
         """
@@ -122,7 +132,7 @@ class FamilyFit:
             reason = Refusal("no-law", self.family, "no law is fitted to predict from", "see its other refusals")
             return Prediction(x, None, None, None, reason)
         limit = MAX_WITH_WARNING if far else MAX_EXTRAPOLATION
-        refusal = extrapolation(self.family, x, self.sizes[-1].x, self.x_name, limit)
+        refusal = extrapolation(self.family, x, self.sizes[-1].x, self.x_name, limit, self.sizes[0].x)
         if refusal is not None:
             return Prediction(x, None, None, None, refusal)
         lower = upper = None
@@ -132,6 +142,8 @@ class FamilyFit:
 
     def _warning(self, x: float) -> str | None:
         times = x / self.sizes[-1].x
+        if self.sizes[0].x / x > MAX_EXTRAPOLATION:
+            return f"{self.sizes[0].x / x:.1f} times below the smallest size, where nothing has been checked"
         if times <= MAX_EXTRAPOLATION:
             return None
         tested = "no size could be held out"
@@ -185,6 +197,7 @@ class FitReport:
         out: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **_plain(self)}
         for entry, fit in zip(out["families"], self.families, strict=True):
             entry |= _plain({"n_sizes": fit.n_sizes, "alpha": fit.alpha, "E": fit.E, "A": fit.A})
+            entry["condition"] = _plain(fit.condition)
             entry |= _plain({"residuals": fit.residuals, "drawing": fit._drawing()})
         return out
 

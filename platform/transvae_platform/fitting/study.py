@@ -19,11 +19,13 @@ from transvae_platform.fitting.intervals import ALPHA_POINTS, Interval, alpha_in
 from transvae_platform.fitting.monotone import check_monotone
 from transvae_platform.fitting.ratios import compare_ratios
 from transvae_platform.fitting.refusals import (
+    GROWTH,
     Refusal,
     alpha_at_limit,
     alpha_unbounded,
     flat_curve,
     floor_unbounded,
+    growing_metric,
     no_interval,
     not_converged,
     one_seed,
@@ -35,7 +37,7 @@ from transvae_platform.fitting.report import FamilyFit, FitReport
 from transvae_platform.fitting.saturation import MARGIN, saturation_of
 from transvae_platform.fitting.shared import shared_floor
 from transvae_platform.fitting.solve import make_problem, solve
-from transvae_platform.fitting.table import FamilyTable, Point, build_tables, data_hash
+from transvae_platform.fitting.table import MEASURED_X, SAME_X, FamilyTable, Point, build_tables, data_hash
 from transvae_platform.fitting.variance import Variance, choose_variances
 
 # Refusals that leave alpha and its interval standing.
@@ -55,8 +57,9 @@ def fit_families(
         raise ValueError(f"level must lie between 0 and 1, got {level}")
     if not 0.0 < margin < 1.0:
         raise ValueError(f"margin must lie between 0 and 1, got {margin}")
-    tables, excluded = build_tables(points)
-    refused_metric = rising_metric(metric)
+    same_x = MEASURED_X.get(x_name, SAME_X)
+    tables, excluded = build_tables(points, same_x)
+    refused_metric = rising_metric(metric) or _growing(metric, tables)
     study_refusals = [refused_metric] if refused_metric else []
     if not any(t.sizes for t in tables):
         study_refusals.append(Refusal("no-rows", metric, "no usable row is left", "finished runs are needed"))
@@ -83,8 +86,16 @@ def fit_families(
         compare_alphas(alpha_fits, pooled, level),
         compare_ratios(usable, {f.family: f.variance for f in fits}, level, x_name),
         shared_floor({f.family: (f.problem, f.solution) for f in alpha_fits}, pooled.df if pooled else 0),
-        pooled, spread, tuple(study_refusals), excluded, _provenance(points, level, margin),
+        pooled, spread, tuple(study_refusals), excluded, _provenance(points, level, margin, same_x),
     )  # fmt: skip
+
+
+def _growing(metric: str, tables: Sequence[FamilyTable]) -> Refusal | None:
+    """A metric whose mean at the largest size exceeds that at the smallest in every family that has two."""
+    ends = [(t.y[0], t.y[-1]) for t in tables if len(t.sizes) > 1]
+    if not ends or any(last <= first * (1 + GROWTH) for first, last in ends):
+        return None
+    return growing_metric(metric, *ends[0])
 
 
 def _fit_law(table: FamilyTable, x_name: str, refused_metric: Refusal | None) -> FamilyFit:
@@ -170,7 +181,7 @@ def _ends(interval: Interval) -> str:
     return f"[{interval.lower:.3g}, {interval.upper:.3g}]"
 
 
-def _provenance(points: Sequence[Point], level: float, margin: float) -> dict[str, Any]:
+def _provenance(points: Sequence[Point], level: float, margin: float, same_x: float) -> dict[str, Any]:
     return {
         "form": FLOOR_LAW.expression,
         "reduction": "mean over seeds per size; least squares on size means",
@@ -181,6 +192,7 @@ def _provenance(points: Sequence[Point], level: float, margin: float) -> dict[st
         "multiplicity": "Holm over the pairs of families within this metric, gain and alpha each for itself",
         "level": level,
         "saturation_margin": margin,
+        "same_x": same_x,
         "alpha_range": [solver.ALPHA_MIN, solver.ALPHA_MAX],
         "start_grids": list(solver.START_GRIDS),
         "interval_grid": ALPHA_POINTS,

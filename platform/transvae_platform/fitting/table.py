@@ -15,6 +15,9 @@ from transvae_platform.fitting.refusals import Refusal, mixed_rows
 
 # Two values of x that differ by less are one size (assumption: rounding of stored FLOPs, far below any rung).
 SAME_X = 1e-9
+# Axes that are measured and not counted: hours of one size differ with the load of the machine. Seeds that differ by
+# less are one size at their mean x (assumption); what that shifts a loss enters the scatter of the sizes.
+MEASURED_X = {"gpu_hours": 0.2}
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,13 @@ class FamilyTable:
         return tuple(s.mean for s in self.sizes)
 
 
-def build_tables(points: Iterable[Point]) -> tuple[tuple[FamilyTable, ...], tuple[ExcludedPoint, ...]]:
-    """One table per family named in the input, in alphabetical order, and the excluded rows with their reasons."""
+def build_tables(
+    points: Iterable[Point], same_x: float = SAME_X
+) -> tuple[tuple[FamilyTable, ...], tuple[ExcludedPoint, ...]]:
+    """One table per family named in the input, in alphabetical order, and the excluded rows with their reasons.
+
+    same_x: how far apart, relative, the x of one size may lie.
+    """
     rows, excluded = sorted(points, key=_order), []
     usable: dict[str, list[Point]] = {p.family: [] for p in rows}
     seen: set[tuple[str, ...]] = set()
@@ -78,7 +86,7 @@ def build_tables(points: Iterable[Point]) -> tuple[tuple[FamilyTable, ...], tupl
             usable[point.family].append(point)
         else:
             excluded.append(ExcludedPoint(point, reason))
-    return tuple(_family_table(family, kept) for family, kept in usable.items()), tuple(excluded)
+    return tuple(_family_table(family, kept, same_x) for family, kept in usable.items()), tuple(excluded)
 
 
 def data_hash(points: Sequence[Point]) -> str:
@@ -104,19 +112,20 @@ def _why_unusable(p: Point) -> str | None:
     return None
 
 
-def _family_table(family: str, points: Sequence[Point]) -> FamilyTable:
+def _family_table(family: str, points: Sequence[Point], same_x: float) -> FamilyTable:
     by_size: dict[str, list[Point]] = defaultdict(list)
     for p in points:
         by_size[p.size].append(p)
     problems, sizes = [], []
     for size, group in by_size.items():
         xs, seeds = [float(p.x) for p in group], [p.seed for p in group]
-        if max(xs) > min(xs) * (1 + SAME_X):
+        if max(xs) > min(xs) * (1 + same_x):
             problems.append(mixed_rows(family, f"the rows of size {size} differ in x ({min(xs):g} to {max(xs):g})"))
         if len(set(seeds)) < len(seeds):
             problems.append(mixed_rows(family, f"size {size} has two different rows for one seed"))
         values = tuple(float(p.value) for p in group)
-        sizes.append(SizeMean(size, xs[0], math.fsum(values) / len(values), values))
+        x = xs[0] if same_x == SAME_X else math.fsum(xs) / len(xs)
+        sizes.append(SizeMean(size, x, math.fsum(values) / len(values), values))
     sizes.sort(key=lambda s: (s.x, s.size))
     for a, b in pairwise(sizes):
         if b.x <= a.x * (1 + SAME_X):

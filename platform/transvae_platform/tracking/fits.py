@@ -3,7 +3,8 @@
 Protocol
 1. A fit run has the tags `kind` = fit, `study`, `form`, `metric` and `document_sha256`; the same document makes no
    second run, so fitting again changes nothing.
-2. The tag `source_runs` names the trials' MLflow runs, `missing_runs` those trials that MLflow does not hold (yet).
+2. The tag `source_runs` names the trials' MLflow runs, `missing_runs` those trials that MLflow does not hold (yet);
+   what one tag cannot hold goes on in `source_runs_2` and so on.
 3. The document is the artifact `fit.json`; its numbers are metrics, so that fits of several days can be compared.
 """
 
@@ -42,8 +43,7 @@ def log_fit(client: MlflowClient, study: str, document: Mapping[str, Any]) -> st
         sources, missing = _sources(client, experiment.experiment_id, document["source"]["runs"] or [])
         tags = {
             "kind": "fit", "study": study, "form": request["form"], "metric": request["loss"],
-            "document_sha256": digest, "source_runs": ",".join(sources)[:TAG_LENGTH],
-            "missing_runs": ",".join(missing)[:TAG_LENGTH],
+            "document_sha256": digest, **tagged("source_runs", sources), **tagged("missing_runs", missing),
         }  # fmt: skip
         run = client.create_run(experiment.experiment_id, run_name=f"fit {request['form']}", tags=tags)
         run_id = str(run.info.run_id)
@@ -53,6 +53,16 @@ def log_fit(client: MlflowClient, study: str, document: Mapping[str, Any]) -> st
         client.log_dict(run_id, dict(document), "fit.json")
         client.set_terminated(run_id, "FINISHED")
         return run_id
+
+
+def tagged(name: str, ids: list[str]) -> dict[str, str]:
+    """All ids, by commas, in as many tags as they need; one empty tag for none."""
+    parts = [""]
+    for one in ids:
+        if len(parts[-1]) + len(one) + 1 > TAG_LENGTH:
+            parts.append("")
+        parts[-1] += f",{one}" if parts[-1] else one
+    return {f"{name}_{k}" if k > 1 else name: part for k, part in enumerate(parts, start=1)}
 
 
 def numbers(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

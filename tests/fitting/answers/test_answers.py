@@ -33,10 +33,11 @@ def test_a_document_repeats_its_own_fit():
     (first,) = answer(runs, LAW)
     asked = dict(first["request"])
     again = Request(**{**asked, "delta": float("inf") if asked["delta"] == "inf" else asked["delta"],
-                       **{k: tuple(asked[k]) for k in ("group", "best_of", "at")}})  # fmt: skip
+                       "group": tuple(asked["group"])})  # fmt: skip
     assert answer(runs, again) == [first]
     assert json.loads(json.dumps(first, allow_nan=False)) == first
     proof = first["result"]["proof"]
+    assert proof["start_grid"] == 16
     for key in ("delta", "reduction", "objective", "gradient_max", "condition", "starts", "starts_agreeing", "ranges"):
         assert proof[key] is not None
     assert {"file_sha256", "fitted_sha256", "row_numbers"} <= set(first["source"])
@@ -114,6 +115,13 @@ def test_a_registered_form_is_answered_like_any_other():
     (document,) = answer(runs_of(rows, "t"), Request("mine-answered", {"N": "n"}, "loss", bootstrap=20))
     assert document["result"]["parameters"] == pytest.approx({"E": 1.5, "A": 0.3, "alpha": 0.3}, rel=1e-4)
     assert document["result"]["bootstrap"]["failed"] == 0
+    assert "drawn in the form's bounds" in document["result"]["proof"]["start"]
+
+
+def test_a_document_of_size_means_claims_no_choice_that_was_not_read(rows):
+    (document,) = answer(runs_of(rows, "t"), Request())
+    assert not {"delta", "residuals", "bins"} & set(document["request"])
+    assert all(1 < fit["condition"] < 1e9 for fit in document["result"]["families"])
 
 
 def test_curves_of_a_study_are_refused_where_the_rate_changes(rows):

@@ -39,7 +39,7 @@ def test_value(text, value):
         ("M + 1", "no column 'M' - there are Training FLOP, N, who"),
         ("`Training flop`", "no column 'Training flop'"),
         ("N +", "is not an expression"),
-        ("who + 1", "does not fit"),
+        ("who + 1", "does not fit the values"),
     ],
 )
 def test_refusal(text, why):

@@ -51,6 +51,11 @@ def test_what_is_no_table_is_named(tmp_path, name, text, why):
         read_runs(tmp_path / name)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "bom.csv").write_text("\ufefffamily,n\ncnn,1\n")
+    assert list(read_runs(tmp_path / "bom.csv").columns) == ["family", "n"]
+
+
 def test_missing_files_and_columns_are_named(files):
     with pytest.raises(TableError, match="cannot be read"):
         read_runs(files / "none.csv")

@@ -68,3 +68,14 @@ def test_envelopes():
     centres, least = binned_envelope(x, y, 2)
     assert least.tolist() == [0.4, 0.3]
     assert np.log10(centres) == pytest.approx([(np.log10(16) + 0.1) / 4, 3 * (np.log10(16) + 0.1) / 4])
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5])
+def test_seeds_of_a_size_are_averaged_before_the_parabola(seeds):
+    """Five sizes a level: the nearest five rows would be seeds of one or two of them."""
+    rng = np.random.default_rng(1)
+    flops, n, loss = (np.repeat(v, seeds) for v in design(sizes=5))
+    found = isoflop(flops, n, loss * (1 + 1e-4 * rng.standard_normal(len(loss))))
+    assert found.line.exponent == pytest.approx(0.5, abs=0.02)
+    for level in found.levels:
+        assert level.best_size == pytest.approx(0.1 * level.flops**0.5, rel=0.1)

@@ -9,7 +9,7 @@ from typing import Any
 from transvae_platform.fitting.answers import curves, families, laws, views
 from transvae_platform.fitting.answers.document import document
 from transvae_platform.fitting.answers.prepare import Prepared, prepare
-from transvae_platform.fitting.answers.request import CURVE, ENVELOPE, FAMILIES, FRONTIER, ISOFLOP, Request
+from transvae_platform.fitting.answers.request import CURVE, ENVELOPE, FAMILIES, FRONTIER, ISOFLOP, READS, Request
 from transvae_platform.fitting.laws.forms import form_named
 from transvae_platform.fitting.runs.read import Runs, TableError
 from transvae_platform.fitting.study import over_metrics
@@ -33,6 +33,7 @@ def answer(runs: Runs, request: Request, further_metrics: Sequence[str] = ()) ->
     """
     requests = [replace(request, loss=metric) for metric in (request.loss, *further_metrics)]
     if request.form == FAMILIES:
+        _refuse_unused(request, "families")
         return _families(runs, [_usual(r, runs, ("N",)) for r in requests])
     if request.form in VIEWS:
         variables, kind, respond, whole_curves = VIEWS[request.form]
@@ -46,11 +47,31 @@ def answer(runs: Runs, request: Request, further_metrics: Sequence[str] = ()) ->
         def respond(prepared: Prepared) -> dict[str, Any]:
             return laws.answer_law(form, prepared)
 
+    _refuse_unused(request, kind)
     return [
-        document(kind, prepared, respond(prepared))
+        document(kind, prepared, _answered(respond, prepared))
         for r in requests
         for prepared in prepare(runs, _usual(r, runs, variables), variables, whole_curves=whole_curves)
     ]
+
+
+def _refuse_unused(request: Request, kind: str) -> None:
+    unused = request.unused(kind)
+    if unused:
+        raise TableError(
+            f"the form {request.form} does not use {', '.join(unused)}, and a choice that nothing reads must not stand "
+            f"in its document - it uses {', '.join(READS[kind])}"
+        )
+
+
+def _answered(respond: Callable[[Prepared], dict[str, Any]], prepared: Prepared) -> dict[str, Any]:
+    """What a fit cannot take (a form that is none, points without a line) is an error of the request."""
+    try:
+        return respond(prepared)
+    except TableError:
+        raise
+    except ValueError as error:
+        raise TableError(f"{prepared.runs.source}: {prepared.request.form}: {error}") from None
 
 
 def _families(runs: Runs, requests: Sequence[Request]) -> list[dict[str, Any]]:

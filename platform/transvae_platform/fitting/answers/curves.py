@@ -10,6 +10,7 @@ import numpy as np
 from transvae_platform.fitting.answers.prepare import Prepared
 from transvae_platform.fitting.curve import extrapolate
 from transvae_platform.fitting.refusals import Refusal
+from transvae_platform.fitting.runs.checks import numbers_of
 from transvae_platform.fitting.runs.read import TableError
 
 DEFAULT_FACTOR = 2.0  # how far a forecast goes where no images are named
@@ -23,7 +24,7 @@ def answer_curves(prepared: Prepared) -> dict[str, Any]:
             "size and seed"
         )
     columns, images = prepared.runs.columns, prepared.columns["images"]
-    rate = columns.get("learning_rate")
+    rate = numbers_of(prepared.runs, "learning_rate") if "learning_rate" in columns else None
     phases = columns.get("phase")
     names, forecasts, refusals = np.array(prepared.names), [], []
     for run in dict.fromkeys(prepared.names):
@@ -31,7 +32,7 @@ def answer_curves(prepared: Prepared) -> dict[str, Any]:
         for to in prepared.request.at or (DEFAULT_FACTOR * float(images[own].max()),):
             answer = extrapolate(
                 run, images[own], prepared.loss[own], to,
-                learning_rate=None if rate is None else rate[own].astype(np.float64),
+                learning_rate=None if rate is None else rate[own],
                 phase=None if phases is None else [str(p) for p in phases[own]],
             )  # fmt: skip
             if isinstance(answer, Refusal):

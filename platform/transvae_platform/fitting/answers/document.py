@@ -22,7 +22,7 @@ def document(kind: str, prepared: Prepared, result: Mapping[str, Any]) -> dict[s
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": kind,
-        "request": plain(prepared.request.as_dict()),
+        "request": plain(prepared.request.read_by(kind)),
         "group": dict(prepared.group),
         "source": {
             "path": runs.source, "file_sha256": runs.sha256, "rows_fitted": len(runs),

@@ -11,6 +11,8 @@ import numpy as np
 from transvae_platform.fitting.answers.prepare import Prepared
 from transvae_platform.fitting.picture import parametric_draws
 from transvae_platform.fitting.report import FitReport
+from transvae_platform.fitting.runs.checks import numbers_of
+from transvae_platform.fitting.runs.read import Runs, TableError, shown
 from transvae_platform.fitting.study import fit_families
 from transvae_platform.fitting.table import Point
 
@@ -30,10 +32,10 @@ def report_of(prepared: Prepared) -> FitReport:
 def points_of(prepared: Prepared) -> list[Point]:
     """One point per row; without a column `size` every x is a size, without `seed` rows of a size are numbered."""
     columns, rows = prepared.runs.columns, len(prepared.runs)
-    families = [str(v) for v in columns["family"]] if "family" in columns else ["all"] * rows
+    families = [shown(v) for v in columns["family"].tolist()] if "family" in columns else ["all"] * rows
     x = prepared.columns["N"].tolist()
-    sizes = [str(v) for v in columns["size"]] if "size" in columns else [f"{value:.6g}" for value in x]
-    seeds = [int(v) for v in columns["seed"]] if "seed" in columns else _numbered(families, sizes)
+    sizes = [shown(v) for v in columns["size"].tolist()] if "size" in columns else [shown(value) for value in x]
+    seeds = _seeds(prepared.runs) if "seed" in columns else _numbered(families, sizes)
     return [
         Point(family, size, seed, value, loss)
         for family, size, seed, value, loss in zip(families, sizes, seeds, x, prepared.loss.tolist(), strict=True)
@@ -61,8 +63,10 @@ def _cautions(prepared: Prepared) -> list[str]:
     """Differences between runs that a law over size reads as scaling, although nobody chose them for it."""
     found = []
     for name, words in (("images", "images seen"), ("learning_rate", "learning rates at their last point")):
-        values = prepared.runs.columns.get(name)
-        if values is not None and prepared.request.columns["N"] != name and len(np.unique(values)) > 1:
+        if name not in prepared.runs.columns or prepared.request.columns["N"] == name:
+            continue
+        values = numbers_of(prepared.runs, name)
+        if len(np.unique(values[np.isfinite(values)])) > 1:
             low, high = np.nanmin(values), np.nanmax(values)
             found.append(f"the runs differ in {words} ({low:.4g} to {high:.4g}): the law mixes that with size")
     return found
@@ -71,6 +75,16 @@ def _cautions(prepared: Prepared) -> list[str]:
 def _prediction(values: dict[str, Any]) -> dict[str, Any]:
     refusal = values["refusal"]
     return {**values, "refusal": None if refusal is None else refusal.sentence}
+
+
+def _seeds(runs: Runs) -> list[int]:
+    """TableError unless every seed is a whole number."""
+    seeds = numbers_of(runs, "seed")
+    whole = np.isfinite(seeds) & (seeds == np.round(seeds))
+    if not whole.all():
+        row = int(runs.numbers[~whole][0])
+        raise TableError(f"{runs.source}: row {row} has no whole number as its seed, so its run cannot be told")
+    return [int(v) for v in seeds]
 
 
 def _numbered(families: Sequence[str], sizes: Sequence[str]) -> list[int]:

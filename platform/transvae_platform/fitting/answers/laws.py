@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from transvae_platform.fitting.answers.predict import compared, naive
-from transvae_platform.fitting.answers.prepare import Prepared, values_of
+from transvae_platform.fitting.answers.predict import compared, naive, predictions
+from transvae_platform.fitting.answers.prepare import Prepared
 from transvae_platform.fitting.answers.request import Request
 from transvae_platform.fitting.curve import SAME_RATE
 from transvae_platform.fitting.laws.bootstrap import MIN_RUNS, Bootstrap, bootstrap
 from transvae_platform.fitting.laws.fit import LawFit, default_delta, delta_sweep, fit_law, least_absolute
 from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
 from transvae_platform.fitting.laws.models import Robust
-from transvae_platform.fitting.laws.refusals import refusals_after, refusals_before
+from transvae_platform.fitting.laws.refusals import growing, refusals_after, refusals_before, term_vanishes
+from transvae_platform.fitting.laws.start import grid_points
+from transvae_platform.fitting.refusals import Refusal, floor_at_zero
+from transvae_platform.fitting.runs.checks import numbers_of
 
 # The largest N, and as many below it as make a twentieth of the points, are held out (assumption).
 HELD_OUT = 0.05
@@ -28,18 +31,27 @@ def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
     """The result of one group; where the data cannot carry the form, only the refusals."""
     request, columns, loss = prepared.request, prepared.columns, prepared.loss
     runs = len(set(prepared.names)) if prepared.names else len(loss)
-    refused = refusals_before(form, columns, loss)
-    base: dict[str, Any] = {"form": form.name, "expression": form.expression, "points": len(loss), "runs": runs}
+    refused = refusals_before(form, columns, loss) or growing(form, columns, loss)
+    origin = {} if isinstance(form, SumOfPowers) else {"form_source": dict(form.origin)}
+    base: dict[str, Any] = {
+        "form": form.name,
+        "expression": form.expression,
+        **origin,
+        "points": len(loss),
+        "runs": runs,
+    }
     if refused:
         return {**base, "parameters": None, "refusals": [r.sentence for r in refused]}
     robust = Robust(default_delta(len(loss)) if request.delta is None else request.delta, request.residuals)
     fit = fit_law(form, columns, loss, robust, seed=request.seed)
     draws, few = _bootstrap(fit, prepared, runs)
     notes = refusals_after(fit, columns, few)
+    spread, unbounded = (None, []) if draws is None else _spread(draws, request)
+    test = back_test(form, columns, loss, robust)
     return {
         **base,
         "parameters": fit.parameters if fit.converged else None,
-        "bootstrap": None if draws is None else _spread(draws, request),
+        "bootstrap": spread,
         "proof": proof(fit),
         "delta_sweep": [{**proof(f), "parameters": f.parameters} for f in delta_sweep(fit, columns)],
         "least_absolute": _lad(fit, columns) if request.least_absolute else None,
@@ -47,9 +59,9 @@ def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
             "sd": float(fit.residuals(columns).std()),
             "largest": float(np.abs(fit.residuals(columns)).max()),
         },
-        "back_test": back_test(form, columns, loss, robust),
-        "predictions": _predictions(fit, draws, prepared, form),
-        "refusals": [*(r.sentence for r in notes), *_within_runs(prepared)],
+        "back_test": test,
+        "predictions": predictions(fit, draws, prepared, test),
+        "refusals": [*(r.sentence for r in (*notes, *unbounded)), *_within_runs(prepared)],
     }
 
 
@@ -60,11 +72,18 @@ def proof(fit: LawFit) -> dict[str, Any]:
         "delta": "inf" if fit.robust.delta == float("inf") else fit.robust.delta,
         "residuals": fit.robust.residuals, "reduction": "sum", "objective": fit.objective,
         "gradient_max": fit.gradient, "condition": fit.condition, "starts": fit.starts, "starts_agreeing": fit.agreeing,
-        "start": "variable projection: grid of exponents, non-negative amplitudes in closed form; then damped Newton",
+        **_start(fit.form),
         "ranges": {name: list(ends) for name, ends in ranges.items()},
         "iterations": fit.iterations, "theta": dict(zip(fit.model.theta_names, fit.theta.tolist(), strict=True)),
         "converged": fit.converged, "doubts": fit.doubts,
     }  # fmt: skip
+
+
+def _start(form: Form) -> dict[str, Any]:
+    if isinstance(form, SumOfPowers):
+        how = "variable projection: grid of exponents, non-negative amplitudes in closed form; then damped Newton"
+        return {"start": how, "start_grid": grid_points(form)}
+    return {"start": "points drawn in the form's bounds from the request's seed; then damped Newton"}
 
 
 def back_test(form: Form, columns: Columns, loss: FloatArray, robust: Robust) -> dict[str, Any] | None:
@@ -96,18 +115,34 @@ def _bootstrap(fit: LawFit, prepared: Prepared, runs: int) -> tuple[Bootstrap | 
     return bootstrap(fit, replicates=request.bootstrap, seed=request.seed, runs=prepared.names), None
 
 
-def _spread(draws: Bootstrap, request: Request) -> dict[str, Any]:
-    return {
+def _spread(draws: Bootstrap, request: Request) -> tuple[dict[str, Any], list[Refusal]]:
+    """Standard errors and intervals; a floor that reaches 0 has an upper end only, a vanishing term none."""
+    form, refused = draws.fit.form, []
+    intervals: dict[str, list[float] | None] = {n: list(draws.interval(n, request.level)) for n in form.parameters}
+    for term in form.terms if isinstance(form, SumOfPowers) else ():
+        interval = intervals[term.amplitude]
+        if interval is None or not draws.vanishes(term.amplitude, request.level):
+            continue
+        if not term.powers:
+            intervals[term.amplitude] = [0.0, interval[1]]
+            refused.append(floor_at_zero(term.amplitude, term.amplitude, interval[1]))
+            continue
+        intervals |= dict.fromkeys((term.amplitude, *(exponent for _, exponent, _ in term.powers)))
+        refused.append(term_vanishes(term))
+    values = {
         "replicates": len(draws.theta), "seed": draws.seed, "generator": "numpy RandomState.randint",
         "unit": "run", "runs": draws.runs, "failed": draws.failed, "level": request.level,
-        "standard_errors": draws.errors(),
-        "intervals": {name: draws.interval(name, request.level) for name in draws.fit.form.parameters},
+        "standard_errors": {n: e if intervals[n] is not None else None for n, e in draws.errors().items()},
+        "intervals": intervals,
     }  # fmt: skip
+    return values, refused
 
 
 def _within_runs(prepared: Prepared) -> list[str]:
     """What several points of one run cannot say, however well they are fitted."""
-    names, rates = prepared.names, prepared.runs.columns.get("learning_rate")
+    names, rates = prepared.names, None
+    if "learning_rate" in prepared.runs.columns:
+        rates = numbers_of(prepared.runs, "learning_rate")
     if names is None or len(set(names)) == len(names):
         return []
     found = [STEPS]
@@ -127,21 +162,3 @@ def _lad(fit: LawFit, columns: Columns) -> dict[str, Any]:
     lad = least_absolute(fit)
     total = float(np.abs(lad.residuals(columns)).sum())
     return {"parameters": lad.parameters, "sum_abs_residual": total, "delta": lad.robust.delta}
-
-
-def _predictions(fit: LawFit, draws: Bootstrap | None, prepared: Prepared, form: Form) -> list[dict[str, Any]]:
-    request, rows = prepared.request, prepared.held_out
-    if rows is None or not len(rows):
-        return []
-    columns, measured = values_of(rows, request, form.variables, predicted=True)
-    value = fit.predict(columns)
-    band = None if draws is None else draws.prediction(columns, request.level)
-    return [
-        {
-            **{name: float(values[i]) for name, values in columns.items()}, "row": int(rows.numbers[i]),
-            "name": str(rows.columns["name"][i]) if "name" in rows.columns else None,
-            "predicted": float(value[i]), "measured": float(measured[i]), "error": float(value[i] / measured[i] - 1),
-            "law_interval": None if band is None else [float(band[0][i]), float(band[1][i])],
-        }
-        for i in range(len(rows))
-    ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from transvae_platform.fitting.laws.forms import FloatArray
 from transvae_platform.fitting.refusals import rising_metric
 from transvae_platform.fitting.runs.checks import Dropped, refuse_duplicates, refuse_mixed, run_names, usable
 from transvae_platform.fitting.runs.expression import evaluate
-from transvae_platform.fitting.runs.read import Runs, TableError
+from transvae_platform.fitting.runs.read import Runs, TableError, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,21 +82,32 @@ def _prepare_group(
         held_out, runs = runs.where(aside), runs.where(~aside)
     columns, loss = values_of(runs, request, variables)
     kept, dropped = usable(runs, {**columns, request.loss: loss}, unfinished=whole_curves)
-    names = run_names(runs)
+    names = run_names(runs, _size_of(runs, request, columns))
     if names is not None and not whole_curves and "step" in runs.columns:
         # before bad rows are left out: a run that lost its last point is not fitted at an earlier one
-        last = _last_of_each(names, runs.columns["step"])
+        # a row without a step may be the last of its run: it counts as such, and is left out
+        last = _last_of_each(names, np.nan_to_num(runs.columns["step"].astype(np.float64), nan=np.inf))
         earlier = runs.numbers[kept & ~last].tolist()
         dropped += tuple(Dropped(number, "an earlier point of its run's curve") for number in earlier)
         kept &= last
     left, columns, loss = runs.where(kept), {n: v[kept] for n, v in columns.items()}, loss[kept]
     if not len(left):
         raise TableError(f"{runs.source}: no usable row is left ({dropped[0].reason}, and so on)")
-    names = run_names(left)
+    names = None if names is None else [name for name, keep in zip(names, kept.tolist(), strict=True) if keep]
     if names is not None:
         refuse_duplicates(left, names)
     refuse_mixed(left, except_for=request.group)
     return Prepared(request, label, left, columns, loss, names, dropped, held_out)
+
+
+def _size_of(runs: Runs, request: Request, columns: Mapping[str, FloatArray]) -> NDArray[Any] | None:
+    """What tells sizes apart where no column `size` does: the parameters, or N where it stays the same along a run."""
+    if "parameters" in runs.columns:
+        return runs.columns["parameters"]
+    n = columns.get("N")
+    if n is None or ("step" in runs.columns and len(np.unique(n)) == len(n) > 1):
+        return None
+    return n
 
 
 def _last_of_each(names: Sequence[str], steps: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -109,13 +121,9 @@ def _groups(runs: Runs, by: Sequence[str]) -> Iterator[tuple[dict[str, str], Run
     if not by:
         yield {}, runs
         return
-    keys = [tuple(_shown(runs.column(name)[i]) for name in by) for i in range(len(runs))]
+    keys = [tuple(shown(runs.column(name)[i]) for name in by) for i in range(len(runs))]
     for key in dict.fromkeys(keys):
         yield dict(zip(by, key, strict=True)), runs.where(np.array([k == key for k in keys]))
-
-
-def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _truth(text: str, runs: Runs) -> NDArray[np.bool_]:

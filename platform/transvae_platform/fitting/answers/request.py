@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from transvae_platform.fitting.runs.read import TableError
 from transvae_platform.fitting.saturation import MARGIN
 
 LEVEL = 0.90
@@ -14,17 +16,31 @@ FAMILIES, CURVE, ISOFLOP, FRONTIER, ENVELOPE = "L(N)", "curve", "isoflop", "fron
 """Forms that are no sum of powers over rows: size means by family, one run's curve, and the three views."""
 
 
+DEFAULT_LOSS = "val/l1"
+EVERY_KIND = ("form", "columns", "loss", "where", "group")
+READS = {
+    "families": ("seed", "level", "margin", "at", "far"),
+    "law": ("delta", "residuals", "least_absolute", "bootstrap", "seed", "level", "predict", "predict_columns", "far",
+            "as_published"),
+    "line": ("level",), "isoflop": ("level",), "curve": ("at",),
+    "envelope": ("bins", "predict", "predict_columns", "best_of"),
+}  # fmt: skip
+"""Which choices the answer of each kind reads."""
+
+
 @dataclass(frozen=True)
 class Request:
     """form: its name. columns: variable -> expression over the table's columns; loss, where, predict: expressions.
 
     Rows for which `predict` holds are not fitted but predicted, with `predict_columns` in place of `columns` where
-    given; `best_of` names columns: of the rows that agree in them only the least loss is compared.
+    given; as_published: however far they lie, because a publication did. delta bounds relative residuals, also linear
+    ones (relative to the mean loss). `best_of` names columns: of the rows that agree in them only the least loss is
+    compared.
     """
 
     form: str = FAMILIES
     columns: Mapping[str, str] = field(default_factory=dict)
-    loss: str = "val/l1"
+    loss: str = DEFAULT_LOSS
     where: str | None = None
     group: tuple[str, ...] = ()
     delta: float | None = None
@@ -40,8 +56,32 @@ class Request:
     best_of: tuple[str, ...] = ()
     at: tuple[float, ...] = ()
     far: bool = False
+    as_published: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values; an infinite delta is the text 'inf'."""
-        values = asdict(self)
-        return {**values, "delta": "inf" if self.delta == float("inf") else self.delta}
+    def __post_init__(self) -> None:
+        """TableError for a value that no answer can use."""
+        limits = [
+            ("level must lie between 0 and 1", 0 < self.level < 1),
+            ("margin must lie between 0 and 1", 0 < self.margin < 1),
+            ("at must be positive and finite", all(0 < x < math.inf for x in self.at)),
+            ("delta must be positive", self.delta is None or self.delta > 0),
+            ("bins must be at least 2", self.bins is None or self.bins >= 2),
+            ("bootstrap and seed must not be negative", self.bootstrap >= 0 and self.seed >= 0),
+        ]
+        for rule, holds in limits:
+            if not holds:
+                raise TableError(f"the request cannot be answered: {rule}")
+
+    def unused(self, kind: str) -> list[str]:
+        """Choices, other than the defaults, that the answer of this kind would not read."""
+        return [name for name in self.chosen() if name not in (*EVERY_KIND, *READS[kind])]
+
+    def chosen(self) -> list[str]:
+        """What differs from the defaults, besides the loss."""
+        usual = Request(loss=self.loss)
+        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(usual, f.name)]
+
+    def read_by(self, kind: str) -> dict[str, Any]:
+        """What the answer of this kind was made from, as JSON values; an infinite delta is the text 'inf'."""
+        values = {**asdict(self), "delta": "inf" if self.delta == float("inf") else self.delta}
+        return {name: values[name] for name in (*EVERY_KIND, *READS[kind])}

@@ -17,6 +17,7 @@ from transvae_platform.fitting.laws.forms import Columns, FloatArray
 from transvae_platform.fitting.laws.newton import gradient_tolerance, minimise
 
 MIN_RUNS = 30
+NEGLIGIBLE = 1e-3  # a term of so small a share of the loss cannot be told from none (assumption)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +37,17 @@ class Bootstrap:
 
     def errors(self) -> dict[str, float]:
         """Standard errors."""
-        return {name: float(np.std(values, ddof=1)) for name, values in self.values().items()}
+        with np.errstate(over="ignore", invalid="ignore"):  # amplitudes of terms that vanish have none
+            return {name: float(np.std(values, ddof=1)) for name, values in self.values().items()}
 
     def interval(self, name: str, level: float) -> tuple[float, float]:
         """Percentile interval of a parameter."""
         return _percentiles(self.values()[name], level)
+
+    def vanishes(self, amplitude: str, level: float) -> bool:
+        """Whether the lower end of an amplitude's interval is nothing beside the loss: its term may not be there."""
+        share = np.exp(self.theta[:, self.fit.form.parameters.index(amplitude)]) / self.fit.model.unit
+        return _percentiles(share, level)[0] < NEGLIGIBLE
 
     def prediction(self, columns: Columns, level: float, draws: int = 500) -> tuple[FloatArray, FloatArray]:
         """Percentile band of the LAW at other points, (lower, upper), from the first `draws` replicates."""

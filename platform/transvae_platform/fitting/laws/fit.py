@@ -13,15 +13,20 @@ from functools import cached_property
 
 import numpy as np
 
-from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form
-from transvae_platform.fitting.laws.models import Model, Robust, make_model
+from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, UserForm
+from transvae_platform.fitting.laws.models import Model, Robust, check_form, make_model
 from transvae_platform.fitting.laws.newton import gradient_tolerance, minimise
 from transvae_platform.fitting.laws.start import starts
 
 MIN_AGREEING = 3
 AGREEMENT = 1e-6  # relative, of objectives
-ROUNDING = 1e-14  # per point: objectives below it are all 0, the data have no noise
-# Below this many points least squares: a bound on residuals cannot help, it only moves the optimum (assumption: 30).
+# A user's parameters: beyond this condition second derivatives by differences (1e-10) cannot tell a slope from none.
+FLAT = 1e10
+# ... and starts that agree to AGREEMENT are within 0.02 of a standard error of each other at 240 points; farther apart
+# than this, a line of parameters fits equally well (assumption).
+APART = 0.05
+ROUNDING = 1e-14  # per point, residuals being relative: objectives below it are all 0, the data have no noise
+# Below this many points least squares: a bound on residuals cannot help, it only moves the optimum (assumption).
 ROBUST_FROM = 100
 DELTA = 1e-3  # of the published Chinchilla fit
 SWEEP = (1e-3, 1e-2, 1e-1, float("inf"))
@@ -33,7 +38,9 @@ LEAST_ABSOLUTE = (3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 3e-7, 1e-7, 3e-8, 1e-8)
 class LawFit:
     """theta: the solver's parameters; gradient: max norm there; condition: of the Hessian's eigenvalues.
 
-    agreeing of `starts` reached the objective to AGREEMENT relative. Everything about numbers is in `parameters`.
+    agreeing of `starts` reached the objective to AGREEMENT relative; apart: how far their parameters lie from each
+    other, relative where above 1. The objective is in the square of the loss's unit for linear residuals, the
+    gradient and all else relative. Everything about numbers is in `parameters`.
     """
 
     form: Form
@@ -48,6 +55,7 @@ class LawFit:
     smallest_curvature: float
     starts: int
     agreeing: int
+    apart: float
     iterations: int
 
     @cached_property
@@ -70,6 +78,10 @@ class LawFit:
             found.append(f"{self.agreeing} of {self.starts} starts agree, {MIN_AGREEING} are asked for")
         if self.smallest_curvature < 0:
             found.append("the objective curves downwards there: a saddle")
+        if isinstance(self.form, UserForm) and not self.condition <= FLAT:
+            found.append(f"the objective is flat along a line of parameters (condition {self.condition:.1e})")
+        if isinstance(self.form, UserForm) and self.apart > APART:
+            found.append(f"the parameters of agreeing starts differ by {self.apart:.2g}")
         return found
 
     def predict(self, columns: Columns) -> FloatArray:
@@ -92,21 +104,25 @@ def fit_law(
     """The global optimum, as far as the starts can tell.
 
     Raises:
-        ValueError: a column is missing, or values are not finite and positive.
+        ValueError: a column is missing, a user's form is none, or values are not finite and positive.
     """
     y = np.asarray(y, dtype=np.float64)
     taken = {name: np.asarray(_column(columns, name), dtype=np.float64) for name in form.variables}
     for name, values in (*taken.items(), ("loss", y)):
         if values.shape != y.shape or not (np.isfinite(values).all() and (values > 0).all()):
             raise ValueError(f"{form.name}: {name} must hold {len(y)} finite positive numbers")
+    if isinstance(form, UserForm):
+        check_form(form, taken)
     w = np.ones_like(y) if weights is None else weights
     model = make_model(form, taken, y)
     begin = starts(model, w, seed)
     found = minimise(model, begin, np.broadcast_to(w, (len(begin), len(w))), robust)
     best = int(np.argmin(found.f))
+    agree = found.f <= found.f[best] * (1 + AGREEMENT) + ROUNDING * w.sum()
+    apart = np.abs(found.theta[agree] - found.theta[best]) / np.maximum(1.0, np.abs(found.theta[best]))
     fit = LawFit(
-        form, robust, model, y, w, found.theta[best], float(found.f[best]), 0.0, 0.0, 0.0, len(begin),
-        int((found.f <= found.f[best] * (1 + AGREEMENT) + ROUNDING * w.sum()).sum()), int(found.iterations[best]),
+        form, robust, model, y, w, found.theta[best], 0.0, 0.0, 0.0, 0.0, len(begin), int(agree.sum()),
+        float(apart.max()), int(found.iterations[best]),
     )  # fmt: skip
     return _proven(fit)
 
@@ -115,7 +131,7 @@ def refit(fit: LawFit, robust: Robust) -> LawFit:
     """The optimum for other residuals or another delta, from this one's."""
     found = minimise(fit.model, fit.theta[None], fit.weights[None], robust)
     return _proven(
-        replace(fit, robust=robust, theta=found.theta[0], objective=float(found.f[0]), starts=1, agreeing=1,
+        replace(fit, robust=robust, theta=found.theta[0], starts=1, agreeing=1, apart=0.0,
                 iterations=int(found.iterations[0]))
     )  # fmt: skip
 
@@ -138,14 +154,15 @@ def least_absolute(fit: LawFit) -> LawFit:
 
 
 def _proven(fit: LawFit) -> LawFit:
-    _, g, h = fit.model.derivatives(fit.theta[None], fit.weights[None], fit.robust)
+    f, g, h = fit.model.derivatives(fit.theta[None], fit.weights[None], fit.robust)
     values = np.linalg.eigvalsh(h[0])
     largest = float(np.abs(values).max())
     condition = largest / float(np.abs(values).min()) if np.abs(values).min() > 0 else float("inf")
     curvature = float(values.min())
     rounding = 1e-10 * largest
+    unit = 1.0 if fit.robust.residuals == "log" else fit.model.unit
     return replace(
-        fit, gradient=float(np.abs(g[0]).max()), condition=condition,
+        fit, objective=float(f[0]) * unit**2, gradient=float(np.abs(g[0]).max()), condition=condition,
         smallest_curvature=0.0 if abs(curvature) <= rounding else curvature,
     )  # fmt: skip
 

@@ -82,6 +82,8 @@ class UserForm:
     gradient: Callable[[FloatArray, Columns], FloatArray]
     bounds: Mapping[str, tuple[float, float]]
     sizes: Mapping[str, int] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """Path, SHA-256 and text of the file that it was loaded from; it goes into every document."""
 
 
 Form: TypeAlias = SumOfPowers | UserForm

@@ -1,7 +1,8 @@
 """Objective, gradient and Hessian of a form on a table, for a batch of parameter vectors and weights at once.
 
 f = sum_i w_i Huber_delta(r_i), a SUM, not a mean: a mean of 1e-6 looks converged to a solver that is far off. Residuals
-r are ln y - ln L ("log") or y - L ("linear"); delta may be inf (least squares). Shapes: B replicates, n points, P
+r are ln y - ln L ("log") or (y - L) / the geometric mean of y ("linear", so that no tolerance depends on the unit of
+the loss); delta bounds r and may be inf (least squares). Shapes: B replicates, n points, P
 parameters. A sum of powers is fitted in (ln amplitude, exponent) of centred logarithms, where Newton's steps of
 different parameters are of one size.
 """
@@ -19,6 +20,7 @@ from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumO
 Residuals = Literal["log", "linear"]
 # Step of the central difference that makes second derivatives of a user's gradient: cube root of the round-off.
 DIFFERENCE = 6e-6
+WRONG = 1e-3  # a gradient that far from differences of the prediction is wrong (assumption)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Model(Protocol):
 
     @property
     def theta_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def unit(self) -> float:
+        """Of linear residuals: the geometric mean of the losses."""
 
     def derivatives(
         self, theta_BP: FloatArray, w_Bn: FloatArray, robust: Robust
@@ -57,6 +63,7 @@ class SumModel:
 
     def __init__(self, form: SumOfPowers, columns: Columns, y: FloatArray) -> None:
         self.form, self.y, self.log_y = form, y, np.log(y)
+        self.unit = _unit(y)
         raw = _design(form, columns)
         # centred per term: then an amplitude is the term's size in the middle of the data
         self.means = [{e: float(z.mean()) for e, z in exponents.items()} for exponents in raw]
@@ -85,11 +92,11 @@ class SumModel:
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         log, delta = robust.residuals == "log", robust.delta
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            u = self.terms(theta_BP)
+            u = self.terms(theta_BP) if log else [term / self.unit for term in self.terms(theta_BP)]
             total = u[0].copy()
             for term in u[1:]:
                 total += term
-            r = self.log_y - np.log(total) if log else self.y - total
+            r = self.log_y - np.log(total) if log else self.y / self.unit - total
             psi = np.clip(r, -delta, delta)
             c1 = w_Bn * psi
             f = np.einsum("bn,bn->b", c1, r - 0.5 * psi)
@@ -132,11 +139,37 @@ class SumModel:
         return {**amplitudes, **{e: values[e] for e in self.form.exponents}}
 
 
+def check_form(form: UserForm, columns: Columns) -> None:
+    """That a user's functions have the right shapes, and that the gradient is that of the prediction.
+
+    Raises:
+        ValueError: names the function and what is wrong with it.
+    """
+    middle = np.array([sum(form.bounds[name]) / 2 for name in form.parameters])
+    points = len(next(iter(columns.values())))
+    try:
+        law, slope = np.asarray(form.predict(middle, columns)), np.asarray(form.gradient(middle, columns))
+        steps = np.diag(DIFFERENCE * np.maximum(1.0, np.abs(middle)))
+        ends = [np.asarray(form.predict(middle + s, columns) - form.predict(middle - s, columns)) for s in steps]
+    except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
+        raise ValueError(f"the form's function fails with {type(error).__name__}: {error}") from None
+    for name, found, wanted in (("predict", law, (points,)), ("gradient", slope, (points, len(middle)))):
+        if found.shape != wanted:
+            raise ValueError(f"{name} gives shape {found.shape}, not {wanted}")
+    for k, name in enumerate(form.parameters):
+        difference = ends[k] / (2 * steps[k, k])
+        if np.isfinite(difference).all() and not np.allclose(
+            slope[:, k], difference, rtol=WRONG, atol=WRONG * float(np.abs(difference).max())
+        ):
+            raise ValueError(f"the gradient of {name} is not that of predict (differences say otherwise)")
+
+
 class UserModel:
     """A registered form, one replicate after the other; second derivatives are differences of its gradient."""
 
     def __init__(self, form: UserForm, columns: Columns, y: FloatArray) -> None:
         self.form, self.columns, self.y, self.log_y = form, columns, y, np.log(y)
+        self.unit = _unit(y)
 
     @property
     def theta_names(self) -> tuple[str, ...]:
@@ -160,16 +193,20 @@ class UserModel:
         with np.errstate(all="ignore"):
             law, slope = self.form.predict(theta, self.columns), self.form.gradient(theta, self.columns)
             log = robust.residuals == "log"
-            r = self.log_y - np.log(law) if log else self.y - law
+            r = self.log_y - np.log(law) if log else (self.y - law) / self.unit
             psi = np.clip(r, -robust.delta, robust.delta)
             f = float((w * psi) @ (r - 0.5 * psi))
-            return f, -((w * psi / law) if log else w * psi) @ slope
+            return f, -(w * psi / (law if log else self.unit)) @ slope
 
     def predict(self, theta_P: FloatArray, columns: Columns) -> FloatArray:
         return np.asarray(self.form.predict(theta_P, columns), dtype=np.float64)
 
     def natural(self, theta_BP: FloatArray) -> dict[str, FloatArray]:
         return dict(zip(self.theta_names, theta_BP.T, strict=True))
+
+
+def _unit(y: FloatArray) -> float:
+    return float(np.exp(np.log(y).mean()))
 
 
 def _design(form: SumOfPowers, columns: Columns) -> list[Mapping[str, FloatArray]]:

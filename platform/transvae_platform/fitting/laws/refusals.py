@@ -8,8 +8,8 @@ import numpy as np
 
 from transvae_platform.fitting.laws.bootstrap import MIN_RUNS
 from transvae_platform.fitting.laws.fit import LawFit
-from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
-from transvae_platform.fitting.refusals import Refusal
+from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers, Term
+from transvae_platform.fitting.refusals import GROWTH, Refusal
 
 MANY_PARAMETERS, MANY_SIZES = 6, 10
 """Broken laws and their like: with so many parameters fewer sizes fit anything."""
@@ -41,6 +41,16 @@ def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refu
                 f"{MANY_SIZES} sizes would be needed",
             )
         )
+    places = len(np.unique(np.column_stack([columns[v] for v in form.variables]), axis=0))
+    if places <= len(form.parameters) < len(loss):
+        found.append(
+            Refusal(
+                "too-few-places",
+                form.name,
+                f"{places} distinct points for {len(form.parameters)} parameters leave nothing to check the law with",
+                f"{len(form.parameters) + 1} different values of {', '.join(form.variables)} would be the least",
+            )
+        )
     if len(loss) <= len(form.parameters):
         found.append(
             Refusal(
@@ -51,6 +61,18 @@ def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refu
             )
         )
     return found
+
+
+def growing(form: Form, columns: Columns, loss: FloatArray) -> list[Refusal]:
+    """A law of one variable whose mean loss at its largest value exceeds that at its smallest."""
+    if len(form.variables) > 1:
+        return []
+    x = columns[form.variables[0]]
+    first, last = float(loss[x == x.min()].mean()), float(loss[x == x.max()].mean())
+    if last <= first * (1 + GROWTH):
+        return []
+    why = f"the loss grows with {form.variables[0]} (from {first:.4g} to {last:.4g}), and the law is of one that falls"
+    return [Refusal("rising-metric", form.name, why, "fit the loss behind it (for an accuracy the error)")]
 
 
 def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[Refusal]:
@@ -75,6 +97,16 @@ def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[
             )
         )
     return [*found, *_strange(fit)]
+
+
+def term_vanishes(term: Term) -> Refusal:
+    exponents = ", ".join(exponent for _, exponent, _ in term.powers)
+    return Refusal(
+        "vanishing-term",
+        term.amplitude,
+        f"its term vanishes in resamples of the runs, so neither it nor {exponents} has an interval",
+        "a wider range, or less scatter, may show what these points do not",
+    )
 
 
 def _strange(fit: LawFit) -> list[Refusal]:

@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from transvae_platform.fitting.laws.forms import FloatArray, UserForm
+from transvae_platform.fitting.laws.forms import FloatArray, SumOfPowers, UserForm
 from transvae_platform.fitting.laws.models import Model, SumModel, UserModel
 
 PER_EXPONENT = {1: 240, 2: 16}  # grid points; a form of three exponents takes 8 of each (512 in all)
@@ -30,6 +30,11 @@ def starts(model: Model, weights: FloatArray, seed: int) -> FloatArray:
     raise TypeError(f"no start is known for {type(model).__name__}")
 
 
+def grid_points(form: SumOfPowers) -> int:
+    """Of each exponent, evenly over its range."""
+    return PER_EXPONENT.get(len(form.exponents), 8)
+
+
 def _in_bounds(form: UserForm, seed: int) -> FloatArray:
     low, high = np.array([form.bounds[name] for name in form.parameters]).T
     return low + (high - low) * np.random.default_rng(seed).random((USER_STARTS, len(low)))
@@ -37,7 +42,7 @@ def _in_bounds(form: UserForm, seed: int) -> FloatArray:
 
 def _projected(model: SumModel, weights: FloatArray) -> FloatArray:
     form = model.form
-    grids = [np.linspace(*form.ranges[e], PER_EXPONENT.get(len(form.exponents), 8)) for e in form.exponents]
+    grids = [np.linspace(*form.ranges[e], grid_points(form)) for e in form.exponents]
     exponents_SQ = np.array(list(product(*grids)))
     theta_SP = np.concatenate([np.zeros((len(exponents_SQ), len(form.terms))), exponents_SQ], axis=1)
     basis_SnK = np.stack(model.terms(theta_SP), axis=2) / model.y[:, None]

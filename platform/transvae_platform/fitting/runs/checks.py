@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.fitting.runs.read import Runs, TableError
+from transvae_platform.fitting.runs.read import Runs, TableError, shown
 
 # What one fit must not mix: each changes the loss by itself. Values are compared as text.
 MUST_AGREE = (
     "metric", "variant", "resolution", "stage", "phase", "schedule", "ema", "weights", "data", "evaluation", "code",
 )  # fmt: skip
+UNDERWAY = frozenset({"running", "queued", "stopped"})
+"""Not finished, and healthy as far as they went: points of a curve."""
 FINISHED = frozenset({"finished", "completed", "done", "ok", ""})
 WARMUP = frozenset({"warmup", "warm-up", "warm_up"})
 
@@ -37,7 +39,10 @@ def usable(
 ) -> tuple[NDArray[np.bool_], tuple[Dropped, ...]]:
     """Rows that may be fitted, as a mask, and the others. needed: the numbers that the form uses, by name.
 
-    unfinished: whether runs that have not ended count, as they do for a form of whole curves.
+    unfinished: whether runs that have not ended count, as they do for a form of whole curves; failed ones never do.
+
+    Raises:
+        TableError: a column that must hold numbers holds text.
     """
     reasons: list[str | None] = [None] * len(runs)
 
@@ -46,18 +51,23 @@ def usable(
             reasons[i] = reasons[i] or why[i]
 
     status = _text(runs, "status")
-    if status is not None and not unfinished:
-        drop(np.array([s.lower() not in FINISHED for s in status]), [f"its status is {s!r}" for s in status])
+    if status is not None:
+        allowed = FINISHED | UNDERWAY if unfinished else FINISHED
+        drop(np.array([s.lower() not in allowed for s in status]), [f"its status is {s!r}" for s in status])
     if (phase := _text(runs, "phase")) is not None:
         drop(np.array([p.lower() in WARMUP for p in phase]), ["it lies inside warm-up"] * len(runs))
+    if "step" in runs.columns:
+        drop(~np.isfinite(numbers_of(runs, "step")), ["its step is missing or not finite"] * len(runs))
     if {"step", "warmup_steps"} <= set(runs.columns):
-        step, warmup = runs.columns["step"], runs.columns["warmup_steps"]
+        step, warmup = runs.columns["step"], numbers_of(runs, "warmup_steps")
         drop(
             step < warmup, [f"it lies inside warm-up (step {s:g} of {w:g})" for s, w in zip(step, warmup, strict=True)]
         )
     for name, values in needed.items():
         if values.dtype.kind not in "fiu":
-            raise TableError(f"{runs.source}: {name} is not a column of numbers (e.g. {values[0]!r})")
+            raise TableError(
+                f"{runs.source}: {name} is not a column of numbers (e.g. {str(values.tolist()[0])[:40]!r})"
+            )
         drop(~np.isfinite(values), [f"{name} is missing or not finite"] * len(runs))
         drop(~(values > 0), [f"{name} is not positive ({v:g}), and laws are sums of powers" for v in values])
     kept = np.array([reason is None for reason in reasons])
@@ -78,19 +88,42 @@ def refuse_mixed(runs: Runs, except_for: Sequence[str] = ()) -> None:
         if values is None or len(set(values)) < 2:
             continue
         counts = Counter(values).most_common()
-        shown = ", ".join(f"{value!r} in {count} rows" for value, count in counts[:6])
+        listed = ", ".join(f"{value!r} in {count} rows" for value, count in counts[:6])
+        first = counts[0][0] if runs.columns[name].dtype.kind in "fiu" else repr(counts[0][0])
         raise TableError(
-            f"{runs.source}: the rows mix {name} ({shown}), and a law would read that difference as scaling - choose "
-            f'one: --where "{name} == {counts[0][0]!r}"'
+            f"{runs.source}: the rows mix {name} ({listed}), and a law would read that difference as scaling - choose "
+            f'one: --where "{name} == {first}"'
         )
 
 
-def run_names(runs: Runs) -> list[str] | None:
-    """The run of every row: the column `run`, or family, size and seed together; None where there is neither."""
+def numbers_of(runs: Runs, name: str) -> NDArray[np.float64]:
+    """TableError unless the column holds numbers."""
+    values = runs.column(name)
+    if values.dtype.kind not in "fiu":
+        wrong = next((v for v in values.tolist() if not isinstance(v, float)), values[0])
+        raise TableError(f"{runs.source}: {name} is not a column of numbers (e.g. {str(wrong)[:40]!r})")
+    return np.asarray(values, dtype=np.float64)
+
+
+def run_names(runs: Runs, size: NDArray[Any] | None = None) -> list[str] | None:
+    """The run of every row: the column `run`, or family, size and seed together; None where every row is one.
+
+    size: stands in where there is no column `size`. Rows without `step` and `seed` are runs of their own.
+
+    Raises:
+        TableError: there are steps, and nothing says which run they belong to.
+    """
     if (named := _text(runs, "run")) is not None:
         return named
     parts = [found for key in ("family", "size", "seed") if (found := _text(runs, key)) is not None]
-    if len(parts) < 2:
+    if "size" not in runs.columns and size is not None and {"step", "seed"} & set(runs.columns):
+        parts.append([shown(v) for v in size.tolist()])
+    elif "step" in runs.columns and not {"size", "seed"} & set(runs.columns):
+        raise TableError(
+            f"{runs.source}: the rows have steps, and no column says which run a point belongs to - name it `run`, or "
+            "give family, size (or parameters) and seed"
+        )
+    if len(parts) < 2 and "step" not in runs.columns:
         return None
     return [" ".join(part) for part in zip(*parts, strict=True)]
 
@@ -120,4 +153,4 @@ def refuse_duplicates(runs: Runs, names: Sequence[str]) -> None:
 def _text(runs: Runs, name: str) -> list[str] | None:
     if name not in runs.columns:
         return None
-    return [f"{v:g}" if isinstance(v, float) else str(v) for v in runs.columns[name].tolist()]
+    return [shown(v) for v in runs.columns[name].tolist()]

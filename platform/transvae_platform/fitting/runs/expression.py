@@ -22,9 +22,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "log": np.log, "log10": np.log10, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs, "isfinite": np.isfinite,
     "where": np.where,
 }  # fmt: skip
-BINARY = {
+BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
+    ast.Pow: np.float_power,
 }  # fmt: skip
 COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq,
@@ -53,8 +53,16 @@ def evaluate(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArr
         with np.errstate(all="ignore"):
             value = np.asarray(_value(tree, columns, quoted, text))
         return np.broadcast_to(value, (rows,)).copy()
-    except (TypeError, np.exceptions.DTypePromotionError, OverflowError) as error:
-        raise TableError(f"{text!r} does not fit the columns' values ({str(error).splitlines()[0]})") from None
+    except TableError:
+        raise
+    except (TypeError, np.exceptions.DTypePromotionError) as error:
+        raise TableError(f"{text!r} cannot be computed: it does not fit the values ({_first(error)})") from None
+    except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise TableError(f"{text!r} cannot be computed ({_first(error)})") from None
+
+
+def _first(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _value(node: ast.expr, columns: Mapping[str, NDArray[Any]], quoted: Mapping[str, str], text: str) -> Any:
@@ -62,8 +70,10 @@ def _value(node: ast.expr, columns: Mapping[str, NDArray[Any]], quoted: Mapping[
         return _value(part, columns, quoted, text)
 
     match node:
-        case ast.Constant(value=bool() | int() | float() | str()):
+        case ast.Constant(value=bool() | str()):
             return node.value
+        case ast.Constant(value=int() | float() as number):
+            return float(number)  # whole numbers without a limit would take all memory: 9 ** 9 ** 9, 'a' * 10 ** 9
         case ast.Name(id=name):
             name = quoted.get(name, name)
             if name not in columns:

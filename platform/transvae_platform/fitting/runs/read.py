@@ -47,6 +47,13 @@ class Runs:
         return Runs(kept, self.numbers[keep], self.source, self.sha256)
 
 
+def shown(value: object) -> str:
+    """A value as exact text: 512 for 512.0, all digits of any other float."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return str(value)
+
+
 def read_runs(path: Path) -> Runs:
     """Reads a table by its suffix (.csv, .jsonl, .parquet).
 
@@ -58,7 +65,7 @@ def read_runs(path: Path) -> Runs:
         raise TableError(f"{path}: a table of runs is a .csv, .jsonl or .parquet file")
     try:
         data = path.read_bytes()
-        rows = _parquet(path) if kind == "parquet" else _lines(data.decode(), kind, path)
+        rows = _parquet(path) if kind == "parquet" else _lines(data.decode("utf-8-sig"), kind, path)
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -117,7 +124,9 @@ def _column(values: Sequence[Any]) -> NDArray[Any]:
         if isinstance(value, bool):
             return np.array(values, dtype=object)
         try:
+            if isinstance(value, str) and "_" in value:
+                raise ValueError(value)  # Python reads 1_1 as 11: two names would become one
             numbers.append(float("nan") if value is None or value == "" else float(value))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return np.array(["" if v is None else v for v in values], dtype=object)
     return np.array(numbers)

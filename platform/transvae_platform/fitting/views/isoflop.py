@@ -15,6 +15,7 @@ from transvae_platform.fitting.laws.forms import FloatArray
 from transvae_platform.fitting.views.line import Line, fit_line
 
 MIN_LEVELS, MIN_SIZES = 3, 3
+NEAREST = 5  # sizes about the least loss that carry the parabola (assumption)
 SAME_COMPUTE = 0.02  # levels whose compute differs by less are one (assumption: rounding of step counts)
 
 
@@ -62,21 +63,25 @@ def _levels(flops: FloatArray) -> list[np.ndarray[tuple[int], np.dtype[np.int64]
 
 
 def _level(flops: float, n: FloatArray, loss: FloatArray) -> Level:
-    def refuse(why: str) -> Level:
-        return Level(flops, len(set(n.tolist())), None, None, why)
+    """Seeds of one size are averaged first: the parabola goes through sizes, not through rows."""
+    sizes, row = np.unique(n, return_inverse=True)
+    mean = np.bincount(row, loss) / np.bincount(row)
 
-    if len(set(n.tolist())) < MIN_SIZES:
+    def refuse(why: str) -> Level:
+        return Level(flops, len(sizes), None, None, why)
+
+    if len(sizes) < MIN_SIZES:
         return refuse(f"fewer than {MIN_SIZES} sizes")
-    log_n, log_loss = np.log(n), np.log(loss)
+    log_n, log_loss = np.log(sizes), np.log(mean)
     middle = float(log_n[np.argmin(log_loss)])
-    near = np.argsort(np.abs(log_n - middle), kind="stable")[: max(MIN_SIZES, min(5, len(n)))]
+    near = np.argsort(np.abs(log_n - middle), kind="stable")[:NEAREST]
     c2, c1, c0 = np.polyfit(log_n[near] - middle, log_loss[near], 2)
     if c2 <= 0:
         return refuse("the loss has no least value among these sizes")
     best = middle - c1 / (2 * c2)
     if not log_n.min() < best < log_n.max():
         return refuse("the least loss lies at the smallest or the largest size: an optimum beyond them is not seen")
-    return Level(flops, len(set(n.tolist())), float(np.exp(best)), float(np.exp(c0 - c1**2 / (4 * c2))), None)
+    return Level(flops, len(sizes), float(np.exp(best)), float(np.exp(c0 - c1**2 / (4 * c2))), None)
 
 
 def _bias(flops: FloatArray, n: FloatArray, groups: list[np.ndarray[tuple[int], np.dtype[np.int64]]], line: Line
