@@ -15,6 +15,7 @@ from PIL import Image
 
 from transvae_platform.data.listing import Listing, list_source
 from transvae_platform.data.listing.bundled import list_bundled
+from transvae_platform.data.making import images
 from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.manifest import Manifest
@@ -93,3 +94,9 @@ def memory_copy() -> Callable[[Path], str]:
         return f"memory://{name}"
 
     return copy
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of eight samples."""
+    monkeypatch.setattr(images, "SHARD_RECORDS", 8)

@@ -97,7 +97,7 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
     def full(key: str, text: str | None) -> str | None:
         if text is None or "://" in text or text.startswith("models:/"):
             return text
-        return str((start(key) / Path(text).expanduser()).resolve())
+        return str((start(key) / _expanded(text)).resolve())
 
     resources = spec.resources.model_copy(
         update={
@@ -118,13 +118,21 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
     )
 
 
+def _expanded(path: str) -> Path:
+    """With the home of the user that it begins with, as `~` or `~name`."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise SpecError(f"{path}: {error} - give the whole path") from None
+
+
 def _located(data: Data, start: Path) -> Data:
     """The data section with full paths; URIs and names of data sets stay as they are."""
 
     def full(path: str) -> str:
         if "://" in path or (data.source != "folder" and "/" not in path):
             return path
-        return str((start / Path(path).expanduser()).resolve())
+        return str((start / _expanded(path)).resolve())
 
     path = full(data.path) if data.path is not None else None
     parts = {full(part): share for part, share in data.parts.items()} if data.parts is not None else None

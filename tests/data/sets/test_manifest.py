@@ -90,6 +90,14 @@ def test_manifest_that_cannot_be_used_is_refused_by_name(tmp_path, text, message
         (("shards", 1), "bytes", 1e18),
         (("fields", 0), "dtype", "object"),
         (("fields", 0), "shape", [8, -8, 3]),
+        ((), "items", "x"),
+        ((), "source", []),
+        ((), "settings", {}),
+        ((), "versions", None),
+        ((), "statistics", [1]),
+        ((), "quarantined", [1]),
+        (("settings",), "resolution", "abc"),
+        (("source",), "classes", 5),
     ],
 )
 def test_manifest_that_could_lead_readers_astray_is_refused(tmp_path, place, key, value):

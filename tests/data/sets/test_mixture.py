@@ -81,7 +81,7 @@ def test_fingerprint_depends_on_parts_and_relative_shares(parts, make):
 def test_latents_of_other_classes_are_refused(make, tmp_path):
     def latents(name, base, classes, kind="latents"):
         made = make(name, 10, base)
-        settings = {"content": "sample", "model": {"weights_sha256": "0"}}
+        settings = {"resolution": made.manifest.resolution, "content": "sample", "model": {"weights_sha256": "0"}}
         write_manifest(
             Path(made.location), replace(made.manifest, kind=kind, settings=settings, source={"classes": classes})
         )

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from transvae_platform.data.sets.shards import STORED_AS, Field, Shard
 from transvae_platform.errors import UserError
 
@@ -127,14 +129,22 @@ def parse_manifest(text: str, where: str) -> Manifest:
                 f"{where} is of format version {values.get('version', 1)}, this code reads {MANIFEST_VERSION} - "
                 "ingest the source again"
             )
-        values["fields"] = tuple(Field(f["name"], tuple(f["shape"]), f["dtype"]) for f in values["fields"])
-        values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
-        values["quarantined"] = tuple(Quarantined(**item) for item in values["quarantined"])
-        manifest = Manifest(**values)
+        manifest = _typed(values)
         _check(manifest)
         return manifest
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{where} is damaged ({error}) - delete its folder and ingest the source again") from None
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        reason = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+    except (ValueError, TypeError, AttributeError) as error:
+        reason = str(error)
+    raise UserError(f"{where} is damaged ({reason}) - delete its folder and ingest the source again")
+
+
+def _typed(values: Any) -> Manifest:
+    """Raises ValidationError where a value is of another type than an ingest writes."""
+    adapter: TypeAdapter[Manifest] = TypeAdapter(Manifest)
+    # through JSON, because only there strict takes lists for tuples
+    return adapter.validate_json(json.dumps(values), strict=True)
 
 
 def _check(manifest: Manifest) -> None:
@@ -146,9 +156,15 @@ def _check(manifest: Manifest) -> None:
         "fingerprint": not FINGERPRINT.fullmatch(manifest.fingerprint),
         "shards[].file": not all(map(SHARD_NAME.fullmatch, names)) or len(set(names)) < max(1, len(names)),
         "shards[].split": any(shard.split not in SPLITS for shard in manifest.shards),
+        "settings.resolution": type(manifest.settings.get("resolution")) is not int,
+        "source.classes": not _are_names(manifest.source.get("classes", [])),
         "fields[].dtype": any(field.dtype not in STORED_AS for field in manifest.fields),
         "fields[].shape": not all(type(side) is int and side > 0 for shape in shapes for side in shape),
         "shards[].records or .bytes": not all(type(number) is int and number > 0 for number in counts),
     }
     if wrong := [key for key, is_wrong in refused.items() if is_wrong]:
         raise ValueError(f"{', '.join(wrong)}: not what an ingest writes")
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
