@@ -58,10 +58,10 @@ def _journals(state: StudyState, alive: bool) -> Iterator[Finding]:
         yield Finding("journal", "ok", what)
     for place in state.damaged:
         way_out = (
-            "look at the disk and submit the study again: what the record said is found again where a checkpoint "
-            "knows it; the points of a curve that it held stay lost"
+            "look at the disk and submit the study again: what they said is found again where a checkpoint "
+            "knows it; the points of a curve that they held stay lost"
         )
-        yield Finding("journal", "warn", f"{place}: a damaged record is passed over", way_out)
+        yield Finding("journal", "warn", f"{place}: records are damaged or missing, and passed over", way_out)
 
 
 def _trials(state: StudyState, alive: bool) -> Iterator[Finding]:
