@@ -11,6 +11,7 @@ from transvae_platform.study.lease import life, read_holder
 from transvae_platform.study.record import TORN
 from transvae_platform.study.state import STATES, StudyState, TrialState
 from transvae_platform.training.checkpoint import CheckpointStore, open_checkpoints
+from transvae_platform.training.recorded import recorded_checkpoints
 
 AGAIN = "submit the study again: it continues from the newest good checkpoints"
 
@@ -91,8 +92,14 @@ def _checkpoints(state: StudyState, alive: bool) -> Iterator[Finding]:
         folder = trial.folder / "checkpoints"
         if trial.trial.checkpoints is None and not folder.is_dir():
             continue
-        store = open_checkpoints(trial.trial, trial.folder)
-        for step in _worth_reading(store, trial):
+        try:
+            store = open_checkpoints(trial.trial, trial.folder, recorded=recorded_checkpoints(trial.folder))
+            worth_reading = _worth_reading(store, trial)
+        except (OSError, UserError) as error:
+            way_out = "mend the disk or the store: no checkpoint can be taken from there"
+            yield Finding("checkpoints", "wrong", f"{trial.trial.id}: they cannot be listed ({error})", way_out)
+            continue
+        for step in worth_reading:
             try:
                 with store.verified(step):
                     good += 1
