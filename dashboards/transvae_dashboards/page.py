@@ -18,18 +18,34 @@ from transvae_dashboards.sections.provenance import provenance
 from transvae_dashboards.sections.rates import rates
 from transvae_dashboards.sections.trials import trials
 from transvae_dashboards.tables import TrialRow, study_table
+from transvae_platform.errors import UserError
 from transvae_platform.fitting import FitReport
 from transvae_platform.study.state import StudyState
 
 
 def write_report(state: StudyState, path: Path) -> Path:
-    """Draw a study's page as far as its journals go and write it to `path`; returns `path`."""
+    """Draw a study's page as far as its journals go and write it to `path`; returns `path`.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file - give --output the name of a file to write the page to")
     text = render(state)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # a reader of the old page must never see half of the new one
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}) - the study's journals are complete: make room, then "
+            f"`transvae study report {state.name}` draws it again, elsewhere with --output"
+        ) from None
     return path
 
 
