@@ -43,7 +43,7 @@ def write_report(state: StudyState, path: Path) -> Path:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror or error}) - the study's journals are complete: make room, then "
+            f"{path} cannot be written ({error.strerror or error}) - the study's journals are whole: make room, then "
             f"`transvae study report {state.name}` draws it again, elsewhere with --output"
         ) from None
     return path

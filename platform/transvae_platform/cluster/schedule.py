@@ -178,7 +178,9 @@ def run_trials(
     results = tuner.fit()
     for result in results:
         job = result.config["job"]
-        if result.error is not None and not ended(Path(job["folder"]), job["records"]):  # the driver itself died too often
+        if result.error is not None and not ended(
+            Path(job["folder"]), job["records"]
+        ):  # the driver itself died too often
             record_failure(job, str(result.error).strip().splitlines()[-1], str(result.error))
     shutil.rmtree(ray_storage, ignore_errors=True)  # Ray's own state: nothing reads it again
 

@@ -27,9 +27,10 @@ Protocol
    submission writes. Points of a curve that are lost this way stay lost. Without its first submission no one can tell
    which study this is: that ends every command, with the line and the ways out.
 11. `n` counts the records of a file, whoever wrote them: each writer goes on from the last one that can be read. A
-   number that does not follow the one before, with no damaged record between, tells that lines are missing; they are treated and named as damaged ones. Missing at the end of a file they leave no trace in it. An attempt finds
-   that its checkpoint is ahead of its journal, and leaves a number out; of the study's file, `status` and `doctor` name
-   the trials in `trials/` that it does not know.
+   number that does not follow the one before, with no damaged record between, tells that lines are missing; they are
+   treated and named as damaged ones. Missing at the end of a file they leave no trace in it. An attempt finds that its
+   checkpoint is ahead of its journal, and leaves a number out; of the study's file, `status` and `doctor` name the
+   trials in `trials/` that it does not know.
 """
 
 from __future__ import annotations
