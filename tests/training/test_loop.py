@@ -235,10 +235,13 @@ def test_finished_trial_is_not_trained_again(trial, train, monkeypatch):
     assert train(work) == metrics
 
 
-def test_checkpoint_of_another_trial_is_refused(trial, train):
-    train(trial(recipe__steps=4))
-    with pytest.raises(AssertionError, match="belongs to"):
-        train(trial(recipe__steps=4, recipe__learning_rate=1e-3))
+def test_checkpoint_of_another_trial_is_set_aside(trial, train, records):
+    other, work = trial(recipe__steps=4), trial(recipe__steps=4, recipe__learning_rate=1e-3)
+    train(other)
+    train(work)
+    (damaged,) = records(event="damaged")
+    assert f"is that of the trial {other.id}), moved to bad_step_000000004" in damaged["message"]
+    assert records(event="started")[-1]["resumed_from"] == 0
 
 
 def test_weights_that_break_in_the_last_update_are_not_published(trial, train, tmp_path, monkeypatch):
