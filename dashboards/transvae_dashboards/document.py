@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from transvae_dashboards.markup import Html, tag
+from transvae_platform.errors import UserError
 
 
 def document(title: str, *parts: str) -> str:
@@ -23,10 +24,25 @@ def document(title: str, *parts: str) -> str:
 
 
 def write_page(text: str, path: Path) -> Path:
-    """Write a page to `path`; returns `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a page to `path`; returns `path`.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file - give --output the name of a file to write the page to")
     # a reader of the old page must never see half of the new one
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}) - what it shows is whole in its home: make room and "
+            "draw it again, or elsewhere with --output"
+        ) from None
     return path

@@ -14,6 +14,7 @@ from transvae_dashboards.figures.scaling import scaling_panels
 from transvae_dashboards.figures.variants import variants_panel
 from transvae_dashboards.laws import fit_study
 from transvae_dashboards.tables import METRIC_NAMES, study_table
+from transvae_platform.errors import UserError
 from transvae_platform.study.calibration import outcomes
 from transvae_platform.study.state import StudyState
 
@@ -22,7 +23,19 @@ STYLE = "font-family: DejaVu Sans, Helvetica, Arial, sans-serif; background: #ff
 
 
 def write_figures(state: StudyState, folder: Path) -> list[Path]:
-    """Write every chart that the study's journals give so far; returns the files."""
+    """Write every chart that the study's journals give so far; returns the files.
+
+    Raises:
+        UserError: they cannot be written there.
+    """
+    try:
+        return _write(state, folder)
+    except OSError as error:
+        why = f"the figures cannot be written ({error.strerror or error})"
+        raise UserError(f"{folder}: {why} - make room, or name another folder with --figures") from None
+
+
+def _write(state: StudyState, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for panel in panels(state):

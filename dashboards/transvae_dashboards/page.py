@@ -22,7 +22,11 @@ from transvae_platform.study.state import StudyState
 
 
 def write_report(state: StudyState, path: Path) -> Path:
-    """Draw a study's page as far as its journals go and write it to `path`; returns `path`."""
+    """Draw a study's page as far as its journals go and write it to `path`; returns `path`.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
     return write_page(render(state), path)
 
 

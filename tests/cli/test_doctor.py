@@ -20,6 +20,7 @@ from transvae_platform.study.load import load_study
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.runs import Tracker
 from transvae_platform.tracking.server import Server, connect
+from transvae_platform.training import checkpoint
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.ranks import Ranks
 from transvae_platform.training.saver import save_checkpoint
@@ -30,9 +31,10 @@ class Weights:
     """A checkpoint of one small file."""
 
     step: int
+    trial: str
 
     def write(self, folder, ranks):
-        (folder / "state.json").write_bytes(b"weights" * 100)
+        (folder / "state.json").write_text(json.dumps({"step": self.step, "trial": self.trial}))
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +68,7 @@ def healthy(submitted):
         journal.append("queued")
         journal.append("started", step=0, resumed_from=0, world=1, device="cpu", attention="", lineage={"code": "a"})
         for step in (20, 40):
-            save_checkpoint(store, Weights(step), Ranks())
+            save_checkpoint(store, Weights(step, trial.trial.id), Ranks())
             journal.append("validated", step=step, images=80, flops=1.0, metrics={"val/psnr": 17.5})
             journal.append("checkpoint", step=step, sha256="", best_step=20)
         journal.append("finished", step=40, metrics={})
@@ -139,7 +141,7 @@ def test_disk_too_small_for_what_is_left_to_run(diagnose, study_file, healthy, m
 
 def test_damaged_checkpoint_quarantine_and_leftovers(diagnose, healthy, trials):
     folder = trials[0].folder / "checkpoints"
-    (folder / "step_000000040" / "state.json").write_bytes(b"weightz" * 100)
+    (folder / "step_000000040" / "state.json").write_bytes(b"{}")
     (trials[1].folder / "checkpoints" / "bad_step_000000010").mkdir()
     (trials[1].folder / "checkpoints" / ".writing_000000060").mkdir()
     (healthy / "studies" / "tiny" / "ray").mkdir()
@@ -151,6 +153,31 @@ def test_damaged_checkpoint_quarantine_and_leftovers(diagnose, healthy, trials):
     assert "bad_step_000000010" in " ".join(others)
     assert "1 unfinished" in " ".join(others)
     assert "Ray's own files" in found["leftovers"][0]
+
+
+def test_checkpoint_that_the_platform_would_reject_or_cannot_read(diagnose, healthy, trials, monkeypatch):
+    for trial in trials:
+        (trial.folder / "checkpoints" / "step_000000040").rename(trial.folder / "checkpoints" / "step_000000060")
+    _, found = diagnose("tiny", "--home", healthy)
+    assert [text.split(": ")[-1] for text in found["checkpoints"]] == [
+        "state.json is that of step 40 - an older one is taken on the next start; a study that is finished has lost "
+        "this one"
+    ] * 2
+    for trial in trials:
+        (trial.folder / "checkpoints" / "step_000000060").rename(trial.folder / "checkpoints" / "step_000000040")
+        journal = Journal(trial.folder / "journal.jsonl")
+        journal.append("checkpoint", step=40, sha256="another", best_step=20)
+    _, found = diagnose("tiny", "--home", healthy)
+    assert "not the one that the trial's journal tells of" in found["checkpoints"][0]
+
+    def fail(folder):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checkpoint, "READ_PAUSES", (0.0,))
+    monkeypatch.setattr(checkpoint, "fault", fail)
+    code, found = diagnose("tiny", "--home", healthy)
+    assert code == 1
+    assert "the checkpoint cannot be read (Input/output error)" in found["checkpoints"][0]
 
 
 def test_failed_trial_and_killed_submission(diagnose, submitted):
@@ -199,7 +226,10 @@ def test_damaged_record_is_named_by_doctor_and_status(transvae, diagnose, health
     path.write_text(path.read_text().replace('"step":20', '"step":30', 1))
     code, found = diagnose("tiny", "--home", healthy)
     assert code == 0
-    assert f"{path}, line {number}: a damaged record is passed over - look at the disk" in found["journal"][0]
+    assert (
+        f"{path}, line {number}: records are damaged or missing, and passed over - look at the disk"
+        in found["journal"][0]
+    )
     assert f"{path}, line {number}" in transvae("study", "status", "tiny", "--home", healthy).out.replace("\n", "")
     document = json.loads(transvae("study", "status", "tiny", "--home", healthy, "--json").out)
     assert document["damaged"] == [f"{path}, line {number}"]

@@ -10,12 +10,12 @@ import ray.train.torch
 from ray import tune
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from transvae_platform.cluster import worker
+from transvae_platform.cluster import schedule, worker
 from transvae_platform.cluster.schedule import LOCAL_ENVIRONMENT
 from transvae_platform.data.sets import mixture
-from transvae_platform.study.grid import build_grid
+from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.journal import Journal, read_journal
-from transvae_platform.study.lease import SupersededError
+from transvae_platform.study.lease import Fence, SupersededError
 from transvae_platform.study.load import load_study
 from transvae_platform.training import loop
 from transvae_platform.world import Notice
@@ -198,3 +198,26 @@ def test_a_worker_whose_disk_is_full_trains_on(attempt, tmp_path):
 
     attempt(full)
     assert [record["step"] for record in read_journal(tmp_path / "trial" / "journal.jsonl")] == [1]
+
+
+def test_an_attempt_is_spared_once_however_many_notices_it_heard(journal, tmp_path):
+    for event in ("started", "preempted", "preempted", "started", "started", "preempted"):
+        journal.append(event)
+    assert worker.charged(tmp_path / "trial") == 1
+
+
+def test_a_driver_that_dies_in_a_later_round_leaves_its_reason(job, journal, tmp_path, monkeypatch):
+    trial = Trial.model_validate(job["trial"])
+    own = Journal(tmp_path / "trials" / trial.id / "journal.jsonl")
+    for event in ("started", "paused"):  # the round before
+        own.append(event)
+    died = SimpleNamespace(error=RuntimeError("the actor died"))
+
+    def tuner(_, param_space, **others):
+        died.config = {"job": param_space["job"]["grid_search"][0]}
+        return SimpleNamespace(fit=lambda: [died])
+
+    monkeypatch.setattr(tune, "Tuner", tuner)
+    fence = Fence(tmp_path / "lock", "token")
+    schedule.run_trials([trial], tmp_path, fence, {}, {})
+    assert read_journal(own._path)[-1]["reason"].startswith("the actor died (more in")

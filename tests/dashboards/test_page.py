@@ -1,16 +1,19 @@
 """The report: self-contained, escaped, repeatable, complete, and there for every state a study can be in."""
 
 import html
+import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from transvae_dashboards import write_report
+from transvae_dashboards import write_figures, write_report
 from transvae_dashboards.laws import fit_study
 from transvae_dashboards.page import render
 from transvae_dashboards.sections.provenance import without_password
 from transvae_dashboards.tables import study_table
+from transvae_platform.errors import UserError
 from transvae_platform.study.state import StudyState, code_changed
 
 
@@ -191,3 +194,25 @@ def test_submitted_and_empty_studies_have_a_page(write_study, tmp_path):
 def test_addresses_lose_their_password():
     assert without_password("postgresql://me:pw@host:5/db") == "postgresql://host:5/db"
     assert without_password("sqlite:////home/x/mlflow.db") == "sqlite:////home/x/mlflow.db"
+
+
+def test_page_that_cannot_be_written_is_one_sentence_and_replaces_no_device(whole, tmp_path, monkeypatch):
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    with pytest.raises(UserError, match=r"device is no regular file"):
+        write_report(whole.state(), device)
+    assert device.is_fifo()
+    old = tmp_path / "report.html"
+    old.write_text("old")
+
+    def full(self, *arguments, **options):
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match=r"report.html cannot be written \(No space left on device\)"):
+        write_report(whole.state(), old)
+    with pytest.raises(UserError, match=r"the figures cannot be written \(File exists\)"):
+        write_figures(whole.state(), old)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
+    assert old.read_text() == "old"

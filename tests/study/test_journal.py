@@ -98,7 +98,7 @@ def test_a_flipped_bit_anywhere_is_found_and_spoils_no_other_record(tmp_path, by
     at = len(lines[0]) + byte
     path.write_bytes(bytes(value ^ (1 if index == at else 0) for index, value in enumerate(b"".join(lines))))
     assert events(path) == ["a", "c"]
-    assert list(JournalReader(path).new())[1] == {"event": "unreadable", "line": 2}
+    assert list(JournalReader(path).new())[1] == {"event": "unreadable", "line": 2, "missing": False}
 
 
 def test_a_lost_newline_takes_the_two_records_that_it_parted(tmp_path):
@@ -108,6 +108,51 @@ def test_a_lost_newline_takes_the_two_records_that_it_parted(tmp_path):
         journal.append(event)
     path.write_bytes(path.read_bytes().replace(b"\n", b"\x0b", 1))
     assert [record["event"] for record in JournalReader(path).new()] == ["unreadable", "c"]
+
+
+def lines_of(path, *events):
+    """Journals of one record each, by writers one after the other."""
+    for event in events:
+        journal = Journal(path)
+        journal.append(event)
+        journal.close()
+    return path.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("gone", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
+def test_missing_lines_are_noticed_whoever_wrote_them(tmp_path, gone):
+    path = tmp_path / "j.jsonl"
+    lines = lines_of(path, "a", "b", "c", "d")
+    path.write_bytes(b"".join(line for n, line in enumerate(lines) if n not in gone))
+    found = list(JournalReader(path).new())
+    assert found[min(gone)] == {"event": "unreadable", "line": min(gone) + 1, "missing": True}
+    assert len(found) == 5 - len(gone)
+    lines_of(path, "e")
+    assert len(list(JournalReader(path).new())) == 6 - len(gone), "the next writer goes on from the last one"
+
+
+def test_missing_at_the_end_is_noticed_while_its_writer_lives_or_says_so(tmp_path):
+    path = tmp_path / "j.jsonl"
+    journal = Journal(path)
+    for event in ("a", "b"):
+        journal.append(event)
+    os.truncate(path, path.read_bytes().index(b"\n") + 1)
+    journal.append("c")
+    journal.miss()
+    journal.append("d")
+    assert [record["event"] for record in JournalReader(path).new()] == ["a", "unreadable", "c", "unreadable", "d"]
+
+
+def test_what_was_refused_is_not_missing(tmp_path, limit):
+    path = tmp_path / "j.jsonl"
+    lines_of(path, "a")
+    strict = Journal(path)
+    limit(path.stat().st_size + 20)
+    with pytest.raises(UserError):
+        strict.append("b")
+    limit(None)
+    strict.append("c")
+    assert [record["event"] for record in JournalReader(path).new()] == ["a", "c"]
 
 
 def test_what_was_not_written_by_a_journal_is_no_record_of_it(tmp_path):

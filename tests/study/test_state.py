@@ -344,9 +344,9 @@ def test_a_damaged_record_of_the_study_is_named_and_the_rest_is_understood(study
     start(journal)
     study.study.append("registered", trial=trial.id, uri="models:/a/1")
     number = spoil(study.study, "queued")
-    state = StudyState(study.folder)
+    state, lacks = StudyState(study.folder), f", which lacks trials/{trial.id}"
     assert state.trials == {}
-    assert state.damaged == [f"{study.folder / 'journal.jsonl'}, line {number}"]
+    assert state.damaged == [f"{study.folder / 'journal.jsonl'}{lost}" for lost in (f", line {number}", lacks)]
     study.queue(trial)
     study.study.append("registered", trial=trial.id, uri="models:/a/1")
     state.refresh()
@@ -361,3 +361,18 @@ def test_without_its_first_submission_no_one_can_tell_which_study_this_is(study)
         StudyState(study.folder)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
     assert StudyState(study.folder).spec["study"] == "tiny"
+
+
+def test_a_shortened_journal_of_the_study_is_told_by_the_trials_that_it_lacks(study):
+    journal = study.queue(study.trials[0])
+    start(journal)
+    assert StudyState(study.folder).damaged == []
+    path = study.folder / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    for left in (lines[:1], []):
+        path.write_bytes(b"".join(left))
+        state = StudyState(study.folder)
+        assert state.damaged == [f"{path}, which lacks trials/{study.trials[0].id}"]
+    path.write_bytes(b"".join(lines[1:]))
+    with pytest.raises(UserError, match=r"line 1: .* first submission is damaged"):
+        StudyState(study.folder)

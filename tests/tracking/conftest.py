@@ -38,10 +38,13 @@ class Averaged:
     step: int
     model: Autoencoder
     lineage: dict[str, str]
+    trial: str
 
     def write(self, folder: Path, ranks: Ranks) -> None:
         self.model.save_pretrained(folder / "ema")
-        (folder / "state.json").write_text(json.dumps({"lineage": self.lineage}))
+        (folder / "state.json").write_text(
+            json.dumps({"step": self.step, "trial": self.trial, "lineage": self.lineage})
+        )
 
 
 class Study:
@@ -116,7 +119,9 @@ class Study:
         if spoil:
             next(model.parameters()).data.view(-1)[3] = spoil
 
-        sha256 = save_checkpoint(open_checkpoints(trial, folder), Averaged(step, model, self.lineage), Ranks())
+        sha256 = save_checkpoint(
+            open_checkpoints(trial, folder), Averaged(step, model, self.lineage, trial.id), Ranks()
+        )
         journal.append("checkpoint", step=step, sha256=sha256, best_step=best or step)
 
     def finish(self, trial: Trial) -> None:

@@ -23,7 +23,7 @@ def test_an_evaluation_is_a_run_below_the_models(tmp_path):
     experiment = client.create_experiment("study", artifact_location=(tmp_path / "artifacts").as_uri())
     trained = client.create_run(experiment).info.run_id
     client.create_registered_model("m")
-    client.create_model_version("m", source=str(tmp_path), run_id=trained)
+    client.create_model_version("m", source=str(tmp_path), run_id=trained, tags={"weights_sha256": "w" * 64})
     run = log_evaluation("models:/m/1", record(), tmp_path, uri)
     assert log_evaluation("models:/m/1", record(), tmp_path, uri) == run
     assert log_evaluation("models:/m/1", record("other"), tmp_path, uri) != run

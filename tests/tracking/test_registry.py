@@ -9,7 +9,13 @@ import torch
 from transvae import create_model
 from transvae_platform.errors import UserError
 from transvae_platform.tracking import registry
-from transvae_platform.tracking.registry import load_model, register_best, registered_models, registered_name
+from transvae_platform.tracking.registry import (
+    best_version,
+    load_model,
+    register_best,
+    registered_models,
+    registered_name,
+)
 from transvae_platform.tracking.runs import Tracker
 
 
@@ -251,3 +257,13 @@ def test_lineage_is_that_of_the_checkpoint_not_of_the_last_attempt(client, study
     register(trial)
     (version,) = versions(client, study)
     assert version.tags["lineage.commit"] == "a" * 40
+
+
+def test_a_model_that_studies_did_not_register_is_refused(client, uri, home):
+    client.create_registered_model("foreign")
+    client.create_model_version("foreign", "file:///tmp/elsewhere")
+    for asked in ("foreign/1", "foreign"):
+        with pytest.raises(UserError, match=r"foreign.* was not registered by a study of this project"):
+            load_model(f"models:/{asked}", home=home, tracking_uri=uri)
+        with pytest.raises(UserError, match=r"was not registered by a study"):
+            best_version(client, asked)

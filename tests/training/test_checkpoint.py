@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from transvae_platform.data.sets.stores import open_store
 from transvae_platform.errors import UnreachableError, UserError
 from transvae_platform.study.lease import Fence, SupersededError
-from transvae_platform.training import folder, manifest
+from transvae_platform.training import checkpoint, folder, manifest
 from transvae_platform.training.checkpoint import CheckpointStore, open_checkpoints
 from transvae_platform.training.places import check_place
 from transvae_platform.training.ranks import Ranks, SaveError
@@ -30,7 +31,7 @@ class Content:
     def write(self, folder, ranks):
         (folder / "state").mkdir()
         (folder / "state" / "shard-00001-model.safetensors").write_bytes(bytes([self.byte or self.step]) * 1000)
-        (folder / "state.json").write_text(f'{{"step": {self.step}}}')
+        (folder / "state.json").write_text(f'{{"step": {self.step}, "trial": "a"}}')
 
 
 def save(store, step, byte=None, best=()):
@@ -102,7 +103,7 @@ DAMAGE = {
 def test_newest_is_found_with_its_files(store):
     assert newest(store) == (2, b"\2")
     with store.verified(1) as folder:
-        assert json.loads((folder / "state.json").read_text()) == {"step": 1}
+        assert json.loads((folder / "state.json").read_text()) == {"step": 1, "trial": "a"}
 
 
 def test_place_without_checkpoints(location):
@@ -131,6 +132,63 @@ def test_damaged_newest_is_set_aside_and_the_older_one_used(store, location, fil
     assert said[0][1].startswith("checkpoint of step 2 is damaged (")
     save(store, 2)  # the step is reached again
     assert newest(store) == (2, b"\2")
+
+
+@pytest.mark.parametrize("copied", ["step", "trial"])
+def test_checkpoint_of_another_step_or_trial_is_set_aside(tmp_path, copied):
+    said = []
+    owner = CheckpointStore(tmp_path, 9, on_bad=lambda _, message: said.append(message), owner="a")
+    save(CheckpointStore(tmp_path, 9), 1)
+    save(CheckpointStore(tmp_path / "other", 9), 2)
+    other = tmp_path / "step_000000001" if copied == "step" else tmp_path / "other" / "step_000000002"
+    if copied == "trial":
+        (other / "state.json").write_text('{"step": 2, "trial": "b"}')
+        files = manifest.hash_files(other, [path for path in other.rglob("*.*") if path.name != "manifest.json"])
+        (other / "manifest.json").write_text(manifest.manifest_text(files))
+    shutil.copytree(other, tmp_path / "step_000000002")
+    assert newest(owner) == (1, b"\1")
+    what = "step 1" if copied == "step" else "the trial b"
+    assert said == [f"checkpoint of step 2 is damaged (state.json is that of {what}), moved to bad_step_000000002"]
+
+
+def test_directory_in_place_of_a_file_is_damage(tmp_path):
+    store = CheckpointStore(tmp_path, 9)
+    for step in (1, 2):
+        save(store, step)
+    file = tmp_path / "step_000000002" / "state.json"
+    file.unlink()
+    file.mkdir()
+    assert newest(store) == (1, b"\1")
+
+
+@pytest.mark.parametrize("fails", [2, 99])
+def test_checkpoint_that_cannot_be_read_is_tried_again_and_then_set_aside(tmp_path, monkeypatch, fails):
+    said, tried = [], []
+    store = CheckpointStore(tmp_path, 9, on_bad=lambda _, message: said.append(message))
+    for step in (1, 2):
+        save(store, step)
+    look = manifest.fault
+
+    def flaky(folder):
+        tried.append(folder)
+        if folder.name.endswith("2") and len(tried) <= fails:
+            raise OSError(5, "Input/output error")
+        return look(folder)
+
+    monkeypatch.setattr(checkpoint, "READ_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(checkpoint, "fault", flaky)
+    refused = pytest.raises(UnreachableError, match="cannot be read") if fails == 99 else nullcontext()
+    with refused, store.verified(2):
+        pass
+    tried.clear()
+    assert newest(store) == ((2, b"\2") if fails == 2 else (1, b"\1"))
+    assert len(tried) == (3 if fails == 2 else 4)
+    assert said == (
+        []
+        if fails == 2
+        else ["checkpoint of step 2 is damaged (it cannot be read: Input/output error), moved to bad_step_000000002"]
+    )
+    assert (tmp_path / "bad_step_000000002" / "state.json").exists() == (fails == 99), "it is kept"
 
 
 def test_manifest_names_nothing_outside():

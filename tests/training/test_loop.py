@@ -15,7 +15,7 @@ from transvae.accounting import count_model
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.data.stream.order import FullOrder
 from transvae_platform.errors import UserError
-from transvae_platform.study.journal import Journal
+from transvae_platform.study.journal import Journal, JournalReader
 from transvae_platform.study.state import TrialState
 from transvae_platform.training import loop
 from transvae_platform.training.checkpoint import CheckpointStore
@@ -235,10 +235,13 @@ def test_finished_trial_is_not_trained_again(trial, train, monkeypatch):
     assert train(work) == metrics
 
 
-def test_checkpoint_of_another_trial_is_refused(trial, train):
-    train(trial(recipe__steps=4))
-    with pytest.raises(AssertionError, match="belongs to"):
-        train(trial(recipe__steps=4, recipe__learning_rate=1e-3))
+def test_checkpoint_of_another_trial_is_set_aside(trial, train, records):
+    other, work = trial(recipe__steps=4), trial(recipe__steps=4, recipe__learning_rate=1e-3)
+    train(other)
+    train(work)
+    (damaged,) = records(event="damaged")
+    assert f"is that of the trial {other.id}), moved to bad_step_000000004" in damaged["message"]
+    assert records(event="started")[-1]["resumed_from"] == 0
 
 
 def test_weights_that_break_in_the_last_update_are_not_published(trial, train, tmp_path, monkeypatch):
@@ -346,3 +349,15 @@ def test_two_processes_see_the_same_samples_and_reach_the_same_weights(trial, tr
     for key in one:
         if not key.startswith("optimizer"):
             assert (one[key] - two[key]).abs().max() < 1e-5, key
+
+
+@pytest.mark.parametrize("left", [0, 9])
+def test_a_journal_that_lost_its_end_is_noticed_by_the_next_attempt(trial, train, records, tmp_path, left):
+    work = trial()
+    train(work, until=8)
+    path = tmp_path / "run" / "journal.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:left]))
+    assert "unreadable" not in [record["event"] for record in JournalReader(path).new()]
+    train(work)
+    assert [record["event"] for record in JournalReader(path).new()].count("unreadable") == 1
+    assert [record["step"] for record in records(event="step")][-4:] == [9, 10, 11, 12]

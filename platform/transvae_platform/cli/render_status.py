@@ -60,7 +60,7 @@ def print_status(state: StudyState) -> None:
     out.print(rows)
     out.print(_running(document), markup=False, highlight=False)
     for place in document["damaged"]:
-        out.print(f"damaged record: {place} - what to do: `transvae doctor {state.name}`", markup=False)
+        out.print(f"records lost: {place} - what to do: `transvae doctor {state.name}`", markup=False)
     if document["note"]:
         out.print(document["note"])
 

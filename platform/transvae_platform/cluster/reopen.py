@@ -6,6 +6,7 @@ A finished trial's result is its best checkpoint, which the registry takes. Wher
    newest good checkpoint, through the same steps to the same bytes.
 3. If the last step is there, training has nowhere to go on to. The next best checkpoint that was validated becomes the
    result, and its version says instead of which (`tracking/registry.py`).
+4. Where a store does not give its checkpoints, nothing is decided: the trial stays as it is until it does.
 """
 
 from __future__ import annotations
@@ -20,11 +21,7 @@ from transvae_platform.training.recorded import recorded_checkpoints
 
 
 def reopen_lost(trials: Iterable[TrialState], fence: Fence) -> None:
-    """Queue finished trials again that could not be registered, if their last checkpoint is gone (2).
-
-    Raises:
-        OSError: a checkpoint is there, or may be, and cannot be read.
-    """
+    """Queue finished trials again that could not be registered, if their last checkpoint is gone (2)."""
     for trial in trials:
         if trial.state != "finished" or trial.unregistered is None or trial.registered is not None:
             continue
@@ -34,8 +31,11 @@ def reopen_lost(trials: Iterable[TrialState], fence: Fence) -> None:
             bad.append(message)
 
         recorded = recorded_checkpoints(trial.folder)
-        with open_checkpoints(trial.trial, trial.folder, fence, on_bad, recorded).newest_good() as found:
-            step = found[0] if found else 0
+        try:
+            with open_checkpoints(trial.trial, trial.folder, fence, on_bad, recorded).newest_good() as found:
+                step = found[0] if found else 0
+        except OSError:  # registering tells why
+            continue
         if bad or step < trial.trial.recipe.steps:
             journal = Journal(trial.folder / "journal.jsonl", fence)
             for message in bad:

@@ -24,6 +24,7 @@ from transvae_platform.cluster.devices import local_devices
 from transvae_platform.cluster.worker import charged, drive_trial, ended, record_failure
 from transvae_platform.errors import UnreachableError
 from transvae_platform.study.grid import Trial
+from transvae_platform.study.journal import read_journal
 from transvae_platform.study.lease import Fence
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
@@ -147,6 +148,7 @@ def run_trials(
             "lineage": lineage,
             "until": until,
             "charged": charged(study_folder / "trials" / trial.id),
+            "records": len(read_journal(study_folder / "trials" / trial.id / "journal.jsonl")),
         }
         for trial in trials
     ]
@@ -176,7 +178,9 @@ def run_trials(
     results = tuner.fit()
     for result in results:
         job = result.config["job"]
-        if result.error is not None and not ended(Path(job["folder"])):  # the driver itself died too often
+        if result.error is not None and not ended(
+            Path(job["folder"]), job["records"]
+        ):  # the driver itself died too often
             record_failure(job, str(result.error).strip().splitlines()[-1], str(result.error))
     shutil.rmtree(ray_storage, ignore_errors=True)  # Ray's own state: nothing reads it again
 

@@ -2,9 +2,15 @@
 
     python -m transvae_platform.cluster.spot_watch [--cloud aws|gcp] [--metadata http://HOST] [--node ID]
 
-Runs on every worker node beside its raylet (`cluster.yaml` starts it): Ray does not read spot notices itself. A drained
-node gets no new work, and Ray Train tells the trials that run on it (`training/preemption.py`). Ends when the node
-is drained or its raylet has ended.
+Runs on every worker node beside its raylet (`cluster.yaml` starts it): Ray does not read spot notices itself.
+
+Protocol
+1. The watcher finds the raylet of its machine and the cloud whose metadata server answers, and looks every
+   POLL_SECONDS for a notice. An answer that fails is no notice; it looks again.
+2. A notice is kept until the head has accepted it: the node is drained with the cloud's deadline. A head that does not
+   answer, or refuses, is asked again.
+3. A drained node gets no new work, and Ray Train tells the trials that run on it (`training/preemption.py`).
+4. The watcher ends when the node is drained or its raylet has ended. It keeps nothing: started again, it begins at 1.
 """
 
 from __future__ import annotations

@@ -52,8 +52,13 @@ def drive_trial(config: dict[str, Any]) -> None:
 
 def charged(folder: Path) -> int:
     """Attempts at a trial that count as failures if they are over: all but those that a preemption ended."""
-    events = [record["event"] for record in read_journal(folder / "journal.jsonl")]
-    return events.count("started") - events.count("preempted")
+    count, spared = 0, True
+    for record in read_journal(folder / "journal.jsonl"):
+        if record["event"] == "started":
+            count, spared = count + 1, False
+        elif record["event"] == "preempted" and not spared:  # one attempt may hear of several notices
+            count, spared = count - 1, True
+    return count
 
 
 def _trainer(job: dict[str, Any], trial: Trial, retries: int) -> TorchTrainer:
@@ -173,7 +178,7 @@ def _root_cause(error: BaseException) -> str:
     return lines[-1] if lines else type(first).__name__
 
 
-def ended(folder: Path) -> bool:
-    """Whether a trial's journal ends with an outcome."""
-    records = read_journal(folder / "journal.jsonl")
+def ended(folder: Path, since: int = 0) -> bool:
+    """Whether a trial's journal ends with an outcome that was not among its first `since` records."""
+    records = read_journal(folder / "journal.jsonl")[since:]
     return bool(records) and records[-1]["event"] in ("finished", "failed", "paused")

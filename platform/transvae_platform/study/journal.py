@@ -1,9 +1,9 @@
 """The append-only journal: the truth of a study. Ray and MLflow serve it and may be lost.
 
 Protocol
-1. A journal is a file of lines, one JSON object each: `at` (seconds since the epoch, for people), `up` (protocol 7),
-   `event`, the event's own fields, and `crc`, the CRC-32 of what stands before it. No reader sees a line changed or
-   removed that has reached the disk.
+1. A journal is a file of lines, one JSON object each: `n` (protocol 11), `at` (seconds since the epoch, for people),
+   `up` (protocol 7), `event`, the event's own fields, and `crc`, the CRC-32 of what stands before it. No reader sees a
+   line changed or removed that has reached the disk.
 2. Each file has one writer at a time: the study's file is written by the submitting process, which holds the study's
    lease; a trial's file by rank 0 of its training workers, and by the submitting process once those have ended.
 3. A record is appended with a single write, and reaches the disk (fsync) before `append` returns when losing it
@@ -26,6 +26,11 @@ Protocol
    checkpoint tells how it stands (no step is taken again if it had finished); what the study's file lacks, the next
    submission writes. Points of a curve that are lost this way stay lost. Without its first submission no one can tell
    which study this is: that ends every command, with the line and the ways out.
+11. `n` counts the records of a file, whoever wrote them: each writer goes on from the last one that can be read. A
+   number that does not follow the one before, with no damaged record between, tells that lines are missing; they are
+   treated and named as damaged ones. Missing at the end of a file they leave no trace in it. An attempt finds that its
+   checkpoint is ahead of its journal, and leaves a number out; of the study's file, `status` and `doctor` name the
+   trials in `trials/` that it does not know.
 """
 
 from __future__ import annotations
@@ -39,7 +44,7 @@ from typing import Any
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.lease import Fence
-from transvae_platform.study.record import TORN, UNREADABLE, Record, line_of, record_of
+from transvae_platform.study.record import NUMBER, TORN, UNREADABLE, Record, line_of, record_of
 
 Clock = Callable[[], float]
 
@@ -68,6 +73,7 @@ class Journal:
         """The size of the file at its last flush: what stands behind it may be cut off (protocol 9)."""
         self._unflushed, self._to_cut = bytearray(), False
         self._waiting = bytearray(_closing(path))
+        self._number = _last_number(path, self._safe)
         self.problem: str | None = None
         """Why records wait in memory, None while none do."""
 
@@ -79,14 +85,20 @@ class Journal:
             SupersededError: a later submission or attempt has taken over.
         """
         times = {"at": round(self._clock(), 3), "up": round(self._steady(), 3)}
-        self._write(line_of({**times, "event": event, **fields}))
+        self._number += 1
+        self._write(line_of({NUMBER: self._number, **times, "event": event, **fields}))
         if event != "step" or len(self._unflushed) > UNFLUSHED:
             self._flush()
         if len(self._waiting) > self._patience:
             self._waiting[:] = _closing(self._path)
+            self._number = _last_number(self._path, self._safe if self._to_cut else None)
             raise UserError(
                 f"{self._path} cannot be written ({self.problem}) - make room, then submit again: the study continues"
             )
+
+    def miss(self) -> None:
+        """Let readers know that records are missing here (protocol 11)."""
+        self._number += 1
 
     def settle(self) -> str | None:
         """Let everything reach the disk; returns why that is impossible, or None. Raises as `append`."""
@@ -145,6 +157,8 @@ class JournalReader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset, self._line = 0, 0
+        self._number: int | None = 0
+        """Of the last record; None after a damaged one, which another may follow."""
 
     def skip(self) -> None:
         """Pass over the records that are there."""
@@ -152,7 +166,7 @@ class JournalReader:
             pass
 
     def new(self) -> Iterator[Record]:
-        """The complete records that were not yielded before, in order; `UNREADABLE` in place of a damaged one."""
+        """The complete records that were not yielded before, in order; `UNREADABLE` for damaged or missing ones."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
@@ -163,8 +177,18 @@ class JournalReader:
         self._offset += len(complete) + len(newline)
         for line in complete.split(b"\n") if newline else ():
             self._line += 1
-            if line and not line.endswith(TORN):
-                yield record_of(line) or {"event": UNREADABLE, "line": self._line}
+            if not line or line.endswith(TORN):
+                continue
+            if (record := record_of(line)) is None:
+                self._number = None
+                yield {"event": UNREADABLE, "line": self._line, "missing": False}
+                continue
+            number = record.pop(NUMBER, None)
+            if number is not None:
+                if self._number not in (None, number - 1):
+                    yield {"event": UNREADABLE, "line": self._line, "missing": True}
+                self._number = number
+            yield record
 
 
 def read_journal(path: Path) -> list[Record]:
@@ -179,3 +203,11 @@ def _closing(path: Path) -> bytes:
             return b""
         file.seek(-1, os.SEEK_END)
         return b"" if file.read(1) == b"\n" else TORN + b"\n"
+
+
+def _last_number(path: Path, size: int | None) -> int:
+    """The number of the last record that can be read in the first `size` bytes of a journal; 0 if there is none."""
+    for line in reversed(path.read_bytes()[:size].split(b"\n")[:-1]):
+        if (record := record_of(line)) is not None:
+            return int(record.get(NUMBER, 0))
+    return 0

@@ -10,7 +10,9 @@ Record = dict[str, Any]
 TORN = b"#torn"
 """Ends a line that a killed writer left unfinished; written by the next one."""
 UNREADABLE = "unreadable"
-"""The event that readers give in place of a damaged record, with the number of its line."""
+"""The event that readers give in place of damaged or missing records, with the number of their line, or of the next."""
+NUMBER = "n"
+"""The key of a record's number in its journal, counted from 1."""
 _KEY = b',"crc":"'
 
 

@@ -67,7 +67,7 @@ class TrialState:
     at: float = 0.0
     """When the newest record was written."""
     damaged: list[int] = field(default_factory=list)
-    """Lines of the journal that are damaged; what they said is not in this state."""
+    """Lines of the journal that are damaged, or before which some are missing; what those said is not in this state."""
     doubtful: bool = False
     """Whether one of them may have said how the newest attempt ended; the next attempt tells again."""
 
@@ -191,9 +191,15 @@ class StudyState:
 
     @property
     def damaged(self) -> list[str]:
-        """The damaged lines of all journals, by file and number."""
+        """The lines of all journals where records are damaged or missing, and trials that the study's journal lacks."""
         journals = [(self.folder, self._damaged), *((trial.folder, trial.damaged) for trial in self.trials.values())]
-        return [f"{folder / 'journal.jsonl'}, line {line}" for folder, lines in journals for line in lines]
+        places = [f"{folder / 'journal.jsonl'}, line {line}" for folder, lines in journals for line in lines]
+        found = sorted(path.parent for path in self.folder.glob("trials/*/journal.jsonl"))
+        return places + [
+            f"{self.folder / 'journal.jsonl'}, which lacks trials/{path.name}"
+            for path in found
+            if path.name not in self.trials
+        ]
 
     def refresh(self) -> list[tuple[TrialState, Record]]:
         """Read what the journals gained; returns the new trial records with their trial, in order.
@@ -206,6 +212,8 @@ class StudyState:
                 self._apply(record)
             except (KeyError, ValidationError) as error:
                 raise UserError(self._foreign(self.folder / "journal.jsonl", record, error)) from None
+        if self._damaged and not self.submissions:
+            raise UserError(self._headless(self._damaged[0]))
         news = []
         for trial_id, reader in self._trial_readers.items():
             for record in reader.new():
@@ -223,19 +231,19 @@ class StudyState:
             f"({str(error).splitlines()[0]}) - use that version, or delete {self.folder}"
         )
 
-    def _pass_over(self, line: int) -> None:
-        if not self.submissions:
-            raise UserError(
-                f"{self.folder / 'journal.jsonl'}, line {line}: the record of the study's first submission is damaged, "
-                "or of an earlier version of this project, so that nothing says which study this is - put the file "
-                "back from a copy; or delete that line if another `submitted` follows; or give the study a new name"
-            )
-        self._damaged.append(line)
+    def _headless(self, line: int) -> str:
+        return (
+            f"{self.folder / 'journal.jsonl'}, line {line}: the record of the study's first submission is damaged, "
+            "or of an earlier version of this project, so that nothing says which study this is - put the file "
+            "back from a copy; or delete that line if another `submitted` follows; or give the study a new name"
+        )
 
     def _apply(self, record: Record) -> None:
         match record["event"]:
             case event if event == UNREADABLE:
-                self._pass_over(record["line"])
+                if not (self.submissions or record["missing"]):  # the next record may be a later submission
+                    raise UserError(self._headless(record["line"]))
+                self._damaged.append(record["line"])
             case "submitted":
                 self.spec = record["spec"]
                 self.submissions.append(record)

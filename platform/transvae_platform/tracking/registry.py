@@ -125,8 +125,18 @@ def find_version(client: MlflowClient, uri: str) -> ModelVersion:
     """The version that `models:/NAME@alias`, `NAME/3`, `NAME/latest` or `NAME` (its newest) means.
 
     Raises:
-        UserError: there is none; names what there is.
+        UserError: there is none; names what there is. Or it is a model of something else that uses the same server.
     """
+    version = _any_version(client, uri)
+    if "weights_sha256" not in version.tags:
+        raise UserError(
+            f"{uri}: version {version.version} of {version.name} was not registered by a study of this project - "
+            "`transvae registry list` shows those that were"
+        )
+    return version
+
+
+def _any_version(client: MlflowClient, uri: str) -> ModelVersion:
     name, separator, selector = uri.removeprefix("models:/").replace("@", "/@").partition("/")
     try:
         if selector.startswith("@"):
@@ -157,9 +167,7 @@ def registered_models(client: MlflowClient) -> list[dict[str, str]]:
         for selector in [f"@{alias}" for alias in model.aliases] or [""]:
             try:
                 version = find_version(client, model.name + selector)
-            except UserError:  # it has no version yet
-                continue
-            if "weights_sha256" not in version.tags:  # a model of something else that uses the same server
+            except UserError:  # it has no version yet, or is none of ours
                 continue
             move = promoted.get(selector.removeprefix("@"))
             known = move is not None and move.version == str(version.version)  # else a person used MLflow's own pages

@@ -9,8 +9,10 @@ Protocol
    up first, under a name of this attempt's own, and the manifest last: with its manifest a checkpoint is complete.
    What killed writers left is removed when a trial starts.
 3. Before use every file is compared with the manifest; from a store it is brought to a local folder first. A checkpoint
-   that differs, or whose manifest is not the one that the trial's journal tells of, is set aside as `bad_...` and
-   reported, and the next older one is taken. Rank 0 chooses, all compare.
+   that differs, that is of another step than its name or of another trial, or whose manifest is not the one that the
+   trial's journal tells of, is set aside as `bad_...` and reported, and the next older one is taken; so is one that
+   cannot be read, also not some seconds later. A store that does not give it says nothing of it. Rank 0 chooses, all
+   compare.
 4. After a new checkpoint is complete, those that are neither among the newest `keep` nor among the best are removed.
    The one just written stays in any case; one that cannot be removed is tried again after the next.
 5. Rank 0 alone commits, sets aside and removes, and before each it asks the fence (`study/lease.py`, 5): a writer
@@ -21,6 +23,7 @@ Protocol
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,13 +32,15 @@ from transvae_platform.data.sets.stores import below
 from transvae_platform.errors import UnreachableError, UserError
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.lease import Fence
-from transvae_platform.training.manifest import MANIFEST, Hashes, fault, hash_files, sha256_of
+from transvae_platform.training.manifest import MANIFEST, Hashes, fault, hash_files, other_identity, sha256_of
 from transvae_platform.training.place import Draft
 from transvae_platform.training.places import open_place
 from transvae_platform.training.ranks import TROUBLE, reason
 
 OnBad = Callable[[int, str], None]
 """Told of each checkpoint that was set aside: its step, and a sentence."""
+READ_PAUSES = (1.0, 5.0)
+"""Seconds before a checkpoint that cannot be read is tried again: a disk or a mount may come back (assumption)."""
 PREFIX = "step_"
 OWN_FILES = "shard-{:05d}-"
 """How the names of the files begin that a rank (counted from 1) writes; rank 0 also writes those of other names."""
@@ -55,10 +60,12 @@ class CheckpointStore:
         fence: Fence | None = None,
         on_bad: OnBad = lambda step, message: None,
         recorded: Mapping[int, str] | None = None,
+        owner: str | None = None,
     ) -> None:
-        """`recorded` are the manifests' SHA-256 by step, as far as the trial's journal tells."""
+        """`recorded` are the manifests' SHA-256 by step, as far as the journal of the trial `owner` tells."""
         self.place = open_place(location)
         self._keep, self._fence, self._on_bad, self._recorded = keep, fence, on_bad, dict(recorded or {})
+        self._owner = owner
 
     def clean(self) -> None:
         """Remove what killed writers left; only the writer calls it."""
@@ -113,7 +120,11 @@ class CheckpointStore:
         """
         for step in reversed(self.steps()):
             with self.place.fetched(_name(step)) as folder:
-                if (wrong := self._fault(step, folder)) is None:
+                try:
+                    wrong = self._fault(step, folder)
+                except OSError as error:
+                    wrong = f"it cannot be read: {reason(error)}"
+                if wrong is None:
                     yield step, folder
                     return
             self._recorded.pop(step, None)  # training comes here again, and may write another one
@@ -128,7 +139,7 @@ class CheckpointStore:
 
         Raises:
             DamagedError: it is missing or damaged.
-            UnreachableError: the store does not give it.
+            UnreachableError: it cannot be read, or the store does not give it.
         """
         where = f"{self.place.location}/{_name(step)}"
         with ExitStack() as opened:
@@ -136,15 +147,27 @@ class CheckpointStore:
                 folder = opened.enter_context(self.place.fetched(_name(step)))
             except OSError as error:
                 raise UnreachableError(f"{where}: the checkpoint cannot be fetched ({reason(error)})") from None
-            if (wrong := self._fault(step, folder)) is not None:
+            try:
+                wrong = self._fault(step, folder)
+            except OSError as error:
+                raise UnreachableError(f"{where}: the checkpoint cannot be read ({reason(error)})") from None
+            if wrong is not None:
                 raise DamagedError(f"{where}: the checkpoint cannot be used: {wrong}")
             yield folder
 
     def _fault(self, step: int, folder: Path) -> str | None:
+        for pause in READ_PAUSES:
+            try:
+                return self._look(step, folder)
+            except OSError:
+                time.sleep(pause)
+        return self._look(step, folder)
+
+    def _look(self, step: int, folder: Path) -> str | None:
         wrong = fault(folder)
         if wrong is None and self._recorded.get(step, "") not in ("", sha256_of(folder / MANIFEST)):
             return f"{MANIFEST} is not the one that the trial's journal tells of"
-        return wrong
+        return wrong or other_identity(folder, step, self._owner)
 
     def _pass_fence(self) -> None:
         if self._fence is not None:
@@ -162,7 +185,7 @@ def open_checkpoints(
     location: str | Path = folder / "checkpoints"
     if trial.checkpoints is not None:
         location = below(below(trial.checkpoints, trial.study), trial.id)
-    return CheckpointStore(location, trial.evaluation.keep_checkpoints, fence, on_bad, recorded)
+    return CheckpointStore(location, trial.evaluation.keep_checkpoints, fence, on_bad, recorded, trial.id)
 
 
 def _name(step: int) -> str:

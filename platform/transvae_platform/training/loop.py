@@ -31,7 +31,7 @@ from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.criterion import Criterion
 from transvae_platform.training.guard import BadStretchError
 from transvae_platform.training.preemption import Notices, hold
-from transvae_platform.training.recorded import recorded_checkpoints, tell_again
+from transvae_platform.training.recorded import recorded_checkpoints, shortened, tell_again
 from transvae_platform.training.saver import Saver
 from transvae_platform.training.shard_check import ShardCheck
 from transvae_platform.training.sharding import gathered
@@ -157,6 +157,8 @@ def _restore(
         store.clean()
         if (newest := max(recorded, default=0)) > weights.step and newest not in bad:
             on_bad(newest, f"checkpoint of step {newest} is missing in {store.place.location}")
+        if shortened(folder, weights.step, weights.trial.evaluation.log_every):
+            journal.miss()
         journal.append(
             "started", step=weights.step, resumed_from=weights.step, world=world.size, device=world.name,
             attention=_attention(), lineage=lineage,

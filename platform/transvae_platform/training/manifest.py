@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from transvae_platform.errors import UserError
 
-MANIFEST = "manifest.json"
+MANIFEST, STATE = "manifest.json", "state.json"
 Hashes = dict[str, str]
 """SHA-256 by file, the path relative to the checkpoint's folder."""
 
@@ -58,10 +58,23 @@ def fault(folder: Path) -> str | None:
         found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         if strangers := found - {*files, MANIFEST}:
             return f"{min(strangers)} is not in {MANIFEST}"
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
         return str(error)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
+    return None
+
+
+def other_identity(folder: Path, step: int, trial: str | None) -> str | None:
+    """What a whole checkpoint is of, if not of this step and this trial (None: of any)."""
+    try:
+        state = json.loads((folder / STATE).read_text())
+        if state["step"] != step:
+            return f"{STATE} is that of step {state['step']}"
+        if trial is not None and state["trial"] != trial:
+            return f"{STATE} is that of the trial {state['trial']}"
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        return f"{STATE} does not say what it is of ({error!r})"
     return None
 
 

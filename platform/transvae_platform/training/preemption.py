@@ -1,4 +1,13 @@
-"""What a trial does when its nodes are about to be taken away: one checkpoint, then nothing that would be lost."""
+"""What a trial does when its nodes are about to be taken away: one checkpoint, then nothing that would be lost.
+
+Protocol
+1. All ranks ask Ray at the same steps whether one of their nodes is about to go (`Notices`), and see the same answer.
+2. A notice is heeded once: all ranks save one checkpoint at this step and wait until it is complete; nothing is saved
+   in a bad stretch (`training/guard.py`, 3). The journal then says `preempted`.
+3. They hold still until Ray ends them, for as long as the deadline is believed (`hold`). The next attempt goes on from
+   that checkpoint on other nodes, and none of this is charged as a failure (`cluster/worker.py`).
+4. If they are not ended by then, the nodes stay, and the trial goes on from where it is.
+"""
 
 from __future__ import annotations
 

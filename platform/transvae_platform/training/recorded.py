@@ -31,6 +31,12 @@ def recorded_checkpoints(folder: Path) -> dict[int, str]:
     return dict(sorted(known.items()))
 
 
+def shortened(folder: Path, step: int, log_every: int) -> bool:
+    """Whether a trial's journal lacks steps that a checkpoint of this step follows (`training/saver.py`, 3)."""
+    told = {record["step"] for record in read_journal(folder / "journal.jsonl") if record["event"] == "step"}
+    return step >= log_every and step - step % log_every not in told
+
+
 def tell_again(journal: Journal, folder: Path, store: CheckpointStore, weights: TrialWeights, flops: float) -> None:
     """Record validations of best steps that the journal lost (`study/journal.py`, 10); `flops` are of a step."""
     told = {record["step"] for record in read_journal(folder / "journal.jsonl") if record["event"] == "validated"}

@@ -11,6 +11,7 @@ from transvae_platform.study.lease import life, read_holder
 from transvae_platform.study.record import TORN
 from transvae_platform.study.state import STATES, StudyState, TrialState
 from transvae_platform.training.checkpoint import CheckpointStore, open_checkpoints
+from transvae_platform.training.recorded import recorded_checkpoints
 
 AGAIN = "submit the study again: it continues from the newest good checkpoints"
 
@@ -58,10 +59,10 @@ def _journals(state: StudyState, alive: bool) -> Iterator[Finding]:
         yield Finding("journal", "ok", what)
     for place in state.damaged:
         way_out = (
-            "look at the disk and submit the study again: what the record said is found again where a checkpoint "
-            "knows it; the points of a curve that it held stay lost"
+            "look at the disk and submit the study again: what they said is found again where a checkpoint "
+            "knows it; the points of a curve that they held stay lost"
         )
-        yield Finding("journal", "warn", f"{place}: a damaged record is passed over", way_out)
+        yield Finding("journal", "warn", f"{place}: records are damaged or missing, and passed over", way_out)
 
 
 def _trials(state: StudyState, alive: bool) -> Iterator[Finding]:
@@ -91,8 +92,14 @@ def _checkpoints(state: StudyState, alive: bool) -> Iterator[Finding]:
         folder = trial.folder / "checkpoints"
         if trial.trial.checkpoints is None and not folder.is_dir():
             continue
-        store = open_checkpoints(trial.trial, trial.folder)
-        for step in _worth_reading(store, trial):
+        try:
+            store = open_checkpoints(trial.trial, trial.folder, recorded=recorded_checkpoints(trial.folder))
+            worth_reading = _worth_reading(store, trial)
+        except (OSError, UserError) as error:
+            way_out = "mend the disk or the store: no checkpoint can be taken from there"
+            yield Finding("checkpoints", "wrong", f"{trial.trial.id}: they cannot be listed ({error})", way_out)
+            continue
+        for step in worth_reading:
             try:
                 with store.verified(step):
                     good += 1
