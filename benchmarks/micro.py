@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +67,19 @@ def ready(model: str, home: Path) -> Ready:
 def numbers(**defaults: int) -> dict[str, int]:
     """Options of the command line such as `rounds=7`, after the output's name."""
     return defaults | {key: int(value) for key, value in (argument.split("=") for argument in sys.argv[2:])}
+
+
+def interleaved(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds of this thread for every call, in turns; the first calls choose kernels and are not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.thread_time()
+            step()
+            seconds[name].append(time.thread_time() - start)
+    return seconds
 
 
 def write(*packages: str, **found: object) -> None:

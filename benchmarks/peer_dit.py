@@ -12,7 +12,6 @@ Ends with exit code 1 where that is missed, or where the answers differ by more 
 import os
 import statistics
 import sys
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from pathlib import Path
 os.environ["TORCHDYNAMO_DISABLE"] = "1"
 
 import torch
-from micro import numbers, write
+from micro import interleaved, numbers, write
 from torch import Tensor, nn
 
 from transvae.generation import LightningDiT, create_dit
@@ -58,14 +57,7 @@ def main() -> None:
         difference = float((peer.eval()(data, t, y) - ours(data, t, y)).abs().max())
     nets = {"ours": ours, "peer": peer.train()}
     steps = {name: step_of(net, data, noise, t, y) for name, net in nets.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in nets}
-    for step in steps.values():
-        step()
-    for _ in range(options["rounds"]):
-        for name, step in steps.items():
-            start = time.thread_time()
-            step()
-            seconds[name].append(time.thread_time() - start)
+    seconds = interleaved(steps, options["rounds"])
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratio = medians["ours"] / medians["peer"]
     parameters = {name: sum(p.numel() for p in net.parameters() if p.requires_grad) for name, net in nets.items()}

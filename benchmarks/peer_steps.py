@@ -12,12 +12,11 @@ interleaved, medians compared. Wanted: at most 1.0 x each peer, target 0.85. Exi
 import importlib.util
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from micro import numbers, write
+from micro import interleaved, numbers, write
 from torch import Tensor, nn
 
 from transvae import create_model
@@ -36,14 +35,7 @@ def main() -> None:
     nets = {"ours": ours(), "vavae": vavae(file)} | diffusers()
     x = torch.rand(options["batch"], 3, options["side"], options["side"]) * 2 - 1
     steps = {name: step_of(*net, x) for name, net in nets.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in nets}
-    for step in steps.values():  # first calls choose kernels and make the moments
-        step()
-    for _ in range(options["rounds"]):
-        for name, step in steps.items():
-            start = time.thread_time()
-            step()
-            seconds[name].append(time.thread_time() - start)
+    seconds = interleaved(steps, options["rounds"])
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     ratios = {name: medians["ours"] / median for name, median in medians.items() if name != "ours"}
     parameters = {name: sum(p.numel() for p in net.parameters()) for name, (net, _) in nets.items()}
