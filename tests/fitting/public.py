@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 
-DATA = next(
-    (p / "shared" / "data" for p in Path(__file__).resolve().parents if (p / "shared" / "data").is_dir()),
-    Path("/work/shared/data"),
-)
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_public_data = pytest.mark.skipif(
     not (DATA / "expected_values.json").exists(), reason="the public reference data are not on this machine"
 )
