@@ -8,7 +8,7 @@ that its processes import; the wall milliseconds are those of the large source w
 DataLoader do the same decoding and geometry, and write nothing. Rounds are interleaved within one session of Ray, after
 an ingest that nobody counts; medians compared. Wanted: at most 1.35 x the bare loop and at most 1.2 x the DataLoader.
 The loop runs twice at once, each over half of the images, as ingest and DataLoader have two processes: a busy
-neighbour makes a core of a virtual machine slower (loops side by side took 1.15 x the CPU of one alone, which stands
+neighbour makes a core of a virtual machine slower (loops side by side took 1.09 x the CPU of one alone, which stands
 beside them). Ends with exit code 1 where that is missed.
 
 Of an ingest all processes below this one count, its own work too. They are read every 0.1 s, and the last reading of

@@ -84,9 +84,6 @@ def dopri5(velocity: Velocity, noise_Bdhw: Tensor, atol: float = 1e-6, rtol: flo
     """Follow the velocity from 0 to 1 by Dormand and Prince's method with adaptive steps (torchdiffeq).
 
     The tolerances are LightningDiT's. Returns the latents and the number of evaluations.
-
-    Raises:
-        ImportError: torchdiffeq is not installed.
     """
     from torchdiffeq import odeint
 

@@ -35,9 +35,12 @@ def run_rounds(
     Args:
         refresh: brings `state` to what the journals say now.
     """
+    if calibration is None:
+        _run(trials, state, run, None)
+        refresh()
+        return
     held: set[str] = set()
-    for step in calibration.stop_at if calibration else ():
-        assert calibration is not None
+    for step in calibration.stop_at:
         _run([trial for trial in trials if trial.id not in held], state, run, step)
         refresh()
         _stop(_broken(state), fence)
@@ -47,9 +50,8 @@ def run_rounds(
         refresh()
     _run([trial for trial in trials if trial.id not in held], state, run, None)
     refresh()
-    if calibration:
-        _stop(_broken(state), fence)
-        refresh()
+    _stop(_broken(state), fence)
+    refresh()
 
 
 def _broken(state: StudyState) -> list[tuple[TrialState, str]]:

@@ -34,7 +34,6 @@ def test_euler_evaluates_once_per_interval_at_its_begin():
 
 
 def test_dopri5_follows_a_curved_path_within_its_tolerance():
-    pytest.importorskip("torchdiffeq")
     end, evaluations = dopri5(lambda x, t: x, torch.ones(2, 1, 1, 1))
     assert end.flatten().tolist() == pytest.approx([2.718281828] * 2, rel=2e-4)
     assert 6 < evaluations < 60
