@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from transvae_platform.cli.data import Home
-from transvae_platform.cli.jobs import Address, Follow, same_command
+from transvae_platform.cli.jobs import Address, Follow, Gpus, same_command
 
 REGISTERED = "models:/"
 
@@ -25,8 +25,8 @@ def evaluate(
     preset: Annotated[list[str], typer.Option(help="Protocol: vavae, dcae, rae, detok; several.")] = ["vavae"],  # noqa: B006
     split: Annotated[Literal["validation", "train"], typer.Option(help="Which images.")] = "validation",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 16,
-    gpus: Annotated[int, typer.Option(min=0, help="Processes with a GPU each; 0: CPU cores.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the posterior's samples.")] = 0,
+    gpus: Gpus = 0,
+    seed: Annotated[int, typer.Option(help="Of the posterior's samples.", min=0, max=2**63 - 1)] = 0,
     lpips: Annotated[Path | None, typer.Option(help="File of LPIPS's trunk.", show_default=False)] = None,
     inception: Annotated[Path | None, typer.Option(help="File of FID's Inception.", show_default=False)] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch weights that are not at hand.")] = False,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from transvae_platform.cli.data import DataSetName, Home, app
-from transvae_platform.cli.jobs import Address, Follow, same_command
+from transvae_platform.cli.jobs import Address, Follow, Gpus, same_command
 from transvae_platform.errors import SpecError
 
 REGISTERED = "models:/"
@@ -28,7 +28,7 @@ def latents(
     content: Annotated[Literal["sample", "mean", "posterior"], typer.Option(help="What is kept.")] = "sample",
     dtype: Annotated[Literal["float16", "bfloat16", "float32"], typer.Option(help="How it is kept.")] = "float16",
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
-    gpus: Annotated[int, typer.Option(min=0, help="Processes with a GPU each; 0: CPU cores.")] = 0,
+    gpus: Gpus = 0,
     seed: Annotated[int, typer.Option(help="Of the samples' noise.", min=0, max=2**63 - 1)] = 0,
     home: Home = Path("runs"),
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of the model.", show_default=False)] = None,

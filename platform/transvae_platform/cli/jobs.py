@@ -13,6 +13,7 @@ Address = Annotated[
     ),
 ]
 Follow = Annotated[bool, typer.Option(help="With --address: show the job's output until it ends.")]
+Gpus = Annotated[int, typer.Option(min=0, help="Processes with a GPU each; 0: CPU cores.")]
 OF_SUBMITTING = ("address", "follow", "home", "tracking_uri")
 """Options that say how a job is submitted; what of them the job needs, `submit_job` hands on."""
 

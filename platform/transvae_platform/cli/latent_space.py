@@ -51,7 +51,7 @@ def probe(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step of sgd.")] = 1024,
     learning_rate: Annotated[float, typer.Option(help="Of sgd, with a cosine to zero.")] = 0.1,
     augment: Annotated[Literal["none", "flip"], typer.Option(help="Of sgd.")] = "none",
-    seed: Annotated[int, typer.Option(help="Of the held-back images and the order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the held-back images and the order.", min=0, max=2**31 - 1)] = 0,
     home: Home = Path("runs"),
 ) -> None:
     """Fit a linear classifier on frozen latents and measure it on the validation images (table 2a)."""
