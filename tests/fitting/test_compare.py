@@ -60,12 +60,30 @@ def test_interval_of_the_difference_excludes_zero_exactly_when_p_is_small(rows):
     assert seen == {True, False}
 
 
-def test_alphas_are_not_compared_when_scatter_differs_or_an_end_is_open(rows, ladder):
+def test_families_of_different_scatter_are_compared_with_their_own_variances(rows):
     rng = np.random.default_rng(33)
-    report = fit_families(rows("a", 0.3) + rows("b", 0.2, sd=0.02, rng=rng), metric="l1")
-    assert "no variance is shared" in report.alpha_contrasts[0].answer
-    assert [r.code for r in report.refusals] == ["pooling"]
-    assert report.gain_contrasts[0].interval.variance == "own"
+    report = fit_families(rows("a", 0.3, sd=0.0002, rng=rng) + rows("b", 0.2, sd=0.01, rng=rng), metric="l1")
+    assert [f.variance.kind for f in report.families] == ["own", "own"]
+    (gain,), (alpha,) = report.gain_contrasts, report.alpha_contrasts
+    assert gain.interval.variance == alpha.interval.variance == "own"
+    assert alpha.interval.df == 2
+    # nearly all doubt is b's: the difference is about as unsure as its exponent
+    b = report.family("b").alpha_interval
+    assert alpha.interval.upper - alpha.interval.lower == pytest.approx(b.upper - b.lower, rel=0.1)
+
+
+def test_claims_about_exponents_keep_their_level_where_scatter_differs(rows):
+    rng, claims, tested = np.random.default_rng(35), 0, 0
+    for _ in range(60):
+        points = [p for f, sd in zip("abc", (0.002, 0.002, 0.008), strict=True) for p in rows(f, 0.3, sd=sd, rng=rng)]
+        raw = [c.p_value for c in fit_families(points, metric="l1").alpha_contrasts if c.p_value is not None]
+        claims, tested = claims + sum(p < 0.1 for p in raw), tested + len(raw)
+    assert tested > 90
+    assert claims / tested < 0.17
+
+
+def test_alphas_are_not_compared_when_an_end_is_open(rows, ladder):
+    rng = np.random.default_rng(33)
     step = [Point("step", s, 0, x, v) for (s, x), v in zip(ladder.items(), (1, 0.9, 0.902, 0.9, 0.899), strict=True)]
     report = fit_families(step + rows("a", 0.3, sd=0.002, rng=rng), metric="l1")
     assert "of step is unbounded" in report.alpha_contrasts[0].answer

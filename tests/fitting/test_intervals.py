@@ -93,28 +93,46 @@ def test_floor_that_reaches_zero_is_flagged(x):
     assert not interval.bounded_below
 
 
-def test_spread_test_matches_the_printed_tables():
-    # Hartley's F-max, upper 5 %: 4 variances with df 2: 142; 2 with df 2: 39.0; 3 with df 10: 4.85.
-    assert spread_test([142, 1, 5, 5], [2] * 4).p_value == pytest.approx(0.05, abs=0.001)
-    assert spread_test([39.0, 1], [2] * 2).p_value == pytest.approx(0.05, abs=0.0005)
-    assert spread_test([4.85, 1, 2], [10] * 3).p_value == pytest.approx(0.05, abs=0.001)
+def test_two_variances_are_compared_by_f():
+    # F(df, df), upper 5 %: 19.0 with 2 and 2, 5.14 with 2 and 6 degrees of freedom (printed tables)
+    assert spread_test(19.0, 2, [(1.0, 2)]).p_value == pytest.approx(0.05, abs=0.005)
+    assert spread_test(5.14, 2, [(1.0, 6)]).p_value == pytest.approx(0.05, abs=0.005)
 
 
-def test_spread_test_holds_for_unequal_df():
+def test_the_spread_test_keeps_its_level_with_unequal_df():
     rng = np.random.default_rng(6)
-    dfs = [1, 2, 3]
-    s2 = chi2.rvs(dfs, size=(40_000, 3), random_state=rng) / dfs
-    ratio = np.quantile(s2.max(1) / s2.min(1), 0.9)
-    assert spread_test([ratio, 1.0, 1.0], dfs).p_value == pytest.approx(0.1, abs=0.01)
+    dfs = [1, 2, 3, 2]
+    draws = chi2.rvs(dfs, size=(4000, 4), random_state=rng) / dfs
+    p = [spread_test(s2[0], 1, list(zip(s2[1:], dfs[1:], strict=True))).p_value for s2 in draws.tolist()]
+    assert np.mean(np.array(p) < 0.35) == pytest.approx(0.35, abs=0.025)
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.012)
 
 
-def test_pooling_falls_back_when_scatter_differs():
-    own, pooled, spread = choose_variances({"a": (2e-4, 2), "b": (4e-4, 2)})
-    assert pooled is not None
-    assert (pooled.s2, pooled.df) == (pytest.approx(1.5e-4), 4)
-    own, pooled, spread = choose_variances({"a": (2e-8, 2), "b": (4e-4, 2)})
-    assert pooled is None
-    assert spread is not None
-    assert not spread.passed
-    assert own["b"].s2 == pytest.approx(2e-4)
-    assert choose_variances({"a": (2e-4, 2)})[1:] == (None, None)
+def test_two_noisy_families_do_not_hide_each_other():
+    alone = spread_test(25.0, 2, [(1.0, 2), (1.1, 2), (0.9, 2)])
+    together = spread_test(25.0, 2, [(1.0, 2), (1.1, 2), (24.0, 2)])
+    assert alone.outside
+    assert together.outside
+    assert together.ratio == pytest.approx(25 / 1.05)
+
+
+def test_a_family_that_scatters_more_keeps_its_own_variance():
+    alike = choose_variances({"a": (2e-4, 2), "b": (2.4e-4, 2), "c": (2.2e-4, 2)})
+    assert [alike.of(f).kind for f in "abc"] == ["pooled"] * 3
+    assert (alike.pooled.s2, alike.pooled.df) == (pytest.approx(1.1e-4), 6)
+    assert alike.of("without a law") == alike.pooled
+    noisy = choose_variances({"a": (2e-4, 2), "b": (2.4e-4, 2), "c": (2.2e-4, 2), "d": (60e-4, 2)})
+    assert (noisy.pooled.s2, noisy.pooled.df, noisy.pooled.families) == (pytest.approx(1.1e-4), 6, 3)
+    assert noisy.of("d") == noisy.own["d"]
+    assert noisy.of("d").s2 == pytest.approx(30e-4)
+    doubtful = choose_variances({"a": (2e-4, 2), "b": (2.4e-4, 2), "c": (2.2e-4, 2), "d": (8e-4, 2)})
+    assert doubtful.of("d").kind == "own"
+    assert doubtful.pooled.families == 4  # only seemingly noisy: without it the others would be too sure
+
+
+def test_one_family_has_nothing_to_pool_with():
+    alone = choose_variances({"a": (2e-4, 2)})
+    assert (alone.pooled, alone.spread, alone.of("a")) == (None, {}, alone.own["a"])
+    two = choose_variances({"a": (2e-8, 2), "b": (4e-4, 2)})
+    assert two.pooled is None
+    assert [two.of(f) for f in "ab"] == [two.own["a"], two.own["b"]]

@@ -76,12 +76,26 @@ def test_the_promised_width_is_what_the_run_brings():
         plan, done = cells(BUDGET - {("G", 0)}, seed=seed), cells(BUDGET, seed=seed)
         run = next(r for r in advice(plan) if r.cell.size == "G" and r.cell.family == "a")
         both = report([c for c in done if c.family == "a" or c.size != "G"])
-        if both.pooled is None:
-            continue  # the spread test keeps the variances apart, and four sizes alone have no interval
+        if run.after is None or {f.variance and f.variance.kind for f in both.families} != {"pooled"}:
+            continue  # one family scatters more, and four sizes alone have no interval
         promised.append(run.after)
         widths = [(f.gain.interval.upper - f.gain.interval.lower) / f.gain.decades for f in both.families]
         brought.append(np.mean(widths))
     assert 0.6 < np.median(promised) / np.median(brought) < 1.6
+
+
+def test_widths_are_those_of_the_fit_also_where_one_family_scatters_more():
+    """Three seeds everywhere, so that the model of the scatter has nothing to split: both widths must agree."""
+    done = {(size, s) for size in LADDER for s in range(3)}
+    rng, plan = np.random.default_rng(4), []
+    for family, tau in zip("abcd", (0.003, 0.003, 0.003, 0.05), strict=True):
+        noisy = {x: 1 + tau * rng.standard_normal() for x in LADDER.values()}
+        plan += [replace(c, value=c.value * noisy[c.x]) for c in cells(done, (family,), sd=0.0005)]
+    fits = report(plan)
+    assert [f.variance.kind for f in fits.families] == ["pooled", "pooled", "pooled", "own"]
+    runs = advice(plan)
+    widths = [(f.gain.interval.upper - f.gain.interval.lower) / f.gain.decades for f in fits.families]
+    assert runs[0].before == pytest.approx(np.mean(widths), rel=1e-9)
 
 
 def test_forecasts_cover_new_runs_and_refuse_far_ones():
@@ -95,7 +109,7 @@ def test_forecasts_cover_new_runs_and_refuse_far_ones():
             elif found.cell.size == "G" and found.cell.seed == 0:
                 total += 1
                 hits += found.interval.lower <= known[found.cell.family, "G", 0] <= found.interval.upper
-    assert total > 60
+    assert total > 40
     assert hits / total >= 0.83
     far = [*cells(BUDGET), Cell("a", "XL", 0, 1e11, 500.0), Cell("c", "T", 0, 4e7, 1.0)]
     refused = {f.cell.family + f.cell.size: f.refused for f in forecast(far, report(far)) if f.refused}

@@ -1,7 +1,8 @@
 """Which family improves more with size? First by the gain contrast, which needs no law, then by the exponents.
 
 Statistics: t tests on ln(L_first/L_last) with the variance of a size mean (own variances: Welch-Satterthwaite df);
-profile-F test of a common alpha with the pooled variance; Holm's correction over the pairs of families, each of the
+profile-F test of a common alpha, each family's errors in units of its own or the pooled variance (where they differ, F
+has the smaller of the two df, which is on the safe side); Holm's correction over the pairs of families, each of the
 two questions for itself. Decisions at Holm-adjusted two-sided p < 1 - level, so level 0.90 is one-sided 5 %.
 The gain contrast is the sharper tool: at five sizes it decides cases that alpha cannot (measured by simulation,
 tests/fitting/test_compare.py).
@@ -18,8 +19,9 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import fdtrc, fdtri, stdtr, stdtrit
 
+from transvae_platform.fitting.forms import FloatArray
 from transvae_platform.fitting.gain import Gain
-from transvae_platform.fitting.intervals import AlphaSet, Interval, nodes_of
+from transvae_platform.fitting.intervals import AlphaSet, Interval, alpha_interval, alpha_set, nodes_of
 from transvae_platform.fitting.solve import ALPHA_MAX, ALPHA_MIN, Problem, Solution, project
 from transvae_platform.fitting.table import FamilyTable
 from transvae_platform.fitting.variance import Variance
@@ -54,8 +56,7 @@ class AlphaFit:
     family: str
     problem: Problem
     solution: Solution
-    alphas: AlphaSet
-    interval: Interval
+    variance: Variance
 
 
 def compare_gains(
@@ -65,9 +66,9 @@ def compare_gains(
     return settle([_gain_contrast(a, b, gains, level, x_name) for a, b in combinations(tables, 2)], level)
 
 
-def compare_alphas(fits: Sequence[AlphaFit], pooled: Variance | None, level: float) -> tuple[Contrast, ...]:
-    """All pairs of families with a fitted alpha; without a pooled variance, or with an unbounded interval: no test."""
-    return settle([_alpha_contrast(a, b, pooled, level) for a, b in combinations(fits, 2)], level)
+def compare_alphas(fits: Sequence[AlphaFit], level: float) -> tuple[Contrast, ...]:
+    """All pairs of families with a fitted alpha and a variance; where an interval is unbounded there is no test."""
+    return settle([_alpha_contrast(a, b, level) for a, b in combinations(fits, 2)], level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -125,43 +126,51 @@ def _gain_contrast(
     )  # fmt: skip
 
 
-def _alpha_contrast(a: AlphaFit, b: AlphaFit, pooled: Variance | None, level: float) -> Contrast:
+def _alpha_contrast(a: AlphaFit, b: AlphaFit, level: float) -> Contrast:
     blank = Contrast("alpha", a.family, b.family, None, None, None, None, "")
     alpha_a, alpha_b = a.solution.law.alpha, b.solution.law.alpha
     if alpha_a is None or alpha_b is None:
         return replace(blank, answer="cannot tell: a flat curve has no exponent")
     difference = alpha_a - alpha_b
-    if pooled is None:
-        return replace(blank, difference=difference, answer="cannot tell: no variance is shared by the families")
-    unbounded = [f.family for f in (a, b) if not f.interval.bounded]
+    df = min(a.variance.df, b.variance.df)
+    sets = [alpha_set(f.problem, f.solution, replace(f.variance, df=df), level) for f in (a, b)]
+    unbounded = [
+        f.family
+        for f, alphas in zip((a, b), sets, strict=True)
+        if not alpha_interval(alphas, f.variance, level).bounded
+    ]
     if unbounded:
         why = f"cannot tell: the interval for alpha of {' and of '.join(unbounded)} is unbounded"
         return replace(blank, difference=difference, answer=why)
-    excess = _common_alpha_sse(a.problem, b.problem) - a.solution.sse - b.solution.sse
     higher, lower = (a.family, b.family) if difference > 0 else (b.family, a.family)
     return replace(
-        blank, difference=difference, interval=_difference_interval(a, b, pooled, level),
-        p_value=float(fdtrc(1, pooled.df, max(excess, 0.0) / pooled.s2)),
+        blank, difference=difference, interval=_difference_interval(a, b, sets, df, level),
+        p_value=float(fdtrc(1, df, _common_alpha_excess(a, b))),
         answer=f"{higher} has a larger exponent than {lower}",
     )  # fmt: skip
 
 
-def _common_alpha_sse(a: Problem, b: Problem) -> float:
-    """Least sum of both SSE under one alpha: grid, then a bounded search in the best bracket."""
+def _excess(fit: AlphaFit, alphas: FloatArray) -> FloatArray:
+    """How far SSE lies above its least at these alphas, in units of the variance."""
+    return np.asarray((project(fit.problem, alphas).sse - fit.solution.sse) / fit.variance.s2, dtype=np.float64)
+
+
+def _common_alpha_excess(a: AlphaFit, b: AlphaFit) -> float:
+    """Least sum of both excesses under one alpha: grid, then a bounded search in the best bracket."""
     grid = np.geomspace(ALPHA_MIN, ALPHA_MAX, SCAN_POINTS)
-    total = project(a, grid).sse + project(b, grid).sse
+    total = _excess(a, grid) + _excess(b, grid)
     i = int(np.argmin(total))
     found = minimize_scalar(
-        lambda alpha: float(project(a, alpha).sse[0] + project(b, alpha).sse[0]),
+        lambda alpha: float(_excess(a, np.array([alpha]))[0] + _excess(b, np.array([alpha]))[0]),
         bounds=(grid[max(i - 1, 0)], grid[min(i + 1, SCAN_POINTS - 1)]), method="bounded", options={"xatol": 1e-10},
     )  # fmt: skip
-    return min(float(found.fun), float(total[i]))
+    return max(min(float(found.fun), float(total[i])), 0.0)
 
 
-def _difference_interval(a: AlphaFit, b: AlphaFit, pooled: Variance, level: float) -> Interval:
-    """Range of alpha_a - alpha_b over all pairs whose summed SSE stays below the profile threshold."""
-    threshold = a.solution.sse + b.solution.sse + pooled.s2 * float(fdtri(1, pooled.df, level))
-    nodes_a, nodes_b = nodes_of(a.alphas), nodes_of(b.alphas)
-    inside = project(a.problem, nodes_a).sse[:, None] + project(b.problem, nodes_b).sse <= threshold
+def _difference_interval(a: AlphaFit, b: AlphaFit, sets: Sequence[AlphaSet], df: int, level: float) -> Interval:
+    """Range of alpha_a - alpha_b over all pairs whose summed excess stays below the F threshold."""
+    nodes_a, nodes_b = map(nodes_of, sets)
+    inside = _excess(a, nodes_a)[:, None] + _excess(b, nodes_b) <= float(fdtri(1, df, level))
     differences = np.subtract.outer(nodes_a, nodes_b)[inside]
-    return Interval(float(differences.min()), float(differences.max()), level, pooled.df, pooled.kind)
+    kind = a.variance.kind if a.variance == b.variance else "own"
+    return Interval(float(differences.min()), float(differences.max()), level, df, kind)

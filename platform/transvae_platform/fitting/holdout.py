@@ -1,7 +1,7 @@
 """Back-test: leave the largest size out and predict it from the others, beside two naive rivals.
 
 Statistics: the profile-F interval of a newly trained size at the held-out x (`intervals.new_size_interval`).
-df is sizes - 1 - 3 of the family itself, or the pooled sum.
+df is sizes - 1 - 3 of the family itself, or the pooled sum, by the same rule as for the fits (`variance`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class HoldOut:
 
 
 def back_test(tables: Sequence[FamilyTable], x_name: str, level: float) -> dict[str, HoldOut | Refusal]:
-    """One hold-out, or the reason for none, per family; the families share their variance if the spread allows."""
+    """One hold-out, or the reason for none, per family; those that scatter alike share their variance."""
     answers: dict[str, HoldOut | Refusal] = {}
     fits = {}
     for table in tables:
@@ -54,9 +54,9 @@ def back_test(tables: Sequence[FamilyTable], x_name: str, level: float) -> dict[
         if refusal is not None:
             answers[table.family] = refusal
             fits.pop(table, None)
-    own, pooled, _ = choose_variances({t.family: (s.sse, len(t.sizes) - 4) for t, (_, s) in fits.items()})
+    variances = choose_variances({t.family: (s.sse, len(t.sizes) - 4) for t, (_, s) in fits.items()})
     for table, (problem, solution) in fits.items():
-        variance = pooled or own[table.family]
+        variance = variances.of(table.family) or variances.own[table.family]
         largest = table.sizes[-1]
         predicted = float(solution.law(largest.x))
         alphas = alpha_set(problem, solution, variance, level)

@@ -2,10 +2,12 @@
 
 The headline is the gain of each family per tenfold x, because it is the sharpest statement that few sizes support.
 Its interval has the width 2 t(df) sqrt(v_first + v_last) / decades with the variance v = tau^2 + sd^2 / seeds of a
-size mean: sd is the noise of seeds, tau what sizes deviate from a law by themselves. A further seed of an end lowers
-v, a size beyond the ends adds decades, any further size adds a degree of freedom. Where sd is unknown, three seeds of
-the smallest size of each family come first: they are the cheapest runs, and they fix the error budget. A family of
-fewer than two sizes has no interval at all, so its next size comes before any narrowing of the others.
+size mean: sd is the noise of seeds, tau what sizes deviate from a law by themselves. tau and df are those of the
+variance that the fit uses, pooled, or a family's own where it scatters more than the others. A further seed of an end
+lowers v, a size beyond the ends adds decades, any further size adds a degree of freedom. Where sd is unknown, three
+seeds of the smallest size of each family come first: they are the cheapest runs, and they fix the error budget. A
+family of fewer than two sizes, or of unknown scatter, has no interval at all, so its next size comes before any
+narrowing of the others.
 
 What is finished and how it scatters comes from all points of the informing study; a plan gives only the candidates.
 """
@@ -68,28 +70,35 @@ class NextRun:
 
 @dataclass(frozen=True)
 class _Design:
-    """Seeds of each size by family, {family: {x: seeds}}, and the variance model."""
+    """Seeds of each size by family, {family: {x: seeds}}, and the variance model.
+
+    tau2: by family, those whose scatter is known; sharing: by family, whose sizes its degrees of freedom come from.
+    """
 
     seeds: Mapping[str, Mapping[float, int]]
-    tau2: float
+    tau2: Mapping[str, float]
+    sharing: Mapping[str, tuple[str, ...]]
     sd2: float
     level: float
 
     def with_run(self, family: str, x: float) -> _Design:
         own = {**self.seeds[family], x: self.seeds[family].get(x, 0) + 1}
-        return _Design({**self.seeds, family: own}, self.tau2, self.sd2, self.level)
+        return replace(self, seeds={**self.seeds, family: own})
+
+    def judged(self, family: str) -> bool:
+        """Whether the family has a gain with an interval."""
+        return family in self.tau2 and len(self.seeds[family]) >= ENDS
 
     def width(self) -> float:
-        """Mean over the families with two sizes or more, of which there is at least one."""
-        df = sum(max(len(sizes) - PARAMETERS, 0) for sizes in self.seeds.values())
-        t = float(stdtrit(df, (1 + self.level) / 2))
-        widths = []
-        for sizes in self.seeds.values():
-            if len(sizes) >= ENDS:
-                first, last = min(sizes), max(sizes)
-                noise = 2 * self.tau2 + self.sd2 * (1 / sizes[first] + 1 / sizes[last])
-                widths.append(2 * t * math.sqrt(noise) / math.log10(last / first))
+        """Mean over the families with a gain and an interval, of which there is at least one."""
+        widths = [self._width(family) for family in self.seeds if self.judged(family)]
         return sum(widths) / len(widths)
+
+    def _width(self, family: str) -> float:
+        sizes, df = self.seeds[family], sum(max(len(self.seeds[f]) - PARAMETERS, 0) for f in self.sharing[family])
+        first, last = min(sizes), max(sizes)
+        noise = 2 * self.tau2[family] + self.sd2 * (1 / sizes[first] + 1 / sizes[last])
+        return 2 * float(stdtrit(df, (1 + self.level) / 2)) * math.sqrt(noise) / math.log10(last / first)
 
 
 def forecast(cells: Sequence[Cell], report: FitReport) -> tuple[Forecast, ...]:
@@ -114,20 +123,26 @@ def next_runs(cells: Sequence[Cell], finished: Sequence[Point], report: FitRepor
         )
     new = [cell for cell in candidates if cell.x not in seeds[cell.family]]
     design = _design(seeds, report)
-    if design is None:
+    if not any(map(design.judged, seeds)):
         left = sorted(new, key=lambda c: c.hours)
         return tuple(NextRun(cell, "a further size: no family has four yet, so nothing can be judged", None, None)
                      for cell in left)  # fmt: skip
-    first = sorted((c for c in new if len(seeds[c.family]) < ENDS), key=lambda c: c.hours)
-    begun = [NextRun(c, "a size of a family that has fewer than two, hence no gain yet", None, None) for c in first]
+    first = sorted((c for c in new if not design.judged(c.family)), key=lambda c: c.hours)
+    begun = [NextRun(c, _unjudged(len(seeds[c.family])), None, None) for c in first]
     before = design.width()
     runs = [
         NextRun(cell, "a new size" if cell in new else f"seed {cell.seed} of a finished size", before,
                 design.with_run(cell.family, cell.x).width())
         for cell in candidates
-        if len(seeds[cell.family]) >= ENDS
+        if design.judged(cell.family)
     ]  # fmt: skip
     return (*begun, *sorted(runs, key=lambda run: -(run.per_hour or 0.0)))
+
+
+def _unjudged(sizes: int) -> str:
+    if sizes < ENDS:
+        return "a size of a family that has fewer than two, hence no gain yet"
+    return "a size of a family of unknown scatter, hence no interval for its gain"
 
 
 def _forecast(cell: Cell, fit: FamilyFit | None, sd2: float | None, level: float) -> Forecast:
@@ -188,14 +203,18 @@ def _seed_variance(report: FitReport) -> float | None:
     return sum(sd**2 * n for sd, n in known) / sum(n for _, n in known) if known else None
 
 
-def _design(finished: Mapping[str, Mapping[float, set[int]]], report: FitReport) -> _Design | None:
-    """None while no law leaves a degree of freedom. Without repeated seeds all scatter counts as that of sizes."""
-    fits = [f for f in report.families if f.solution is not None and f.n_sizes > PARAMETERS]
-    df = sum(f.n_sizes - PARAMETERS for f in fits)
-    if df == 0:
-        return None
+def _design(finished: Mapping[str, Mapping[float, set[int]]], report: FitReport) -> _Design:
+    """Without repeated seeds all scatter counts as that of sizes."""
     seeds = {family: {x: len(done) for x, done in sizes.items()} for family, sizes in finished.items()}
-    sd2 = _seed_variance(report) or 0.0
-    s2 = sum(f.solution.sse for f in fits if f.solution is not None) / df
-    averaged = [1 / len(size.values) for f in fits for size in f.sizes]
-    return _Design(seeds, max(s2 - sd2 * sum(averaged) / len(averaged), 0.0), sd2, report.level)
+    sd2, spread, known = _seed_variance(report) or 0.0, report.variances.spread, report.variances
+    fitted = {fit.family: fit for fit in report.families if fit.family in known.own}
+    pool = tuple(f for f in seeds if f not in spread or not spread[f].outside)
+    tau2, sharing = {}, {}
+    for family in seeds:
+        variance = known.of(family)
+        if variance is None:
+            continue
+        sharing[family] = (family,) if variance.kind == "own" else pool
+        averaged = [1 / len(size.values) for f in sharing[family] if f in fitted for size in fitted[f].sizes]
+        tau2[family] = max(variance.s2 - sd2 * sum(averaged) / len(averaged), 0.0)
+    return _Design(seeds, tau2, sharing, sd2, report.level)

@@ -72,8 +72,9 @@ def too_few_sizes(family: str, sizes: int) -> Refusal | None:
     )  # fmt: skip
 
 
-def no_interval(family: str, sizes: int, pooled: bool) -> Refusal | None:
-    if pooled or sizes >= MIN_SIZES_FOR_OWN_INTERVAL:
+def no_interval(family: str, sizes: int, known: bool) -> Refusal | None:
+    """known: whether a variance that intervals may use is there."""
+    if known:
         return None
     return Refusal(
         "no-interval", family,
@@ -178,15 +179,6 @@ def one_seed(family: str, seed_sd: float | None) -> Refusal | None:
         "one-seed", family,
         "every size has one seed, so the noise of a training run is unknown and the scatter about the law is all there "
         "is to judge by", "three seeds of the smallest size would measure it at the least cost",
-    )  # fmt: skip
-
-
-def pooling_refused(metric: str, ratio: float, p_value: float) -> Refusal:
-    return Refusal(
-        "pooling", metric,
-        f"the scatter differs between families (largest over smallest variance {ratio:.3g}, p = {p_value:.2g}), so "
-        "each keeps its own variance and alphas are not compared",
-        "more sizes in each family, or finding the run that scatters, would allow a shared variance",
     )  # fmt: skip
 
 

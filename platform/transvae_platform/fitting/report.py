@@ -22,10 +22,10 @@ from transvae_platform.fitting.saturation import Saturation
 from transvae_platform.fitting.shared import SharedFloor
 from transvae_platform.fitting.solve import Problem, Solution
 from transvae_platform.fitting.table import ExcludedPoint, SizeMean
-from transvae_platform.fitting.variance import Spread, Variance
+from transvae_platform.fitting.variance import Variance, Variances
 
 # Raise when a key of to_dict() changes its meaning or disappears.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Samples of law and band in the JSON: smooth to the eye at page width (assumption).
 DRAWING_POINTS = 41
 
@@ -179,8 +179,8 @@ class FitReport:
     """Losses at equal x, by interpolation."""
     shared_floor: SharedFloor | None
     """A sensitivity, labelled as such."""
-    pooled: Variance | None
-    spread: Spread | None
+    variances: Variances
+    """Each family's own, the pooled one, and the tests that decide between them."""
     refusals: tuple[Refusal, ...]
     excluded: tuple[ExcludedPoint, ...]
     provenance: Mapping[str, Any]

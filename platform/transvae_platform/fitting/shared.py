@@ -15,6 +15,7 @@ from scipy.special import fdtrc
 
 from transvae_platform.fitting.laws.forms import FloatArray
 from transvae_platform.fitting.solve import ALPHA_MAX, ALPHA_MIN, Problem, Solution
+from transvae_platform.fitting.variance import Variance
 
 LABEL = (
     "sensitivity only: one irreducible loss for all families is an assumption, and a test that does not reject it does "
@@ -34,24 +35,26 @@ class SharedFloor:
     label: str = LABEL
 
 
-def shared_floor(fits: Mapping[str, tuple[Problem, Solution]], df: int) -> SharedFloor | None:
-    """None for fewer than two families. df: of the pooled variance of the separate fits."""
-    if len(fits) < 2 or df < 1:
+def shared_floor(fits: Mapping[str, tuple[Problem, Solution, Variance]]) -> SharedFloor | None:
+    """None for fewer than two families. Each counts in units of its variance; the least df is that of the test."""
+    if len(fits) < 2:
         return None
-    problems = [problem for problem, _ in fits.values()]
+    problems = [problem for problem, _, _ in fits.values()]
+    s2 = [variance.s2 for _, _, variance in fits.values()]
     least = min(float(problem.y.min()) for problem in problems)
 
     low, high = 0.0, least * (1 - 1e-6)
     for _ in range(ZOOMS):
         grid = np.linspace(low, high, FLOORS)
-        total = np.sum([_profile(problem, grid)[0] for problem in problems], axis=0)
+        total = np.sum([_profile(problem, grid)[0] / unit for problem, unit in zip(problems, s2, strict=True)], axis=0)
         i = int(np.argmin(total))
         low, high = float(grid[max(i - 1, 0)]), float(grid[min(i + 1, FLOORS - 1)])
     floor, together = float(grid[i]), float(total[i])
-    separate = sum(solution.sse for _, solution in fits.values())
+    separate = sum(solution.sse / variance.s2 for _, solution, variance in fits.values())
+    df = min(variance.df for _, _, variance in fits.values())
     extra = len(fits) - 1
-    ratio = max(together - separate, 0.0) / extra / max(separate / df, 1e-20)
-    alphas = {family: float(_profile(problem, grid[i : i + 1])[1][0]) for family, (problem, _) in fits.items()}
+    ratio = max(together - separate, 0.0) / extra
+    alphas = {family: float(_profile(problem, grid[i : i + 1])[1][0]) for family, (problem, _, _) in fits.items()}
     return SharedFloor(floor, alphas, float(fdtrc(extra, df, ratio)))
 
 

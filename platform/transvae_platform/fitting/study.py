@@ -20,6 +20,7 @@ from transvae_platform.fitting.monotone import check_monotone
 from transvae_platform.fitting.ratios import compare_ratios
 from transvae_platform.fitting.refusals import (
     GROWTH,
+    MIN_SIZES_FOR_OWN_INTERVAL,
     Refusal,
     alpha_at_limit,
     alpha_unbounded,
@@ -29,7 +30,6 @@ from transvae_platform.fitting.refusals import (
     no_interval,
     not_converged,
     one_seed,
-    pooling_refused,
     rising_metric,
     too_few_sizes,
 )
@@ -38,7 +38,7 @@ from transvae_platform.fitting.saturation import MARGIN, saturation_of
 from transvae_platform.fitting.shared import shared_floor
 from transvae_platform.fitting.solve import make_problem, solve
 from transvae_platform.fitting.table import MEASURED_X, SAME_X, FamilyTable, Point, build_tables, data_hash
-from transvae_platform.fitting.variance import Variance, choose_variances
+from transvae_platform.fitting.variance import APART, DRAWS, OUTSIDE, SEED, Variances, choose_variances
 
 # Refusals that leave alpha and its interval standing.
 QUALIFYING = ("floor-reaches-zero", "no-hold-out", "extrapolation", "one-seed")
@@ -64,29 +64,27 @@ def fit_families(
     if not any(t.sizes for t in tables):
         study_refusals.append(Refusal("no-rows", metric, "no usable row is left", "finished runs are needed"))
     drafts = [_fit_law(table, x_name, refused_metric) for table in tables]
-    own, pooled, spread = choose_variances(
+    variances = choose_variances(
         {d.family: (d.solution.sse, d.n_sizes - len(FLOOR_LAW.parameters)) for d in drafts if d.solution is not None}
     )
-    if spread is not None and not spread.passed:
-        study_refusals.append(pooling_refused(metric, spread.ratio, spread.p_value))
     usable = [t for t in tables if not t.refusals and refused_metric is None]
     tests = back_test(usable, x_name, level)
     fits = tuple(
-        _finish(d, table, own.get(d.family), pooled, tests.get(d.family), level, margin)
+        _finish(d, table, variances, tests.get(d.family), level, margin)
         for d, table in zip(drafts, tables, strict=True)
     )
     alpha_fits = [
-        AlphaFit(f.family, f.problem, f.solution, f.alphas, f.alpha_interval)
+        AlphaFit(f.family, f.problem, f.solution, f.variance)
         for f in fits
-        if f.problem is not None and f.solution is not None and f.alphas is not None and f.alpha_interval is not None
+        if f.problem is not None and f.solution is not None and f.variance is not None
     ]
     return FitReport(
         metric, x_name, level, fits,
         compare_gains(usable, {f.family: f.gain for f in fits}, level, x_name),
-        compare_alphas(alpha_fits, pooled, level),
+        compare_alphas(alpha_fits, level),
         compare_ratios(usable, {f.family: f.variance for f in fits}, level, x_name),
-        shared_floor({f.family: (f.problem, f.solution) for f in alpha_fits}, pooled.df if pooled else 0),
-        pooled, spread, tuple(study_refusals), excluded, _provenance(points, level, margin, same_x),
+        shared_floor({f.family: (f.problem, f.solution, f.variance) for f in alpha_fits}),
+        variances, tuple(study_refusals), excluded, _provenance(points, level, margin, same_x),
     )  # fmt: skip
 
 
@@ -119,12 +117,14 @@ def _fit_law(table: FamilyTable, x_name: str, refused_metric: Refusal | None) ->
 
 
 def _finish(
-    fit: FamilyFit, table: FamilyTable, own: Variance | None, pooled: Variance | None,
-    test: HoldOut | Refusal | None, level: float, margin: float,
+    fit: FamilyFit, table: FamilyTable, variances: Variances, test: HoldOut | Refusal | None, level: float,
+    margin: float,
 ) -> FamilyFit:  # fmt: skip
     """Intervals, gain, checks and the verdict, once the variance is known."""
-    enough = fit.n_sizes - len(FLOOR_LAW.parameters) >= 2  # own variance with df 1 gives no interval
-    variance = pooled or (own if enough else None)
+    own, variance = variances.own.get(fit.family), variances.of(fit.family)
+    enough = fit.n_sizes >= MIN_SIZES_FOR_OWN_INTERVAL
+    if variance is own and not enough:
+        variance = None
     refusals = list(fit.refusals)
     if isinstance(test, Refusal) and not refusals:
         refusals.append(test)
@@ -136,7 +136,7 @@ def _finish(
         )  # fmt: skip
     problem, solution = fit.problem, fit.solution
     if problem is not None and solution is not None:
-        found = [flat_curve(fit.family, solution), no_interval(fit.family, fit.n_sizes, pooled is not None)]
+        found = [flat_curve(fit.family, solution), no_interval(fit.family, fit.n_sizes, variance is not None)]
         if own is not None and enough:
             alphas = alpha_set(problem, solution, own, level)
             fit = replace(
@@ -187,8 +187,16 @@ def _provenance(points: Sequence[Point], level: float, margin: float, same_x: fl
         "reduction": "mean over seeds per size; least squares on size means",
         "weights": "1/mean^2 (relative residuals)",
         "solver": "variable projection in alpha, E >= 0 and A >= 0 in closed form, root of the exact derivative",
-        "intervals": "profile likelihood with F threshold (1, df) on size means, df = sizes - 3, pooled over families "
-        "unless the spread test fails",
+        "intervals": "profile likelihood with F threshold (1, df) on size means, df = sizes - 3, pooled over families; "
+        "a family that scatters more than the others keeps its own variance",
+        "spread_test": {
+            "statistic": "own variance over the df-weighted mean of the others without their largest",
+            "apart_below_p": APART,
+            "outside_the_pool_below_p": OUTSIDE,
+            "draws": DRAWS,
+            "seed": SEED,
+            "generator": "numpy default_rng(seed): chisquare(df, draws), then chisquare of the others in ascending df",
+        },
         "multiplicity": "Holm over the pairs of families within this metric, gain and alpha each for itself",
         "level": level,
         "saturation_margin": margin,
