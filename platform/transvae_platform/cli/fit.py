@@ -36,7 +36,10 @@ def fit(
     ] = None,
     where: Annotated[str | None, typer.Option(help="Fit only rows for which this holds.")] = None,
     group: Annotated[list[str] | None, typer.Option(help=f"One fit per value of this column{LISTS}.")] = None,
-    delta: Annotated[float | None, typer.Option(help="Of Huber's loss; inf for least squares.", min=0)] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option(help="Of Huber's loss; inf for least squares; for L(N) one more of its sweep.", min=0),
+    ] = None,
     residuals: Annotated[str, typer.Option(help="log or linear.")] = "log",
     least_absolute: Annotated[bool, typer.Option(help="Give the least-absolute-deviation optimum, too.")] = False,
     bootstrap: Annotated[int, typer.Option(help="Resamples of whole runs, from 30 runs on.", min=0)] = 4000,

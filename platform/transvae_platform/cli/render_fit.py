@@ -133,6 +133,7 @@ def _families(result: Mapping[str, Any]) -> None:
             _say(f"{fit['family']}: with its own variance alone alpha = {_estimate(fit['alpha'], own)}")
         if fit["saturation"] is not None:
             _say(f"{fit['family']}: {fit['saturation']['sentence']}")
+    _family_sweep(result["delta_sweep"])
     contrasts = [*result["gain_contrasts"], *result["alpha_contrasts"], *result["ratios"]]
     if contrasts:
         rows = table(("pair", "left"), ("question", "left"), ("difference", "right"), ("answer", "left"))
@@ -155,6 +156,18 @@ def _families(result: Mapping[str, Any]) -> None:
         _say(f"caution: {caution}")
     for reason, count in Counter(e["reason"] for e in result["excluded"]).items():
         _say(f"not fitted: {count} rows: {reason}")
+
+
+def _family_sweep(sweep: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    if not any(sweep.values()):
+        return
+    rows = table(("family", "left"), ("delta", "right"), ("alpha", "right"), ("E", "right"), ("proven", "left"))
+    for family, fits in sweep.items():
+        for fit in fits:
+            proven = "no" if fit["doubts"] else "yes"
+            rows.add_row(family, str(fit["delta"]), f"{fit['alpha']:.4g}", f"{fit['E']:.4g}", proven)
+    _say("what Huber's delta would do to the estimates (a sensitivity, the fit above is least squares):")
+    console().print(rows)
 
 
 def _estimate(value: float | None, interval: Mapping[str, Any] | None) -> str:

@@ -120,7 +120,7 @@ def test_a_registered_form_is_answered_like_any_other():
 
 def test_a_document_of_size_means_claims_no_choice_that_was_not_read(rows):
     (document,) = answer(runs_of(rows, "t"), Request())
-    assert not {"delta", "residuals", "bins"} & set(document["request"])
+    assert not {"residuals", "bins"} & set(document["request"])
     assert all(1 < fit["condition"] < 1e9 for fit in document["result"]["families"])
 
 

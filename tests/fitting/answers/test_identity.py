@@ -110,3 +110,31 @@ def test_a_rising_metric_is_known_by_its_values():
     (law,) = answer(runs_of(rows, "t"), Request("power-law", loss="acc1"))
     assert law["result"]["parameters"] is None
     assert "grows with N" in law["result"]["refusals"][0]
+
+
+WIDE = 2**53
+
+
+def test_names_beyond_the_digits_of_a_float_stay_apart():
+    (document,) = ask(table(run=lambda i, _: WIDE + i))
+    assert document["source"]["runs"] == [str(WIDE + i) for i in range(10)]
+    (document,) = ask(table(run=lambda i, _: str(WIDE + i)))
+    assert document["source"]["rows_fitted"] == 10
+    (document,) = ask(table(seeds=(WIDE, WIDE + 1)))
+    assert [len(s["values"]) for s in document["result"]["families"][0]["sizes"]] == [2] * 5
+    mixed = table(code=lambda i, _: WIDE + i % 2)
+    choice = refused(mixed).split('--where "')[1].removesuffix('"')
+    assert ask(mixed, where=choice)[0]["source"]["rows_fitted"] == 5
+    (document,) = ask([{**r, "parameters": WIDE * 3**i + 1} for i, r in enumerate(table()[:5])])  # an axis has floats
+    assert document["result"]["families"][0]["sizes"][0]["x"] == float(WIDE)
+
+
+def test_exact_copies_without_a_name_are_refused():
+    rows = table(seeds=(0, 1), drop=("size", "seed"))
+    assert ask(rows)[0]["source"]["rows_fitted"] == 20
+    assert "rows 3 and 21 are exact copies, and no column says" in refused([*rows, rows[2]])
+    assert "(and 1 more)" in refused([*rows, rows[2], rows[5]])
+    law = [{**r, "D": 1e9 * 2 ** (i % 5)} for i, r in enumerate(rows)]
+    assert "exact copies" in refused([*law, law[0]], "L(N,D)", columns={"D": "D"})
+    told = [{**r, "run": str(i)} for i, r in enumerate([*rows, rows[2]])]
+    assert ask(told)[0]["source"]["rows_fitted"] == 20 + 1

@@ -10,7 +10,7 @@ from transvae_platform.fitting.laws.forms import UserForm, register
 from transvae_platform.fitting.runs.read import TableError, runs_of
 
 OPTIONS = [
-    ("L(N)", {"delta": 1e-3}, "delta"), ("L(N)", {"residuals": "linear"}, "residuals"),
+    ("L(N)", {"bins": 3}, "bins"), ("L(N)", {"residuals": "linear"}, "residuals"),
     ("L(N)", {"least_absolute": True}, "least_absolute"), ("L(N)", {"bins": 3}, "bins"),
     ("L(N)", {"predict": "size == 'G'"}, "predict"), ("power-law", {"at": (1e9,)}, "at"),
     ("power-law", {"margin": 0.02}, "margin"), ("curve", {"far": True}, "far"),
@@ -59,7 +59,7 @@ def test_impossible_requests_are_named(options, why):
 @pytest.mark.parametrize(
     ("column", "value", "why"),
     [
-        ("seed", "x1", "seed is not a column of numbers"), ("seed", "", "no whole number as its seed"),
+        ("seed", "x1", "no whole number as its seed"), ("seed", "", "no whole number as its seed"),
         ("images", "unknown", "images is not a column of numbers"),
         ("learning_rate", "cosine", "learning_rate is not a column of numbers"),
         ("step", "end", "step is not a column of numbers"), ("loss", 10**400, "loss is not a column of numbers"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from transvae_platform.fitting.report import FitReport
 from transvae_platform.fitting.runs.checks import numbers_of
 from transvae_platform.fitting.runs.read import Runs, TableError, shown
 from transvae_platform.fitting.study import fit_families
+from transvae_platform.fitting.sweep import family_sweep
 from transvae_platform.fitting.table import Point
 
 # Columns that say under which conditions a point was measured; they travel with it into the document.
@@ -56,6 +58,7 @@ def answer_families(prepared: Prepared, report: FitReport) -> dict[str, Any]:
     return {
         **report.to_dict(), "predictions": asked, "conditions": conditions, "cautions": _cautions(prepared),
         "parametric_bootstrap": draws,
+        "delta_sweep": {fit.family: [asdict(s) for s in family_sweep(fit, request.delta)] for fit in report.families},
     }  # fmt: skip
 
 
@@ -79,12 +82,12 @@ def _prediction(values: dict[str, Any]) -> dict[str, Any]:
 
 def _seeds(runs: Runs) -> list[int]:
     """TableError unless every seed is a whole number."""
-    seeds = numbers_of(runs, "seed")
-    whole = np.isfinite(seeds) & (seeds == np.round(seeds))
-    if not whole.all():
-        row = int(runs.numbers[~whole][0])
-        raise TableError(f"{runs.source}: row {row} has no whole number as its seed, so its run cannot be told")
-    return [int(v) for v in seeds]
+    seeds: list[int] = []
+    for row, value in zip(runs.numbers.tolist(), runs.column("seed").tolist(), strict=True):
+        if not isinstance(value, int) and not (isinstance(value, float) and value.is_integer()):
+            raise TableError(f"{runs.source}: row {row} has no whole number as its seed, so its run cannot be told")
+        seeds.append(int(value))
+    return seeds
 
 
 def _numbered(families: Sequence[str], sizes: Sequence[str]) -> list[int]:

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from transvae_platform.fitting.answers.request import Request
 from transvae_platform.fitting.laws.forms import FloatArray
 from transvae_platform.fitting.refusals import rising_metric
-from transvae_platform.fitting.runs.checks import Dropped, refuse_duplicates, refuse_mixed, run_names, usable
+from transvae_platform.fitting.runs.checks import (
+    Dropped,
+    refuse_copies,
+    refuse_duplicates,
+    refuse_mixed,
+    run_names,
+    usable,
+)
 from transvae_platform.fitting.runs.expression import evaluate
 from transvae_platform.fitting.runs.read import Runs, TableError, shown
 
@@ -96,6 +103,8 @@ def _prepare_group(
     names = None if names is None else [name for name, keep in zip(names, kept.tolist(), strict=True) if keep]
     if names is not None:
         refuse_duplicates(left, names)
+    else:
+        refuse_copies(left)
     refuse_mixed(left, except_for=request.group)
     return Prepared(request, label, left, columns, loss, names, dropped, held_out)
 

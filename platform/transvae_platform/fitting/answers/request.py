@@ -19,7 +19,7 @@ FAMILIES, CURVE, ISOFLOP, FRONTIER, ENVELOPE = "L(N)", "curve", "isoflop", "fron
 DEFAULT_LOSS = "val/l1"
 EVERY_KIND = ("form", "columns", "loss", "where", "group")
 READS = {
-    "families": ("seed", "level", "margin", "at", "far"),
+    "families": ("delta", "seed", "level", "margin", "at", "far"),
     "law": ("delta", "residuals", "least_absolute", "bootstrap", "seed", "level", "predict", "predict_columns", "far",
             "as_published"),
     "line": ("level",), "isoflop": ("level",), "curve": ("at",),
@@ -34,8 +34,8 @@ class Request:
 
     Rows for which `predict` holds are not fitted but predicted, with `predict_columns` in place of `columns` where
     given; as_published: however far they lie, because a publication did. delta bounds relative residuals, also linear
-    ones (relative to the mean loss). `best_of` names columns: of the rows that agree in them only the least loss is
-    compared.
+    ones (relative to the mean loss); L(N) is fitted by least squares, and a delta is one more of its sweep. `best_of`
+    names columns: of the rows that agree in them only the least loss is compared.
     """
 
     form: str = FAMILIES

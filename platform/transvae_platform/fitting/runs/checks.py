@@ -1,7 +1,7 @@
 """Which rows of a table may be fitted: every other one is named with its reason, and mixed tables are refused.
 
 Columns by their names, each optional: `run` (default: family, size, seed together), `step`, `status`, `phase`,
-`learning_rate`, `warmup_steps`, and those of MUST_AGREE.
+`learning_rate`, `warmup_steps`, and those of CONDITIONS.
 """
 
 from __future__ import annotations
@@ -14,12 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.fitting.runs.read import Runs, TableError, shown
+from transvae_platform.fitting.runs.read import CONDITIONS, Runs, TableError, shown
 
-# What one fit must not mix: each changes the loss by itself. Values are compared as text.
-MUST_AGREE = (
-    "metric", "variant", "resolution", "stage", "phase", "schedule", "ema", "weights", "data", "evaluation", "code",
-)  # fmt: skip
 UNDERWAY = frozenset({"running", "queued", "stopped"})
 """Not finished, and healthy as far as they went: points of a curve."""
 FINISHED = frozenset({"finished", "completed", "done", "ok", ""})
@@ -83,13 +79,13 @@ def refuse_mixed(runs: Runs, except_for: Sequence[str] = ()) -> None:
     Raises:
         TableError: names the column, its values with their counts, and how to choose one.
     """
-    for name in MUST_AGREE:
+    for name in CONDITIONS:
         values = None if name in except_for else _text(runs, name)
         if values is None or len(set(values)) < 2:
             continue
         counts = Counter(values).most_common()
         listed = ", ".join(f"{value!r} in {count} rows" for value, count in counts[:6])
-        first = counts[0][0] if runs.columns[name].dtype.kind in "fiu" else repr(counts[0][0])
+        first = repr(counts[0][0]) if isinstance(runs.columns[name][0], str) else counts[0][0]
         raise TableError(
             f"{runs.source}: the rows mix {name} ({listed}), and a law would read that difference as scaling - choose "
             f'one: --where "{name} == {first}"'
@@ -147,6 +143,27 @@ def refuse_duplicates(runs: Runs, names: Sequence[str]) -> None:
         raise TableError(
             f"{runs.source}: {twice[0]}{more}, and which of them is right cannot be told - keep one row per run and "
             "step; a run that was resumed keeps its later record"
+        )
+
+
+def refuse_copies(runs: Runs) -> None:
+    """Rows of which no column tells the run must differ in something: seeds of one size differ in their loss.
+
+    Raises:
+        TableError: names the first two rows that are exact copies, and how many there are.
+    """
+    first: dict[tuple[str, ...], int] = {}
+    copies: list[str] = []
+    for values, number in zip(zip(*runs.columns.values(), strict=True), runs.numbers.tolist(), strict=True):
+        key = tuple(shown(value) for value in values)
+        if key in first:
+            copies.append(f"rows {first[key]} and {number} are exact copies")
+        first.setdefault(key, number)
+    if copies:
+        more = f" (and {len(copies) - 1} more)" if len(copies) > 1 else ""
+        raise TableError(
+            f"{runs.source}: {copies[0]}{more}, and no column says whether that is one run or two - keep one of them, "
+            "or name runs by a column `run` or `seed`"
         )
 
 

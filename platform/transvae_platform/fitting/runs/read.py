@@ -14,6 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 READERS = ("csv", "jsonl", "parquet")
+# What one fit must not mix: each changes the loss by itself. Values are compared as text.
+CONDITIONS = (
+    "metric", "variant", "resolution", "stage", "phase", "schedule", "ema", "weights", "data", "evaluation", "code",
+)  # fmt: skip
+# Columns that are compared and never computed with: whole numbers in them keep all their digits.
+NAMES = frozenset({"run", "family", "size", "seed", *CONDITIONS})
 
 
 class TableError(ValueError):
@@ -23,6 +29,8 @@ class TableError(ValueError):
 @dataclass(frozen=True, eq=False)
 class Runs:
     """Columns of equal length: float64 where every value is a number or missing (NaN), objects elsewhere.
+
+    A column of NAMES with whole numbers that no float holds (beyond 2^53) has them as exact ints.
 
     `numbers`: the line or record of each row in its source, for messages. sha256: of the file's bytes, or of the rows.
     """
@@ -86,7 +94,7 @@ def runs_of(rows: Sequence[Mapping[str, Any]], source: str, sha256: str | None =
     if sha256 is None:
         sha256 = hashlib.sha256(json.dumps(list(map(dict, rows)), sort_keys=True, default=str).encode()).hexdigest()
     names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {name: _column([row.get(name) for row in rows]) for name in names}
+    columns = {name: _column([row.get(name) for row in rows], exact=name in NAMES) for name in names}
     return Runs(columns, np.arange(first, first + len(rows)), source, sha256)
 
 
@@ -117,8 +125,11 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _column(values: Sequence[Any]) -> NDArray[Any]:
-    """float64 if every value is a number or missing, else the values as text or what they are."""
+def _column(values: Sequence[Any], *, exact: bool) -> NDArray[Any]:
+    """float64 if every value is a number or missing, else the values as text or what they are.
+
+    exact: whole numbers that would lose digits as floats make the column one of ints.
+    """
     numbers = []
     for value in values:
         if isinstance(value, bool):
@@ -129,4 +140,14 @@ def _column(values: Sequence[Any]) -> NDArray[Any]:
             numbers.append(float("nan") if value is None or value == "" else float(value))
         except (TypeError, ValueError, OverflowError):
             return np.array(["" if v is None else v for v in values], dtype=object)
+    wholes = [_whole(value) for value in values] if exact else []
+    if any(whole is not None and whole != int(number) for whole, number in zip(wholes, numbers, strict=False)):
+        return np.array([w if w is not None else n for w, n in zip(wholes, numbers, strict=True)], dtype=object)
     return np.array(numbers)
+
+
+def _whole(value: Any) -> int | None:
+    """Of 12, "12" and " 12 "; None for everything else."""
+    if isinstance(value, int) or (isinstance(value, str) and value.strip().lstrip("+-").isdecimal()):
+        return int(value)
+    return None
