@@ -89,8 +89,8 @@ def fit_families(
 
 
 def _growing(metric: str, tables: Sequence[FamilyTable]) -> Refusal | None:
-    """A metric whose mean at the largest size exceeds that at the smallest in every family that has two."""
-    ends = [(t.y[0], t.y[-1]) for t in tables if len(t.sizes) > 1]
+    """A metric whose mean at the largest size exceeds that at the smallest in every family with two different x."""
+    ends = [(t.y[0], t.y[-1]) for t in tables if len(t.sizes) > 1 and not t.refusals]
     if not ends or any(last <= first * (1 + GROWTH) for first, last in ends):
         return None
     return growing_metric(metric, *ends[0])

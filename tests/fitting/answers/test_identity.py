@@ -129,6 +129,18 @@ def test_names_beyond_the_digits_of_a_float_stay_apart():
     assert document["result"]["families"][0]["sizes"][0]["x"] == float(WIDE)
 
 
+def test_an_axis_on_which_all_sizes_are_equal_is_no_rising_metric():
+    rows = [{**r, "images": 16000, "loss": -r["loss"] + 5} for r in table()]
+    (document,) = ask(rows, columns={"N": "images"})
+    assert document["result"]["refusals"] == []
+    assert "have the same x (16000)" in document["result"]["families"][0]["verdict"]
+
+
+def test_a_missing_column_with_a_slash_is_called_by_its_name():
+    with pytest.raises(TableError, match="no column 'val', nor 'val/l1' as a whole - there are family"):
+        answer(runs_of(table(), "t"), Request(loss="val/l1"))
+
+
 def test_exact_copies_without_a_name_are_refused():
     rows = table(seeds=(0, 1), drop=("size", "seed"))
     assert ask(rows)[0]["source"]["rows_fitted"] == 20

@@ -36,7 +36,7 @@ def test_value(text, value):
         ("N.shape", "only arithmetic"),
         ("[n for n in N]", "only arithmetic"),
         ("open('x')", "only arithmetic"),
-        ("M + 1", "no column 'M' - there are Training FLOP, N, who"),
+        ("M + 1", "no column 'M', nor 'M \\+ 1' as a whole - there are Training FLOP, N, who"),
         ("`Training flop`", "no column 'Training flop'"),
         ("N +", "is not an expression"),
         ("who + 1", "does not fit the values"),

@@ -77,7 +77,8 @@ def _value(node: ast.expr, columns: Mapping[str, NDArray[Any]], quoted: Mapping[
         case ast.Name(id=name):
             name = quoted.get(name, name)
             if name not in columns:
-                raise TableError(f"{text!r}: no column {name!r} - there are {', '.join(columns)}")
+                whole = "" if name == text.strip("` ") else f", nor {text!r} as a whole"
+                raise TableError(f"no column {name!r}{whole} - there are {', '.join(columns)}")
             return columns[name]
         case ast.BinOp(op=op) if type(op) in BINARY:
             return BINARY[type(op)](value(node.left), value(node.right))
