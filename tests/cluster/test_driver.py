@@ -32,7 +32,7 @@ def job(tmp_path):
     return {
         "trial": trial.model_dump(mode="json"), "folder": str(tmp_path / "trial"), "home": str(tmp_path),
         "ray_storage": str(tmp_path / "ray"), "fence": {"lock": str(lock), "token": "token"}, "lineage": {},
-        "until": None, "charged": 0,
+        "until": None, "charged": 0, "one_node": False,
     }  # fmt: skip
 
 
@@ -67,6 +67,12 @@ def drive(job, monkeypatch, names):
 @pytest.fixture
 def journal(job, tmp_path):
     return Journal(tmp_path / "trial" / "journal.jsonl")
+
+
+@pytest.mark.parametrize(("one_node", "strategy"), [(True, "STRICT_PACK"), (False, "PACK")])
+def test_a_trial_that_fits_into_one_node_never_spans_two(job, one_node, strategy):
+    trainer = worker._trainer({**job, "one_node": one_node}, Trial.model_validate(job["trial"]), 0)
+    assert trainer.scaling_config.placement_strategy == strategy
 
 
 def ended(**values):
@@ -218,6 +224,7 @@ def test_a_driver_that_dies_in_a_later_round_leaves_its_reason(job, journal, tmp
         return SimpleNamespace(fit=lambda: [died])
 
     monkeypatch.setattr(tune, "Tuner", tuner)
+    monkeypatch.setattr(schedule, "_most_together", lambda: 8)
     fence = Fence(tmp_path / "lock", "token")
     schedule.run_trials([trial], tmp_path, fence, {}, {})
     assert read_journal(own._path)[-1]["reason"].startswith("the actor died (more in")

@@ -4,6 +4,9 @@ Trials of unequal size share a cluster through slots: the head declares `gpu_slo
 cluster can have, a trial holds one per worker while it runs, and Tune starts no trial whose slots are not free. So no
 trial ever holds devices while it waits for more. Drivers ask for nothing but slots and a sliver of `head`, a resource
 that only the head has, so they neither take a worker's CPU nor sit on a node that can be preempted.
+
+A trial that fits into the largest node (`node_gpus` of the head) gets all its workers on one; where its slots are free
+but spread over nodes, it waits for one to empty, or for the autoscaler's next. Larger trials span as few as they can.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from transvae_platform.study.journal import read_journal
 from transvae_platform.study.lease import Fence
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
+NODE_GPUS = "node_gpus"  # of the head: how many GPUs the largest node has
 STARTS = 2  # attempts to start Ray inside this machine (assumption)
 ADDRESS_SECONDS = 10.0  # for a cluster to take a connection (assumption)
 DRIVER_HEAD_SHARE = 0.001  # the head declares 1: a thousand drivers, more than any grid
@@ -65,7 +69,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         cpus, gpus = local_devices()
         # inherited by every process; as a `runtime_env` it would start each of them twice
         os.environ.update(LOCAL_ENVIRONMENT)
-        resources = {"head": 1, SLOTS["cpu"]: cpus, **({SLOTS["gpu"]: gpus} if gpus else {})}
+        resources = {"head": 1, SLOTS["cpu"]: cpus, **({SLOTS["gpu"]: gpus, NODE_GPUS: gpus} if gpus else {})}
         _start_here(num_cpus=cpus, num_gpus=gpus, resources=resources, include_dashboard=False, **quiet)
     else:
         _refuse_silent_address(address)
@@ -138,12 +142,14 @@ def run_trials(
     where workers find the data set.
     """
     ray_storage = study_folder / "ray"
+    together = _most_together()
     jobs: list[dict[str, Any]] = [
         {
             "trial": trial.model_dump(mode="json"),
             "folder": str(study_folder / "trials" / trial.id),
             **places,
             "ray_storage": str(ray_storage),
+            "one_node": trial.workers.device == "gpu" and trial.workers.workers <= together,
             "fence": {"lock": str(fence.lock), "token": fence.token},
             "lineage": lineage,
             "until": until,
@@ -183,6 +189,11 @@ def run_trials(
         ):  # the driver itself died too often
             record_failure(job, str(result.error).strip().splitlines()[-1], str(result.error))
     shutil.rmtree(ray_storage, ignore_errors=True)  # Ray's own state: nothing reads it again
+
+
+def _most_together() -> int:
+    """GPUs of the largest node that the cluster can have; 0 where the head does not say."""
+    return int(ray.cluster_resources().get(NODE_GPUS, 0))
 
 
 def _slots(trial: dict[str, Any]) -> dict[str, float]:

@@ -69,7 +69,10 @@ def _trainer(job: dict[str, Any], trial: Trial, retries: int) -> TorchTrainer:
         train_worker,
         train_loop_config=job,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=trial.workers.workers, use_gpu=use_gpu, resources_per_worker={"GPU" if use_gpu else "CPU": 1}
+            num_workers=trial.workers.workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"GPU" if use_gpu else "CPU": 1},
+            placement_strategy="STRICT_PACK" if job["one_node"] else "PACK",
         ),
         run_config=ray.train.RunConfig(
             # a new name per driver: Ray must start from nothing, our checkpoints say where to continue
