@@ -102,8 +102,9 @@ def picture(rows: list[dict[str, float]], shown: Simulated, file: str) -> None:
                 [row["trials"] for row in some], [row[f"{name}_over_bound"] for row in some], marker=marker,
                 color=colour, fillstyle="full" if name == "calm" else "none", label=f"{gpus} GPUs, {said}",
             )  # fmt: skip
-    left.set(xscale="log", xlabel="trials", ylabel="time / lower bound", ylim=(0.995, None))
-    left.legend(fontsize=7, frameon=False)
+    left.set(xscale="log", xlabel="trials", ylabel="time / lower bound", ylim=(0.995, 1.13))
+    left.set_xticks(TRIALS, [str(count) for count in TRIALS])
+    left.legend(fontsize=7, frameon=False, ncols=2, loc="upper center")
     edges = sorted(edge for start, end, slots in shown.spans for edge in ((start, slots), (end, -slots)))
     held, when, level = [0], [0.0], 0
     for moment, change in edges:
