@@ -4,14 +4,18 @@ Convention: one multiply-add is 2 FLOPs; matrix products and convolutions count,
 backward pass is twice the forward. Counted by torch's FlopCounterMode, on "meta" because on CPU it counts 0 for SDPA.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from transvae.autoencoder import Autoencoder
 from transvae.config import AutoencoderConfig
 from transvae.registry import model_config
+from transvae.repeated import equal_blocks_once
 
 BACKWARD_OVER_FORWARD = 2  # gradients for inputs and for weights, one product each
 
@@ -51,6 +55,7 @@ def _parameters(model: Autoencoder) -> tuple[int, int]:
     return encoder, decoder
 
 
+@lru_cache(maxsize=1024)
 def count_model(config_or_name: AutoencoderConfig | str, resolution: int | None = None) -> ModelCost:
     """Counts a model at `resolution` (its training resolution by default).
 
@@ -61,17 +66,21 @@ def count_model(config_or_name: AutoencoderConfig | str, resolution: int | None 
     replace(config, resolution=size)  # refuses a resolution that does not fit, in the configuration's own words
     model = Autoencoder(config, device="meta").eval()
     latent = size // config.compression
-    with torch.no_grad():
-        with FlopCounterMode(display=False) as encoder_flops:
-            model.posterior(torch.empty(1, 3, size, size, device="meta"))
-        with FlopCounterMode(display=False) as decoder_flops:
-            model.decode(torch.empty(1, config.latent_dim, latent, latent, device="meta"))
+    image = torch.empty(1, 3, size, size, device="meta")
+    code = torch.empty(1, config.latent_dim, latent, latent, device="meta")
     encoder_parameters, decoder_parameters = _parameters(model)
     return ModelCost(
         name=config.name,
         resolution=size,
         encoder_parameters=encoder_parameters,
         decoder_parameters=decoder_parameters,
-        encoder_forward_flops=encoder_flops.get_total_flops(),
-        decoder_forward_flops=decoder_flops.get_total_flops(),
+        encoder_forward_flops=_flops(model, model.posterior, image),
+        decoder_forward_flops=_flops(model, model.decode, code),
     )
+
+
+@torch.no_grad()
+def _flops(model: Autoencoder, run: Callable[[Tensor], object], given: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, equal_blocks_once(model, counter.get_total_flops) as more:
+        run(given)
+        return counter.get_total_flops() + more()

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from transvae.autoencoder import Autoencoder
 from transvae.config import AutoencoderConfig
+from transvae.repeated import equal_blocks_once
 
 STATE_BYTES = 20  # per parameter in fp32: weight, gradient, AdamW's two moments, the weights' average
 WEIGHT_BYTES = 4  # per parameter in fp32
@@ -43,9 +44,17 @@ def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool,
         return tensor
 
     image = torch.empty(1, 3, resolution, resolution, device="meta", dtype=dtype)
-    with saved_tensors_hooks(keep, lambda tensor: tensor), _FusedAttention():
+
+    def total() -> int:
+        return sum(storage.nbytes() for storage in kept.values())
+
+    with (
+        saved_tensors_hooks(keep, lambda tensor: tensor),
+        _FusedAttention(),
+        equal_blocks_once(model, total, 2) as more,
+    ):
         _outputs = model(image)
-    return sum(storage.nbytes() for storage in kept.values())
+        return total() + more()
 
 
 class _FusedAttention(TorchFunctionMode):

@@ -17,6 +17,7 @@ from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.lease import Fence, SupersededError
 from transvae_platform.study.load import load_study
+from transvae_platform.study.scheduling import Agenda, Work
 from transvae_platform.training import loop
 from transvae_platform.world import Notice
 
@@ -32,7 +33,7 @@ def job(tmp_path):
     return {
         "trial": trial.model_dump(mode="json"), "folder": str(tmp_path / "trial"), "home": str(tmp_path),
         "ray_storage": str(tmp_path / "ray"), "fence": {"lock": str(lock), "token": "token"}, "lineage": {},
-        "until": None, "charged": 0,
+        "until": None, "charged": 0, "one_node": False,
     }  # fmt: skip
 
 
@@ -67,6 +68,12 @@ def drive(job, monkeypatch, names):
 @pytest.fixture
 def journal(job, tmp_path):
     return Journal(tmp_path / "trial" / "journal.jsonl")
+
+
+@pytest.mark.parametrize(("one_node", "strategy"), [(True, "STRICT_PACK"), (False, "PACK")])
+def test_a_trial_that_fits_into_one_node_never_spans_two(job, one_node, strategy):
+    trainer = worker._trainer({**job, "one_node": one_node}, Trial.model_validate(job["trial"]), 0)
+    assert trainer.scaling_config.placement_strategy == strategy
 
 
 def ended(**values):
@@ -213,11 +220,15 @@ def test_a_driver_that_dies_in_a_later_round_leaves_its_reason(job, journal, tmp
         own.append(event)
     died = SimpleNamespace(error=RuntimeError("the actor died"))
 
-    def tuner(_, param_space, **others):
-        died.config = {"job": param_space["job"]["grid_search"][0]}
+    def tuner(_, tune_config, **others):
+        died.config = tune_config.search_alg.suggest("first")
+        assert tune_config.search_alg.suggest("second") is None
+        tune_config.search_alg.on_trial_complete("first")
         return SimpleNamespace(fit=lambda: [died])
 
     monkeypatch.setattr(tune, "Tuner", tuner)
+    monkeypatch.setattr(schedule, "_most_together", lambda: 8)
     fence = Fence(tmp_path / "lock", "token")
-    schedule.run_trials([trial], tmp_path, fence, {}, {})
+    agenda = Agenda((Work(trial.id, 1, 60.0, "cpu"),), {"cpu": 1})
+    assert schedule.run_trials([trial], agenda, tmp_path, fence, {}, {}) == []
     assert read_journal(own._path)[-1]["reason"].startswith("the actor died (more in")

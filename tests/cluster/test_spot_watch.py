@@ -246,6 +246,17 @@ def test_it_says_what_is_missing(caplog):
     assert "0 raylets match" in caplog.text
 
 
+def test_who_is_told_to_leave_drains_at_once(raylet, monkeypatch):
+    asked = []
+    monkeypatch.setattr(spot_watch, "find_raylet", lambda node: raylet)
+    monkeypatch.setattr(spot_watch, "watch", lambda cloud, which: watch(cloud, which, lambda *what: asked.append(what)))
+    before = time.time()
+    assert main(["--leaving", "100"]) == 0
+    ((node, coming),) = asked
+    assert node == raylet
+    assert before + 100 <= coming.deadline <= time.time() + 100
+
+
 def test_it_is_light():
     loaded = "import sys, transvae_platform.cluster.spot_watch; print({'torch', 'mlflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)

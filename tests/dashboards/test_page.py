@@ -14,7 +14,7 @@ from transvae_dashboards.page import render
 from transvae_dashboards.sections.provenance import without_password
 from transvae_dashboards.tables import study_table
 from transvae_platform.errors import UserError
-from transvae_platform.study.state import StudyState, code_changed
+from transvae_platform.study.state import StudyState
 
 
 class Outline(HTMLParser):
@@ -93,7 +93,8 @@ def test_every_trial_is_in_the_table_with_its_numbers(whole, page):
 
 def test_notices(whole, page):
     text = shown(page)
-    assert code_changed(whole.state()) in text
+    (note,) = whole.state().notes
+    assert note in text
     assert "image file is truncated" in text
     assert re.search(r"1 failed trial\. .* Swin L, seed 0, at step 200 of 400: CUDA out of memory", text)
 

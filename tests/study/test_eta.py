@@ -2,7 +2,7 @@
 
 import pytest
 
-from transvae_platform.study.eta import makespan, seconds_left, study_seconds_left
+from transvae_platform.study.eta import seconds_left, study_seconds_left
 from transvae_platform.study.state import StudyState
 
 
@@ -54,9 +54,3 @@ def test_as_many_run_at_once_as_now(study):
 def test_study_in_which_nothing_runs_has_no_end(study):
     run(study, 0, steps=40, seconds_per_step=1.0).append("finished", step=40)
     assert left(study)[1] is None
-
-
-def test_larger_pieces_wait_for_their_slots():
-    assert makespan([("gpu", 2, 10.0), ("gpu", 1, 5.0), ("gpu", 2, 1.0)], {"gpu": 2}) == 16.0
-    assert makespan([("gpu", 8, 10.0), ("cpu", 1, 3.0)], {"gpu": 4, "cpu": 1}) == 10.0
-    assert makespan([], {}) == 0.0

@@ -108,18 +108,20 @@ def test_finished_trials_are_shown_and_not_counted(writer, tmp_path):
     assert result.device_seconds == pytest.approx(sum(row.seconds for row in result.rows[1:]))
 
 
-def row(trial, seconds, workers, device="cpu", state="queued"):
+def row(trial, seconds, workers, device="cpu", state="queued", step=0):
     trial = trial.model_copy(
         update={"workers": trial.workers.model_copy(update={"workers": workers, "device": device})}
     )
-    return TrialPlan(trial, 1, 1, 1.0, 0.0, 1, "", seconds, True, 1, 1, state)
+    trial = trial.model_copy(update={"id": f"{device}-{seconds}x{workers}"})
+    return TrialPlan(trial, 1, 1, 1.0, 0.0, 10, "", seconds, step, True, 1, 1, state)
 
 
 @pytest.mark.parametrize(
     ("rows", "slots", "wall", "device"),
     [
         ([(4, 1), (3, 1), (2, 1)], {"cpu": 2}, 5, 9),  # 4 beside 3, then 2 after 3
-        ([(4, 1), (3, 2), (2, 1)], {"cpu": 2}, 9, 12),  # the wide one waits for both, the last one for it
+        ([(4, 1), (3, 2), (2, 1)], {"cpu": 2}, 7, 12),  # the wide one after both others, which run beside each other
+        ([(4, 1, "cpu", "running", 5), (3, 1)], {"cpu": 1}, 5, 5),  # half of it is done
         ([(4, 1), (3, 1)], {"cpu": 1}, 7, 7),
         ([(4, 1), (6, 1, "gpu")], {"cpu": 1, "gpu": 1}, 6, 10),  # kinds run beside each other
         ([(4, 1, "cpu", "finished"), (3, 1)], {"cpu": 1}, 3, 3),

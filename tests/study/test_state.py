@@ -3,7 +3,7 @@
 import pytest
 
 from transvae_platform.errors import UserError
-from transvae_platform.study.state import StudyState, code_changed
+from transvae_platform.study.state import StudyState
 
 
 @pytest.fixture
@@ -253,8 +253,20 @@ def test_continuing_under_other_code_is_said(writer, versions, sentence):
     study = writer()
     for version in versions:
         study.submit(version)
-    said = code_changed(StudyState(study.folder))
-    assert said is None if sentence is None else said.endswith(sentence)
+    said = StudyState(study.folder).notes
+    assert said == [] if sentence is None else len(said) == 1 and said[0].endswith(sentence)
+
+
+def test_trials_that_the_budget_did_not_let_start_are_said_until_they_do(writer):
+    study = writer()
+    for trial in study.trials:
+        study.queue(trial)
+    study.study.append("not_started", trials=[study.trials[0].id], budget=2.0)
+    (said,) = StudyState(study.folder).notes
+    assert said.startswith(f"1 of {len(study.trials)} trials were not started: their estimates do not fit")
+    assert "(0 of 2 device-hours are spent)" in said
+    study.submit("a")
+    assert StudyState(study.folder).notes == []
 
 
 def test_study_without_journals_is_empty(tmp_path):

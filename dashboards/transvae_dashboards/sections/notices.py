@@ -8,7 +8,7 @@ from transvae_dashboards.icons import family_mark
 from transvae_dashboards.laws import cautions
 from transvae_dashboards.markup import Html, details, join, tag
 from transvae_dashboards.tables import TrialRow
-from transvae_platform.study.state import StudyState, code_changed
+from transvae_platform.study.state import StudyState
 
 SHOWN = 5
 """Skipped files named at once; the others stand behind a title that opens."""
@@ -16,13 +16,13 @@ SHOWN = 5
 
 def notices(state: StudyState, rows: Sequence[TrialRow]) -> Html:
     """All notices that apply; nothing when there are none."""
-    found = [_code(state), _failed(rows), _skipped(state), *(_note(Html(""), text) for text in cautions(state))]
+    found = [
+        *(_note(Html(""), note) for note in state.notes),
+        _failed(rows),
+        _skipped(state),
+        *(_note(Html(""), text) for text in cautions(state)),
+    ]
     return join(notice for notice in found if notice)
-
-
-def _code(state: StudyState) -> Html:
-    sentence = code_changed(state)
-    return _note(tag("strong", "Other code. "), sentence) if sentence else Html("")
 
 
 def _failed(rows: Sequence[TrialRow]) -> Html:

@@ -14,7 +14,7 @@ from transvae_platform.study.calibration import outcomes, transfer
 from transvae_platform.study.folders import load_call
 from transvae_platform.study.plan import Plan, TrialPlan
 from transvae_platform.study.spec import StudySpec
-from transvae_platform.study.state import OVER, StudyState, code_changed
+from transvae_platform.study.state import OVER, StudyState
 
 SCHEMA_VERSION = 1
 
@@ -118,8 +118,8 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
     for trial in state.trials.values():
         if reason := trial.reason or trial.unregistered:
             out.print(f"{trial.trial.id}: {trial.state}: {reason}", markup=False)
-    if note := code_changed(state):
-        out.print(note)
+    for note in state.notes:
+        out.print(note, highlight=False)
     registered = [trial.registered for trial in state.in_state("finished") if trial.registered]
     shown = without_password(tracking_uri)
     out.print(f"\npage:    {page.resolve().as_uri()}", soft_wrap=True)

@@ -12,7 +12,7 @@ from transvae_platform.cli.render import SCHEMA_VERSION
 from transvae_platform.cli.tables import console, table
 from transvae_platform.study.eta import seconds_left, study_seconds_left
 from transvae_platform.study.lease import life, read_holder
-from transvae_platform.study.state import StudyState, TrialState, code_changed
+from transvae_platform.study.state import StudyState, TrialState
 
 
 def status_document(state: StudyState) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def status_document(state: StudyState) -> dict[str, Any]:
         "seconds_left": _rounded(study_seconds_left(state)) if left else None,
         "trials": [_trial(trial, left.get(trial.trial.id)) for trial in state.trials.values()],
         "damaged": state.damaged,
-        "note": code_changed(state),
+        "notes": state.notes,
     }
 
 
@@ -61,8 +61,8 @@ def print_status(state: StudyState) -> None:
     out.print(_running(document), markup=False, highlight=False)
     for place in document["damaged"]:
         out.print(f"records lost: {place} - what to do: `transvae doctor {state.name}`", markup=False)
-    if document["note"]:
-        out.print(document["note"])
+    for note in document["notes"]:
+        out.print(note, highlight=False)
 
 
 def _trial(trial: TrialState, left: float | None) -> dict[str, Any]:

@@ -2,8 +2,12 @@
 
 Trials of unequal size share a cluster through slots: the head declares `gpu_slots` (and `cpu_slots`) equal to what the
 cluster can have, a trial holds one per worker while it runs, and Tune starts no trial whose slots are not free. So no
-trial ever holds devices while it waits for more. Drivers ask for nothing but slots and a sliver of `head`, a resource
-that only the head has, so they neither take a worker's CPU nor sit on a node that can be preempted.
+trial ever holds devices while it waits for more. Which of those that fit comes next, `study/scheduling.py` says.
+Drivers ask for nothing but slots and a sliver of `head`, a resource that only the head has, so they neither take a
+worker's CPU nor sit on a node that can be preempted.
+
+A trial that fits into the largest node (`node_gpus` of the head) gets all its workers on one; where its slots are free
+but spread over nodes, it waits for one to empty, or for the autoscaler's next. Larger trials span as few as they can.
 """
 
 from __future__ import annotations
@@ -21,13 +25,16 @@ import ray
 from ray import tune
 
 from transvae_platform.cluster.devices import local_devices
-from transvae_platform.cluster.worker import charged, drive_trial, ended, record_failure
+from transvae_platform.cluster.queue import StudyQueue
+from transvae_platform.cluster.worker import WELL, charged, drive_trial, ended, record_failure
 from transvae_platform.errors import UnreachableError
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import read_journal
 from transvae_platform.study.lease import Fence
+from transvae_platform.study.scheduling import Agenda
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
+NODE_GPUS = "node_gpus"  # of the head: how many GPUs the largest node has
 STARTS = 2  # attempts to start Ray inside this machine (assumption)
 ADDRESS_SECONDS = 10.0  # for a cluster to take a connection (assumption)
 DRIVER_HEAD_SHARE = 0.001  # the head declares 1: a thousand drivers, more than any grid
@@ -38,6 +45,7 @@ RAY_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "2",  # of 5 s: a cloud's notice may leave 30 s; one small call per trial
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0: nothing of Tune's own, the command line has its view
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # not one at a time: the queue gives no more than have slots
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the study here and now; the journal knows where it was
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -65,7 +73,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         cpus, gpus = local_devices()
         # inherited by every process; as a `runtime_env` it would start each of them twice
         os.environ.update(LOCAL_ENVIRONMENT)
-        resources = {"head": 1, SLOTS["cpu"]: cpus, **({SLOTS["gpu"]: gpus} if gpus else {})}
+        resources = {"head": 1, SLOTS["cpu"]: cpus, **({SLOTS["gpu"]: gpus, NODE_GPUS: gpus} if gpus else {})}
         _start_here(num_cpus=cpus, num_gpus=gpus, resources=resources, include_dashboard=False, **quiet)
     else:
         _refuse_silent_address(address)
@@ -126,24 +134,27 @@ def cluster_devices() -> tuple[int, int]:
 
 def run_trials(
     trials: Sequence[Trial],
+    agenda: Agenda,
     study_folder: Path,
     fence: Fence,
     lineage: dict[str, Any],
     places: dict[str, Any],
     until: int | None = None,
-) -> None:
+) -> list[str]:
     """Run trials to their end, or to the step `until`, each as one Tune trial; outcomes stand in the trials' journals.
 
     Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says
-    where workers find the data set.
+    where workers find the data set. Returns the ids of those that were never started (`StudyQueue.left_over`).
     """
     ray_storage = study_folder / "ray"
-    jobs: list[dict[str, Any]] = [
-        {
+    together = _most_together()
+    jobs: dict[str, dict[str, Any]] = {
+        trial.id: {
             "trial": trial.model_dump(mode="json"),
             "folder": str(study_folder / "trials" / trial.id),
             **places,
             "ray_storage": str(ray_storage),
+            "one_node": trial.workers.device == "gpu" and trial.workers.workers <= together,
             "fence": {"lock": str(fence.lock), "token": fence.token},
             "lineage": lineage,
             "until": until,
@@ -151,15 +162,18 @@ def run_trials(
             "records": len(read_journal(study_folder / "trials" / trial.id / "journal.jsonl")),
         }
         for trial in trials
-    ]
+    }
+    slots = {trial.id: {SLOTS[trial.workers.device]: trial.workers.workers} for trial in trials}
+    queue = StudyQueue(agenda.only(jobs), lambda name: ended(Path(jobs[name]["folder"]), jobs[name]["records"], WELL))
     trainable = tune.with_resources(
-        drive_trial,
-        lambda config: tune.PlacementGroupFactory([{"head": DRIVER_HEAD_SHARE, **_slots(config["job"]["trial"])}]),
+        lambda config: drive_trial({"job": jobs[config["trial"]]}),
+        lambda config: tune.PlacementGroupFactory([{"head": DRIVER_HEAD_SHARE, **slots[config["trial"]]}]),
     )
     tuner = tune.Tuner(
         trainable,
-        param_space={"job": tune.grid_search(jobs)},
         tune_config=tune.TuneConfig(
+            search_alg=queue,
+            num_samples=len(jobs),
             trial_dirname_creator=_folder_name,
             trial_name_creator=_folder_name,
             # A driver's process, with all it has imported, drives one trial after the other; but only where all ask for
@@ -175,19 +189,20 @@ def run_trials(
             verbose=0,
         ),
     )
-    results = tuner.fit()
-    for result in results:
-        job = result.config["job"]
+    for result in tuner.fit():
+        job = jobs[result.config["trial"]]
         if result.error is not None and not ended(
             Path(job["folder"]), job["records"]
         ):  # the driver itself died too often
             record_failure(job, str(result.error).strip().splitlines()[-1], str(result.error))
     shutil.rmtree(ray_storage, ignore_errors=True)  # Ray's own state: nothing reads it again
+    return queue.left_over
 
 
-def _slots(trial: dict[str, Any]) -> dict[str, float]:
-    return {SLOTS[trial["workers"]["device"]]: trial["workers"]["workers"]}
+def _most_together() -> int:
+    """GPUs of the largest node that the cluster can have; 0 where the head does not say."""
+    return int(ray.cluster_resources().get(NODE_GPUS, 0))
 
 
 def _folder_name(trial: Any) -> str:
-    return f"{trial.config['job']['trial']['id']}"
+    return str(trial.config["trial"])

@@ -1,8 +1,11 @@
 """Watches a node's cloud for the notice that it takes the node away, and drains the node in Ray.
 
     python -m transvae_platform.cluster.spot_watch [--cloud aws|gcp] [--metadata http://HOST] [--node ID]
+    python -m transvae_platform.cluster.spot_watch --leaving SECONDS [--node ID]
 
-Runs on every worker node beside its raylet (`cluster.yaml` starts it): Ray does not read spot notices itself.
+Runs on every worker node beside its raylet (`cluster.yaml` starts it): Ray does not read spot notices itself. The
+second form drains the node at once: for Kubernetes, which tells a pod by its preStop hook, and for people who take a
+host down.
 
 Protocol
 1. The watcher finds the raylet of its machine and the cloud whose metadata server answers, and looks every
@@ -112,6 +115,18 @@ class Gcp:
         if headers.get("Metadata-Flavor") != "Google":
             raise ValueError("no metadata server of Google answered")
         return value.strip()
+
+
+class Leaving:
+    """No cloud: whoever started the watcher knows that the node ends in so many seconds."""
+
+    name = "--leaving"
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.time() + seconds
+
+    def notice(self) -> Interruption:
+        return Interruption("asked to leave", self._deadline)
 
 
 CLOUDS: dict[str, Callable[[str], Cloud]] = {"aws": Aws, "gcp": Gcp}
@@ -241,16 +256,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="spot_watch", description="drain this Ray node when its cloud takes it away")
     parser.add_argument("--cloud", choices=sorted(CLOUDS), help="default: whichever answers")
     parser.add_argument("--metadata", default=METADATA, help="address of the metadata server (default: %(default)s)")
+    parser.add_argument("--leaving", type=float, metavar="SECONDS", help="drain now: the node ends in so many seconds")
     parser.add_argument("--node", help="Ray's id of the node; default: the only one of this machine")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stdout)
     try:
         raylet = find_raylet(options.node)
-        watch(CLOUDS[options.cloud](options.metadata) if options.cloud else detect(options.metadata), raylet)
+        watch(_cloud(options), raylet)
     except UserError as error:
         _log.error("%s", error)
         return error.exit_code
     return 0
+
+
+def _cloud(options: argparse.Namespace) -> Cloud:
+    if options.leaving is not None:
+        return Leaving(options.leaving)
+    return CLOUDS[options.cloud](options.metadata) if options.cloud else detect(options.metadata)
 
 
 if __name__ == "__main__":

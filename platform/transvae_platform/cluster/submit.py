@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,10 +188,14 @@ def submit_study(
                 left = _left(build_grid(spec, made.fingerprint, prepared.initial, known, prepared.rates), state, ended)
                 _queue(left, journal, state, fence)
                 left = _left(left, state, ended)  # the record of a trial that had finished may have been damaged
+                agenda = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state).agenda
 
                 def run(trials: Sequence[Trial], until: int | None) -> None:
+                    places, now = _places(made, sets, prepared.spec), replace(agenda, budget=_budget_left(spec, state))
                     with Follower(state, tracker, lease, listen):
-                        run_trials(trials, folder, fence, record, _places(made, sets, prepared.spec), until)
+                        waiting = run_trials(trials, now, folder, fence, record, places, until)
+                    if waiting:
+                        journal.append("not_started", trials=waiting, budget=spec.resources.budget)
 
                 # `left` may be empty: a finished study's images may only have had to be read again
                 run_rounds(spec.calibration, left, state, fence, run, lambda: tracker.take(state.refresh()))
@@ -247,6 +251,12 @@ def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState,
     )
     state.refresh()
     return made
+
+
+def _budget_left(spec: StudySpec, state: StudyState) -> float | None:
+    """Device-seconds that the study may still spend; None without a budget."""
+    budget = spec.resources.budget
+    return None if budget is None else (budget - state.device_hours) * 3600
 
 
 def _places(made: TrainingData, sets: Mapping[str, TrainingData], spec: StudySpec) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from transvae_platform.world import Notice
 
+WELL = ("finished", "paused")
+"""Events with which an attempt ends as it was meant to."""
 REPORT_SECONDS = 2.0  # how often a driver looks for validations to tell Tune; assumption: trials validate less often
 
 
@@ -69,7 +72,10 @@ def _trainer(job: dict[str, Any], trial: Trial, retries: int) -> TorchTrainer:
         train_worker,
         train_loop_config=job,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=trial.workers.workers, use_gpu=use_gpu, resources_per_worker={"GPU" if use_gpu else "CPU": 1}
+            num_workers=trial.workers.workers,
+            use_gpu=use_gpu,
+            resources_per_worker={"GPU" if use_gpu else "CPU": 1},
+            placement_strategy="STRICT_PACK" if job["one_node"] else "PACK",
         ),
         run_config=ray.train.RunConfig(
             # a new name per driver: Ray must start from nothing, our checkpoints say where to continue
@@ -178,7 +184,7 @@ def _root_cause(error: BaseException) -> str:
     return lines[-1] if lines else type(first).__name__
 
 
-def ended(folder: Path, since: int = 0) -> bool:
-    """Whether a trial's journal ends with an outcome that was not among its first `since` records."""
+def ended(folder: Path, since: int = 0, outcomes: Sequence[str] = (*WELL, "failed")) -> bool:
+    """Whether a trial's journal ends with one of these outcomes that was not among its first `since` records."""
     records = read_journal(folder / "journal.jsonl")[since:]
-    return bool(records) and records[-1]["event"] in ("finished", "failed", "paused")
+    return bool(records) and records[-1]["event"] in outcomes

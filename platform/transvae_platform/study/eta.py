@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
 
+from transvae_platform.study.scheduling import Work
+from transvae_platform.study.simulation import makespan
 from transvae_platform.study.state import StudyState, TrialState
-
-
-def makespan(work: Iterable[tuple[str, int, float]], slots: Mapping[str, int]) -> float:
-    """Seconds until all is done: pieces (device, how many, seconds) in order, each as soon as its slots are free."""
-    pieces = list(work)
-    finish = 0.0
-    for kind in {device for device, _, _ in pieces}:
-        free = [0.0] * max(1, slots.get(kind, 0))
-        for _, asked, seconds in (piece for piece in pieces if piece[0] == kind):
-            free.sort()
-            taken = min(asked, len(free))
-            start = free[taken - 1]
-            free[:taken] = [start + seconds] * taken
-        finish = max(finish, *free)
-    return finish
 
 
 def seconds_left(state: StudyState) -> dict[str, float | None]:
@@ -54,7 +40,8 @@ def study_seconds_left(state: StudyState) -> float | None:
     for trial in running:
         slots[_kind(trial)] = slots.get(_kind(trial), 0) + _workers(trial)
     trials = running + state.in_state("queued")
-    return makespan([(_kind(trial), _workers(trial), left[trial.trial.id] or 0.0) for trial in trials], slots)
+    works = [Work(each.trial.id, _workers(each), left[each.trial.id] or 0.0, _kind(each)) for each in trials]
+    return makespan(works, slots, [work.id for work in works])
 
 
 def _kind(trial: TrialState) -> str:

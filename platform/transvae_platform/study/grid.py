@@ -74,6 +74,8 @@ class Trial(Section):
     evaluation: Evaluation
     workers: Workers
     max_failures: int
+    priority: int = 0
+    """Of `resources.priorities`; trials of a higher one start first."""
     initial: Initial | None = None
     checkpoints: str | None = None
     """Where the study's checkpoints lie (`resources.checkpoints`)."""
@@ -111,6 +113,7 @@ def build_grid(
     names = [f"{family}-{size}" for family, sizes in spec.grid.families.items() for size in sizes]
     _check_patterns("recipe.overrides", spec.recipe.overrides, names)
     _check_patterns("resources.overrides", spec.resources.overrides, names)
+    _check_patterns("resources.priorities", spec.resources.priorities, names)
     variants = [read_variant(name, values) for name, values in spec.grid.variants.items()]
     _check_variants(variants, names)
     if spec.calibration:
@@ -124,7 +127,7 @@ def build_grid(
         if variant.has(f"{family}-{size}")
         for seed in spec.grid.seeds
     ]
-    # Ray Tune starts trials in this order, and the largest ones decide the makespan: longest first
+    # as people read them; who starts first is decided by `scheduling.py`
     order = {size: rank for rank, size in enumerate(("giant_printed", "G", "H", "L", "B", "T"))}
     return tuple(sorted(trials, key=lambda trial: order[trial.size]))
 
@@ -191,6 +194,7 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
         evaluation=spec.evaluation,
         workers=workers,
         max_failures=spec.resources.max_failures,
+        priority=_priority(spec, cell),
         initial=initial,
         checkpoints=spec.resources.checkpoints,
         frozen={str(name): file for name, file in spec.resources.frozen.items()},
@@ -245,6 +249,12 @@ def _resolve_workers(spec: StudySpec, cell: str) -> Workers:
         if fnmatch.fnmatchcase(cell, pattern):
             chosen = override
     return chosen
+
+
+def _priority(spec: StudySpec, cell: str) -> int:
+    return next(
+        (rank for pattern, rank in reversed(spec.resources.priorities.items()) if fnmatch.fnmatchcase(cell, pattern)), 0
+    )
 
 
 def _check_variants(variants: Sequence[Variant], names: Sequence[str]) -> None:

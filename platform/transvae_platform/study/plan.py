@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from transvae.accounting import count_model
@@ -19,8 +19,10 @@ from transvae.losses import cost
 from transvae.memory import CAST_BYTES, STATE_BYTES, WEIGHT_BYTES, count_activations
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.data_spec import training_sizes
-from transvae_platform.study.eta import makespan
 from transvae_platform.study.grid import Trial, stable_hash
+from transvae_platform.study.ordering import good_order
+from transvae_platform.study.scheduling import Agenda, Work
+from transvae_platform.study.simulation import makespan
 from transvae_platform.study.state import OVER, StudyState
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
@@ -55,6 +57,9 @@ class TrialPlan:
     steps: int
     devices: str
     seconds: float
+    """From the first step to the last."""
+    step: int
+    """That it has reached already."""
     measured: bool
     """Whether the time comes from a measured rate rather than an assumed one."""
     memory_bytes: int
@@ -68,6 +73,11 @@ class TrialPlan:
         """That the trial trains on, repeated ones counted again."""
         return self.steps * self.trial.recipe.batch_size
 
+    @property
+    def seconds_left(self) -> float:
+        """From the step that it has reached."""
+        return self.seconds * (1 - self.step / self.steps)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -80,13 +90,30 @@ class Plan:
     @property
     def device_seconds(self) -> float:
         """Device time of what is left: a trial on 8 GPUs for an hour counts 8 hours."""
-        return sum(row.seconds * row.trial.workers.workers for row in self._left())
+        return sum(row.seconds_left * row.trial.workers.workers for row in self._left())
 
     @property
     def wall_seconds(self) -> float:
-        """Makespan of what is left: trials in order, each as soon as its slots are free."""
-        left = [(row.trial.workers.device, row.trial.workers.workers, row.seconds) for row in self._left()]
-        return makespan(left, self.slots)
+        """Makespan of what is left, in the order in which it will run."""
+        return makespan(self.agenda.works, self.slots, self.agenda.order)
+
+    @cached_property
+    def agenda(self) -> Agenda:
+        """What is left, with the slots for it and the order by which it ends soonest."""
+        works = tuple(
+            Work(
+                id=row.trial.id,
+                slots=row.trial.workers.workers,
+                seconds=row.seconds_left,
+                kind=row.trial.workers.device,
+                priority=row.trial.priority,
+            )
+            for row in self._left()
+        )
+        order: list[str] = []
+        for kind, slots in self.slots.items():
+            order += good_order([work for work in works if work.kind == kind], slots)
+        return Agenda(works, self.slots, tuple(order))
 
     @property
     def disk_bytes(self) -> int:
@@ -201,6 +228,7 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
                 steps=trial.recipe.steps,
                 devices=f"{workers} x {device}",
                 seconds=busy + START_SECONDS[device],
+                step=known.step if known else 0,
                 measured=step_seconds is not None,
                 memory_bytes=memory_bytes(trial, int(counts["parameters"])),
                 disk_bytes=int(counts["parameters"]) * BYTES_PER_PARAMETER * kept,

@@ -75,6 +75,12 @@ class Resources(Workers):
     """Resources for some models: a pattern over `family-size` such as `*-G`, later ones win."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """How often a failed trial is tried again before it counts as failed."""
+    priorities: dict[str, int] = Field(default_factory=dict)
+    """Who starts first: a pattern over `family-size` such as `*-T` with a number, later ones win; 0 by default, higher
+    ones first. Within one priority the order is that by which the study ends soonest."""
+    budget: Annotated[float, Field(gt=0)] | None = None
+    """Device-hours (GPU-hours) that the study may spend: a trial whose estimate does not fit into what is left is not
+    started. A larger budget continues the study; trials that run are never stopped for it."""
     checkpoints: str | None = None
     """Folder or URI (`s3://bucket/folder`) for the trials' checkpoints; default: each trial's own folder in the home.
     One home per place. A trial that moves begins again from its first step."""

@@ -180,6 +180,8 @@ class StudyState:
         self.data: Record | None = None
         """The ingest's result: counts, fingerprint, skipped files."""
         self.trials: dict[str, TrialState] = {}
+        self.not_started: Record | None = None
+        """Which trials the last submission could not start, and its budget in device-hours."""
         self._damaged: list[int] = []
         self._study_reader = JournalReader(folder / "journal.jsonl")
         self._trial_readers: dict[str, JournalReader] = {}
@@ -245,7 +247,7 @@ class StudyState:
                     raise UserError(self._headless(record["line"]))
                 self._damaged.append(record["line"])
             case "submitted":
-                self.spec = record["spec"]
+                self.spec, self.not_started = record["spec"], None
                 self.submissions.append(record)
             case "ingested":
                 self.data = record
@@ -262,8 +264,29 @@ class StudyState:
             case "registered":
                 self.trials[record["trial"]].registered = record
                 self.trials[record["trial"]].unregistered = None
+            case "not_started":
+                self.not_started = record
             case "not_registered":
                 self.trials[record["trial"]].unregistered = record["reason"]
+
+    @property
+    def device_hours(self) -> float:
+        """That all trials have computed so far: a trial on 8 GPUs for an hour counts 8."""
+        return sum(trial.seconds * trial.trial.workers.workers for trial in self.trials.values()) / 3600
+
+    @property
+    def notes(self) -> list[str]:
+        """What people must know of the study as a whole."""
+        found = [note] if (note := _code_changed(self)) else []
+        left_out = self.not_started["trials"] if self.not_started else ()
+        if waiting := {trial.trial.id for trial in self.in_state("queued")}.intersection(left_out):
+            assert self.not_started
+            found.append(
+                f"{len(waiting)} of {len(self.trials)} trials were not started: their estimates do not fit into what "
+                f"is left of resources.budget ({self.device_hours:.3g} of {self.not_started['budget']:g} device-hours "
+                "are spent). The same command with a larger budget starts them."
+            )
+        return found
 
     def in_state(self, state: str) -> list[TrialState]:
         """The trials in one of `STATES`."""
@@ -275,7 +298,7 @@ def _between(earlier: Record, later: Record) -> float:
     return max(0.0, float(later["up"] - earlier["up"]))
 
 
-def code_changed(state: StudyState) -> str | None:
+def _code_changed(state: StudyState) -> str | None:
     """A sentence for every page when a study continued under other code than it began with, else None."""
     versions = [submission["lineage"]["code"] for submission in state.submissions]
     if len(set(versions)) < 2:
