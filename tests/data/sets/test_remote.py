@@ -137,13 +137,15 @@ def test_who_finds_no_room_waits_then_says_so(store, local, tmp_path, monkeypatc
         assert waiting.result(timeout=60) == RECORDS
 
 
-def test_batch_of_more_shards_than_the_cache_holds(store, local, tmp_path):
-    near, far = (
-        SampleSet(local[1], place, "train") for place in (LocalShelf(local[0]), shelf(store, local, tmp_path, 2))
-    )
+def test_batch_of_more_shards_than_there_is_room_for(store, local, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "PATIENCE", 10)  # who held one shard while he asks for another would wait for himself
+    cache = shelf(store, local, tmp_path, 2)
+    near, far = (SampleSet(local[1], place, "train") for place in (LocalShelf(local[0]), cache))
+    others = cache.open(local[1].shards[0])
     ids = np.random.default_rng(0).permutation(len(near))
     assert (far.read(ids) == near.read(ids)).all()
     assert far.column(ids, "item") == near.column(ids, "item") == (ids + RECORDS).tolist()
+    assert len(others) == RECORDS
 
 
 def test_cache_that_cannot_hold_two_shards_is_refused(store, local, tmp_path):
@@ -292,7 +294,9 @@ READER = """
 import sys
 from pathlib import Path
 import numpy as np
+from transvae_platform.data.sets import remote
 from transvae_platform.data.sets.samples import open_data
+remote.PATIENCE = 60
 location, cache, bound, seed = sys.argv[1:]
 train, _ = open_data(location, Path(cache), int(bound))
 random, total = np.random.default_rng(int(seed)), 0
