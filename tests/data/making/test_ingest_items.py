@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from transvae_platform.data.listing import list_source
+from transvae_platform.data.making import images as making
 from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.split import split_listing
 from transvae_platform.data.making.work import run_locally
@@ -150,3 +153,27 @@ def test_home_that_cannot_be_made_is_not_called_full(photos, section, make_set, 
     (tmp_path / "home").write_text("a file")
     with pytest.raises(UnreachableError, match=r"choose another --home$"):
         make_set(section(photos(2)))
+
+
+def test_resize_without_memory_stops_the_ingest_and_costs_no_image(photos, section, make_set, monkeypatch):
+    data = section(photos(12), holdout=["p0"])
+    real, tensors = F.interpolate, iter(range(20))
+
+    def starved(*given, **options):
+        return torch.empty(2**60, dtype=torch.uint8) if next(tensors) == 5 else real(*given, **options)
+
+    monkeypatch.setattr(F, "interpolate", starved)
+    with pytest.raises(
+        UnreachableError, match=r"data: there is no memory to resize an image of \d+ x 30 pixels - .* continues"
+    ):
+        make_set(data)
+    assert len(make_set(data)[1].quarantined) == 0  # the same command continues
+
+
+def test_shard_without_memory_stops_the_ingest_with_one_error(photos, section, make_set, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(making._memory, "empty", full)
+    with pytest.raises(UnreachableError, match="data: there is no memory to make a shard - free some"):
+        make_set(section(photos(3)))

@@ -412,11 +412,13 @@ def test_grey_tiffs_are_scaled_by_their_bits_and_from_their_black(bits, photomet
     assert (decode(content + raw) == level).all()
 
 
-def test_missing_memory_is_no_fault_of_the_image(monkeypatch, noise, encode):
-    def full(*_):
-        raise MemoryError
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("Insufficient memory (case 4)")])
+def test_missing_memory_is_no_fault_of_the_image(monkeypatch, noise, encode, error):
+    def full(*_, **__):
+        raise error
 
-    monkeypatch.setattr("transvae_platform.data.pixels.decode.to_rgb", full)
     monkeypatch.setattr("transvae_platform.data.pixels.decode.png_to_rgb", full)
-    with pytest.raises(UnreachableError, match="there is no memory to decode an image of"):
-        decode(encode(noise()))
+    monkeypatch.setattr("transvae_platform.data.pixels.jpeg._strictly", full)
+    for kind in ("PNG", "JPEG"):
+        with pytest.raises(UnreachableError, match="there is no memory to decode an image of"):
+            decode(encode(noise(), kind))

@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -86,7 +89,7 @@ def test_samples_from_a_store_are_the_local_ones(store, local, tmp_path, downloa
 def test_batches_from_a_store_are_the_local_ones_with_a_small_cache(store, local, tmp_path, downloads):
     sampling = Sampling(shuffle_window=2)
     near = TrainStream(SampleSet(local[1], LocalShelf(local[0]), "train"), sampling, batch_size=4, seed=3)
-    small = SampleSet(local[1], shelf(store, local, tmp_path, shards=4), "train", open_shards=2)
+    small = SampleSet(local[1], shelf(store, local, tmp_path, shards=4), "train")
     far = TrainStream(small, sampling, batch_size=4, seed=3)
     for step in range(24):
         assert (far.batch(step).images == near.batch(step).images).all()
@@ -104,12 +107,45 @@ def test_disk_stays_bounded_and_the_least_recently_used_leave(store, local, tmp_
     assert len(downloads) == 4
 
 
-def test_evicted_shard_stays_readable_for_who_has_it_open(store, local, tmp_path):
-    train = SampleSet(local[1], shelf(store, local, tmp_path, shards=2), "train")
-    before = train.read(np.arange(3))
-    for first in range(RECORDS, 8 * RECORDS, RECORDS):
-        train.read(np.array([first]))
-    assert (train.read(np.arange(3)) == before).all()
+def test_shard_that_is_read_does_not_leave(store, local, tmp_path, downloads):
+    cache, shards = shelf(store, local, tmp_path, shards=2), local[1].shards
+    view = cache.open(shards[0]).array("image")[2]  # holds its shard, as any view does
+    for shard in shards[1:4]:
+        cache.open(shard)
+    folder = tmp_path / "cache" / cache_folder(local[1])
+    assert {path.name for path in folder.glob("*.arrow")} == {shards[0].file, shards[3].file}
+    del view
+    for shard in shards[4:6]:
+        cache.open(shard)
+    assert {path.name for path in folder.glob("*.arrow")} == {shards[4].file, shards[5].file}
+
+
+def test_who_finds_no_room_waits_then_says_so(store, local, tmp_path, monkeypatch):
+    cache, shards = shelf(store, local, tmp_path, shards=2), local[1].shards
+    held = [cache.open(shards[0]), cache.open(shards[1])]
+    monkeypatch.setattr(remote, "PATIENCE", 0.2)
+    with pytest.raises(
+        UnreachableError, match=rf"data.cache_bytes: for 0.2 s there was no room for {shards[2].file} of"
+    ):
+        cache.open(shards[2])
+    monkeypatch.setattr(remote, "PATIENCE", 60)
+    with ThreadPoolExecutor(1) as reader:
+        waiting = reader.submit(lambda: len(cache.open(shards[2])))
+        time.sleep(0.1)
+        assert not waiting.done()
+        held.pop()
+        assert waiting.result(timeout=60) == RECORDS
+
+
+def test_batch_of_more_shards_than_there_is_room_for(store, local, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "PATIENCE", 10)  # who held one shard while he asks for another would wait for himself
+    cache = shelf(store, local, tmp_path, 2)
+    near, far = (SampleSet(local[1], place, "train") for place in (LocalShelf(local[0]), cache))
+    others = cache.open(local[1].shards[0])
+    ids = np.random.default_rng(0).permutation(len(near))
+    assert (far.read(ids) == near.read(ids)).all()
+    assert far.column(ids, "item") == near.column(ids, "item") == (ids + RECORDS).tolist()
+    assert len(others) == RECORDS
 
 
 def test_cache_that_cannot_hold_two_shards_is_refused(store, local, tmp_path):
@@ -208,7 +244,7 @@ def test_only_what_fits_is_expected_and_the_first_needed_comes_first(store, loca
 
 
 def test_smallest_cache_for_a_window_downloads_each_shard_once_an_epoch(store, local, tmp_path, downloads):
-    samples = SampleSet(local[1], shelf(store, local, tmp_path, shards=4), "train", open_shards=2)
+    samples = SampleSet(local[1], shelf(store, local, tmp_path, shards=4), "train")
     stream = TrainStream(samples, Sampling(shuffle_window=2), batch_size=12, seed=1)
     for step in range(4):
         stream.batch(step)
@@ -248,10 +284,45 @@ def test_downloads_of_a_node_keep_to_the_bound_together(store, local, tmp_path, 
     monkeypatch.setattr(RemoteShelf, "_download", watched)
     with ThreadPoolExecutor(6) as readers:
         shelves = [shelf(store, local, tmp_path) for _ in range(6)]
-        read = [readers.submit(shelves[n % 6].open, local[1].shards[n * 5 % 9]) for n in range(54)]
-        assert [len(file.result()) for file in read] == [RECORDS] * 54
+        read = [readers.submit(lambda n: len(shelves[n % 6].open(local[1].shards[n * 5 % 9])), n) for n in range(54)]
+        assert [file.result() for file in read] == [RECORDS] * 54
     assert max(seen) <= most
     assert held(tmp_path / "cache") <= most
+
+
+READER = """
+import sys
+from pathlib import Path
+import numpy as np
+from transvae_platform.data.sets import remote
+from transvae_platform.data.sets.samples import open_data
+remote.PATIENCE = 60
+location, cache, bound, seed = sys.argv[1:]
+train, _ = open_data(location, Path(cache), int(bound))
+random, total = np.random.default_rng(int(seed)), 0
+for _ in range(30):
+    total += int(train.read(random.integers(len(train), size=12)).sum())
+    assert f"{cache}/" not in Path("/proc/self/maps").read_text(), "nothing stays mapped between batches"
+print(total)
+"""
+
+
+def test_processes_that_read_different_shards_keep_to_the_bound_of_the_node(local, tmp_path):
+    cache, bound = tmp_path / "cache", 3 * local[1].shards[0].bytes
+    arguments = [sys.executable, "-c", READER, f"file://{local[0]}", str(cache), str(bound)]
+    readers = [subprocess.Popen([*arguments, str(seed)], stdout=subprocess.PIPE, text=True) for seed in range(3)]
+    watcher, most = RemoteShelf(f"file://{local[0]}", local[1], cache, bound), 0
+    watcher.open(local[1].shards[0])
+    while any(reader.poll() is None for reader in readers):
+        with watcher._node_locked():
+            most = max(most, sum(path.stat().st_size for path in remote._files(cache)))
+        time.sleep(0.002)
+    assert 2 * local[1].shards[0].bytes < most <= bound
+    near = SampleSet(local[1], LocalShelf(local[0]), "train")
+    for seed, reader in enumerate(readers):
+        random = np.random.default_rng(seed)
+        total = sum(int(near.read(random.integers(len(near), size=12)).sum()) for _ in range(30))
+        assert (reader.returncode, int(reader.communicate()[0])) == (0, total)
 
 
 def test_different_shards_come_at_the_same_time(store, local, tmp_path, monkeypatch):
@@ -283,14 +354,14 @@ def test_what_killed_downloads_left_is_removed_and_data_sets_are_not(store, loca
 def test_shard_that_leaves_before_it_is_mapped_comes_again(store, local, tmp_path, downloads, monkeypatch):
     cache, shard = shelf(store, local, tmp_path), local[1].shards[0]
     cache.open(shard)
-    real, evictions = remote.ShardFile, [True]
+    real, evictions = remote.mapped_while_held, [True]
 
-    def opened(path):
+    def mapped(file):
         if evictions and evictions.pop():
-            path.unlink()
-        return real(path)
+            Path(file.name).unlink()
+        return real(file)
 
-    monkeypatch.setattr(remote, "ShardFile", opened)
+    monkeypatch.setattr(remote, "mapped_while_held", mapped)
     far, near = (SampleSet(local[1], where, "validation") for where in (cache, LocalShelf(local[0])))
     assert (far.read(np.arange(2)) == near.read(np.arange(2))).all()
     assert downloads == [shard.file] * 2

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import features
@@ -47,8 +48,8 @@ LISTING_SCHEMA = pa.schema(
 MOST_CLASSES = 1_000_000
 """Integer labels from here on are no class numbers but identities (assumption: ImageNet-21k has 21,841 classes)."""
 
-TAKEN = 65_536
-"""Rows whose texts together stay below the 2 GiB of an Arrow string array (assumption: 32 KiB each)."""
+MOST_TEXT = 2**31 - 1
+"""Bytes of text in one array of Arrow's `string`, whose offsets have 32 bits."""
 
 SPLIT_WORDS = {
     "train": "train",
@@ -178,8 +179,16 @@ def _taken(table: pa.Table, order: pa.Array) -> pa.Table:
     wide = [pa.field(field.name, pa.large_string() if pa.types.is_string(field.type) else field.type)
             for field in table.schema]  # fmt: skip
     joined = table.cast(pa.schema(wide)).combine_chunks()
-    pieces = [joined.take(order[start : start + TAKEN]) for start in range(0, len(order), TAKEN)]
-    return pa.concat_tables([piece.cast(table.schema) for piece in pieces])
+    texts = [column for column in joined.columns if pa.types.is_large_string(column.type)]
+    lengths = sum(pc.fill_null(pc.binary_length(text), 0).to_numpy().astype(np.int64) for text in texts)
+    ends = np.cumsum(lengths[order.to_numpy()])
+    pieces, start = [], 0
+    while start < len(order):
+        room = MOST_TEXT + (int(ends[start - 1]) if start else 0)
+        stop = max(start + 1, int(np.searchsorted(ends, room, side="right")))
+        pieces.append(joined.take(order[start:stop]).cast(table.schema))
+        start = stop
+    return pa.concat_tables(pieces)
 
 
 def _settle_test(rows: pa.Table) -> pa.Table:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from transvae_platform.data.listing.reading import read_items
 from transvae_platform.data.making.work import Work, write_result
 from transvae_platform.data.pixels.decode import UnreadableImageError, decode
+from transvae_platform.data.pixels.memory import enough_memory
 from transvae_platform.data.pixels.views import cut_samples
 from transvae_platform.data.sets.shards import SHARD_BYTES, Field, image_field, write_shard
 from transvae_platform.data.stream.buffers import Buffers
@@ -39,10 +40,14 @@ def items_per_shard(data: Data) -> int:
     return max(1, min(SHARD_RECORDS, SHARD_BYTES // record) // samples_per_item(data))
 
 
+@enough_memory("make a shard")
 def make_shard(work: Work) -> None:
     """Read, decode and cut the items of one piece of work, write its shard and, after it, its result.
 
     The result names the shard (None if no item could be used) and the quarantined items with their reasons.
+
+    Raises:
+        UnreachableError: a store, a disk or the memory of this machine fails, which is no fault of an item.
     """
     data, split = Data.model_validate(work["data"]), work["split"]
     with pa.memory_map(work["listing"]) as file:

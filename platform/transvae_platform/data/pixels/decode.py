@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from transvae_platform.data.pixels.jpeg import decode_jpeg
+from transvae_platform.data.pixels.memory import enough_memory
 from transvae_platform.data.pixels.png import png_to_rgb
 from transvae_platform.data.pixels.rgb import to_rgb
 from transvae_platform.errors import UnreachableError
@@ -56,34 +57,34 @@ def decode(content: bytes) -> NDArray[np.uint8]:
     if not content:
         raise UnreadableImageError("the file is empty")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)  # reads the header only
-        if image.width * image.height > MAX_PIXELS:
-            raise UnreadableImageError(f"{image.width} x {image.height} pixels are above the limit of {MAX_PIXELS}")
-        if (needed := _decoded_bytes(image)) > MAX_DECODED_BYTES:
-            raise UnreadableImageError(
-                f"{image.width} x {image.height} pixels ({image.format}, {image.mode}) take {needed} bytes to decode, "
-                f"above the limit of {MAX_DECODED_BYTES}"
-            )
-        if image.format in ("JPEG", "MPO"):
-            pixels = decode_jpeg(content, is_cmyk=image.mode == "CMYK")
-            if image.mode == "CMYK":
-                pixels = to_rgb(Image.frombuffer("CMYK", image.size, pixels, "raw", "CMYK", 0, 1))
-        else:
-            pixels = png_to_rgb(image, content) if image.format == "PNG" else to_rgb(image)
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        del image  # turning copies the array: two of them are enough
-        return _upright(pixels, orientation)
-    except UnreadableImageError:
+        with enough_memory(f"decode an image of {len(content)} bytes"):
+            return _decoded(content)
+    except (UnreadableImageError, UnreachableError):
         raise
-    except MemoryError:  # no fault of the image: left out, it would be missing from the fingerprint
-        raise UnreachableError(
-            f"data: there is no memory to decode an image of {len(content)} bytes - free some, or use fewer cores; the "
-            "same command continues"
-        ) from None
     except UnidentifiedImageError:  # its own message holds a memory address
         raise UnreadableImageError("no image of a known format") from None
     except Exception as error:  # noqa: BLE001 - decoders of damaged files raise anything, down to struct.error
         raise UnreadableImageError(str(error) or type(error).__name__) from None
+
+
+def _decoded(content: bytes) -> NDArray[np.uint8]:
+    image = Image.open(io.BytesIO(content), formats=FORMATS)  # reads the header only
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableImageError(f"{image.width} x {image.height} pixels are above the limit of {MAX_PIXELS}")
+    if (needed := _decoded_bytes(image)) > MAX_DECODED_BYTES:
+        raise UnreadableImageError(
+            f"{image.width} x {image.height} pixels ({image.format}, {image.mode}) take {needed} bytes to decode, "
+            f"above the limit of {MAX_DECODED_BYTES}"
+        )
+    if image.format in ("JPEG", "MPO"):
+        pixels = decode_jpeg(content, is_cmyk=image.mode == "CMYK")
+        if image.mode == "CMYK":
+            pixels = to_rgb(Image.frombuffer("CMYK", image.size, pixels, "raw", "CMYK", 0, 1))
+    else:
+        pixels = png_to_rgb(image, content) if image.format == "PNG" else to_rgb(image)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    del image  # turning copies the array: two of them are enough
+    return _upright(pixels, orientation)
 
 
 def _decoded_bytes(image: Image.Image) -> int:

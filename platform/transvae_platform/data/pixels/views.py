@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transvae_platform.data.pixels.geometry import GEOMETRIES, Pixels, refuse_small, resize
+from transvae_platform.data.pixels.memory import enough_memory
 from transvae_platform.study.data_spec import CropsView, Data
 
 
@@ -17,12 +18,14 @@ def cut_samples(image: Pixels, data: Data, sha256: str) -> NDArray[np.uint8]:
 
     Raises:
         UnreadableImageError: the photograph is smaller than one sample, and the view does not enlarge.
+        UnreachableError: this machine's memory does not suffice.
     """
     if isinstance(data.view, CropsView) or not data.view.enlarge:
         refuse_small(image, data.resolution)
-    if isinstance(data.view, CropsView):
-        return _random_crops(image, data.resolution, data.view, int(sha256[:15], 16) ^ data.seed)
-    return GEOMETRIES[data.view.geometry](image, data.resolution)[None]
+    with enough_memory(f"resize an image of {image.shape[1]} x {image.shape[0]} pixels"):
+        if isinstance(data.view, CropsView):
+            return _random_crops(image, data.resolution, data.view, int(sha256[:15], 16) ^ data.seed)
+        return GEOMETRIES[data.view.geometry](image, data.resolution)[None]
 
 
 def _random_crops(image: Pixels, resolution: int, view: CropsView, seed: int) -> NDArray[np.uint8]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.data.sets.gather import Empty, stack
+from transvae_platform.data.sets.gather import Empty, Piece, gather
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.samples import SampleSet, open_data
 from transvae_platform.data.stream.order import Order
@@ -67,12 +67,14 @@ class JoinedSamples:
         self, ids_B: NDArray[np.int64], *fields: str, choice_B: NDArray[Any] | None = None, empty: Empty = np.empty
     ) -> NDArray[Any]:
         """One field of some samples, (B, *shape), copied out of the shards; see `SampleSet.read`."""
-        rows: list[NDArray[Any]] = [ids_B] * len(ids_B)  # each is replaced by its record
+        return gather(len(ids_B), self._pieces(ids_B, fields, choice_B), empty)
+
+    def _pieces(
+        self, ids_B: NDArray[np.int64], fields: tuple[str, ...], choice_B: NDArray[Any] | None
+    ) -> Iterator[Piece]:
         for part, start, mine in self._owners(ids_B):
-            found = part.rows(ids_B[mine] - start, fields, None if choice_B is None else choice_B[mine])
-            for place, row in zip(np.flatnonzero(mine).tolist(), found, strict=True):
-                rows[place] = row
-        return stack(rows, empty)
+            choice = None if choice_B is None else choice_B[mine]
+            yield from part.pieces(ids_B[mine] - start, fields, choice, np.flatnonzero(mine))
 
     def labels(self, ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """(B,) class numbers of some samples.

@@ -8,15 +8,14 @@ Protocol
 2. Who downloads a shard holds an flock on its temporary file, `.<shard>.part`; who else wants that shard waits for
    it and finds the shard there. Other shards come at the same time. A temporary file that nobody holds is of a process
    that was killed, and is removed or used again.
-3. `max_bytes` bounds all shards in the cache folder together, whichever data set they are of. Before a download its
-   bytes are set aside under the lock of the node, the file `.lock`: the least recently used shards leave until it fits
-   beside those under way (a temporary file has its full size from then on); while those fill the cache, it waits.
-   A shard also gets its name under that lock.
-   Processes with different bounds each keep to their own.
-4. A shard is mapped before it gets its name, or by its name if it is there. A mapped shard stays readable after it
-   left; its space is free when the last reader lets go. So `max_bytes` bounds the files; beside them each process may
-   keep half of it mapped (`samples.open_data`) of shards that left, where others have not mapped the same. A file that
-   vanished before is downloaded again.
+3. `max_bytes` bounds all shards of the cache folder together, whichever data set they are of, and all of its disk
+   space: a shard that is mapped is held by a shared flock (`held.py`) and does not leave. Before a download its bytes
+   are set aside under the lock of the node, the file `.lock`: the least recently used shards that nobody holds leave
+   until it fits beside the others and those under way (a temporary file has its full size from then on); a shard also
+   gets its name under that lock. Processes with different bounds each keep to their own.
+4. Who finds no room waits. Nobody waits for ever: who waits holds no shard, since records are copied out of one shard
+   before the next one is opened (`samples.py`), and who has held everything for PATIENCE ends it with an error. A file
+   that vanished before it was mapped is downloaded again.
 5. What is expected is downloaded in the order of need, and only as much of it as fits into the cache together.
 """
 
@@ -37,6 +36,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from transvae_platform.data.sets.held import is_at, mapped_while_held, removed_unless_held
 from transvae_platform.data.sets.manifest import FINGERPRINT, Manifest, parse_manifest
 from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.data.sets.stores import first_line, open_store
@@ -47,7 +47,8 @@ CACHE_VARIABLE = "TRANSVAE_CACHE"
 CACHE_BYTES = 50 * 10**9  # assumption
 TRIES = 3  # downloads of one shard before it counts as damaged or out of reach
 COPY_BYTES = 2**22
-WAIT = 0.05  # seconds between two looks for room (assumption: a shard takes longer to come)
+WAIT = 0.05  # seconds between two looks for room, or for a shard that comes (assumption: it takes longer to come)
+PATIENCE = 600  # seconds without room until that is an error (assumption: longer than a store takes for a few shards)
 PART = ".part"
 
 
@@ -79,10 +80,13 @@ class RemoteShelf:
         refuse_small_cache(self._location, self._manifest, window, self._share)
 
     def open(self, shard: Shard) -> ShardFile:
-        """The shard, mapped: it stays readable whatever becomes of the file.
+        """The shard, mapped: until the last view of it is gone it keeps its place in the cache.
+
+        Who holds another shard meanwhile may wait for somebody who waits for that one.
 
         Raises:
-            UnreachableError: the store does not answer, or keeps giving other bytes than the manifest names.
+            UnreachableError: the store does not answer, or keeps giving other bytes than the manifest names; or others
+                hold the whole cache.
         """
         local = self._cache / shard.file
         while True:
@@ -110,12 +114,15 @@ class RemoteShelf:
     def _cached(self, shard: Shard, local: Path) -> ShardFile | None:
         """The shard from the cache; None if it is not there, or was damaged since it came: it is gone then."""
         try:
-            os.utime(local)
-            if local.stat().st_size == shard.bytes:
-                file = ShardFile(local)
-                if shard.file in self._sound or file.sha256() == shard.sha256:
-                    self._sound.add(shard.file)
-                    return file
+            with local.open("rb") as cached:
+                os.utime(local)
+                if os.fstat(cached.fileno()).st_size == shard.bytes:
+                    file = ShardFile(mapped_while_held(cached))
+                    if not is_at(cached, local):  # it left before it was held
+                        return None
+                    if shard.file in self._sound or file.sha256() == shard.sha256:
+                        self._sound.add(shard.file)
+                        return file
         except (FileNotFoundError, NotADirectoryError):
             return None
         except pa.ArrowInvalid:  # damaged where Arrow looks first
@@ -130,18 +137,21 @@ class RemoteShelf:
             self._cache.mkdir(parents=True, exist_ok=True)  # again: temporary folders get cleaned
         except OSError as error:
             raise UserError(f"{self._cache} cannot be made ({first_line(error)}) - set {CACHE_VARIABLE}") from None
-        with temporary.open("ab") as out:
-            fcntl.flock(out, fcntl.LOCK_EX)
-            if local.exists() or not _is_at(out, temporary):
+        with temporary.open("a+b") as out:
+            while not _is_locked(out):
+                if not is_at(out, temporary):  # it has come, and who reads it holds it
+                    return None
+                time.sleep(WAIT)
+            if local.exists() or not is_at(out, temporary):
                 return None
             try:
-                self._set_aside(shard.bytes, out)
+                self._set_aside(shard, out)
                 self._download(shard, temporary, out)
-                file = ShardFile(temporary)
-                self._sound.add(shard.file)
                 os.fsync(out.fileno())
                 with self._node_locked():  # or who looks for room would count it twice, or not at all
                     temporary.replace(local)
+                    file = ShardFile(mapped_while_held(out))
+                self._sound.add(shard.file)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
@@ -172,21 +182,28 @@ class RemoteShelf:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _set_aside(self, needed: int, out: BinaryIO) -> None:
+    def _set_aside(self, shard: Shard, out: BinaryIO) -> None:
         """Make room, and take it: the file has its full size before anybody else looks for room."""
+        until = time.monotonic() + PATIENCE
         while True:
             with self._node_locked():
                 out.truncate(0)  # what a killed download left
-                if self._make_room(needed):
-                    out.truncate(needed)
+                if self._make_room(shard.bytes):
+                    out.truncate(shard.bytes)
                     return
+            if time.monotonic() > until:
+                raise UnreachableError(
+                    f"data.cache_bytes: for {PATIENCE} s there was no room for {shard.file} of {self._location} within "
+                    f"the {self._max_bytes} bytes of {self._all}: others on this node hold them - raise it, or set "
+                    f"{CACHE_VARIABLE} to another folder for one of them"
+                )
             time.sleep(WAIT)
 
     def _make_room(self, needed: int) -> bool:
-        """Whether there is room now; what is under way cannot leave."""
+        """Whether there is room now; what is under way, or read, cannot leave."""
         files, used = [], needed
         for path in _files(self._all):
-            if path.name.startswith(".") and _is_abandoned(path):
+            if path.name.startswith(".") and removed_unless_held(path):
                 continue
             try:
                 status = path.stat()
@@ -198,8 +215,8 @@ class RemoteShelf:
         for _, size, path in sorted(files):
             if used <= self._max_bytes:
                 break
-            path.unlink(missing_ok=True)
-            used -= size
+            if removed_unless_held(path):
+                used -= size
         return used <= self._max_bytes
 
 
@@ -270,22 +287,10 @@ def _files(cache: Path) -> list[Path]:
     return [path for folder in folders if not (folder / "manifest.json").exists() for path in folder.iterdir()]
 
 
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    """Whether an open file still has this name."""
+def _is_locked(file: BinaryIO) -> bool:
+    """Whether this process has the only lock on the file now."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _is_abandoned(path: Path) -> bool:
-    """Whether nobody downloads into a temporary file; it is gone then."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
-    except FileNotFoundError:
-        return True
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

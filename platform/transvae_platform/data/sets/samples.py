@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from transvae_platform.data.sets.gather import Empty, stack
+from transvae_platform.data.sets.gather import Empty, Piece, gather
 from transvae_platform.data.sets.manifest import Manifest, read_manifest
 from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
 from transvae_platform.data.sets.shards import Shard, ShardFile
@@ -62,20 +62,19 @@ class LocalShelf:
 class SampleSet:
     """Random access to the samples of one split: ids count from 0 in the order of the manifest's shards."""
 
-    def __init__(
-        self, manifest: Manifest, shelf: Shelf, split: str, centre: int | None = None, open_shards: int | None = None
-    ) -> None:
+    def __init__(self, manifest: Manifest, shelf: Shelf, split: str, centre: int | None = None) -> None:
         """Open a split.
 
         Args:
             centre: read the central square of this size out of each image.
-            open_shards: how many shards are mapped at once; by default all stay open.
         """
         self.manifest, self._shelf, self._centre = manifest, shelf, centre
         self._shards = [shard for shard in manifest.shards if shard.split == split]
         self._starts = np.cumsum([0, *(shard.records for shard in self._shards)])
-        self._open = lru_cache(open_shards)(self._open_shard)
-        self._array = lru_cache(None if open_shards is None else 4 * open_shards)(self._array_of)
+        # what lies in a folder stays mapped; what came to a cache is held there only while records are copied out of it
+        self._open, self._array = self._open_shard, self._array_of
+        if not shelf.distant:
+            self._open, self._array = lru_cache(None)(self._open), lru_cache(None)(self._array)
 
     @property
     def parts(self) -> tuple[tuple[Manifest, float], ...]:
@@ -104,22 +103,24 @@ class SampleSet:
             choice_B: which of them, by its number, each sample is read from; by default the first one.
             empty: gives the array that is returned.
         """
-        return stack(self.rows(ids_B, fields, choice_B), empty)
+        return gather(len(ids_B), self.pieces(ids_B, fields, choice_B, np.arange(len(ids_B))), empty)
 
-    def rows(
-        self, ids_B: NDArray[np.int64], fields: tuple[str, ...], choice_B: NDArray[Any] | None = None
-    ) -> list[NDArray[Any]]:
-        """What `read` copies, as views into the shards.
+    def pieces(
+        self,
+        ids_B: NDArray[np.int64],
+        fields: tuple[str, ...],
+        choice_B: NDArray[Any] | None,
+        places_B: NDArray[np.int64],
+    ) -> Iterator[Piece]:
+        """What `read` copies, and to which places: views into one shard after the other, of which none is kept.
 
         Raises:
             UserError: the data set has no such field, or a shard is not the manifest's.
         """
         names = fields or ("image",)
         which_B, within_B = self._places(ids_B)
-        chosen_B = which_B * len(names) + (0 if choice_B is None else choice_B)
-        needed, inverse_B = np.unique(chosen_B, return_inverse=True)
-        arrays = [self._array(key // len(names), names[key % len(names)]) for key in needed.tolist()]
-        return [arrays[index][row] for index, row in zip(inverse_B.tolist(), within_B.tolist(), strict=True)]
+        for key, mine in _groups(which_B * len(names) + (0 if choice_B is None else choice_B)):
+            yield places_B[mine], self._array(key // len(names), names[key % len(names)]), within_B[mine]
 
     def labels(self, ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """(B,) class numbers of some samples.
@@ -129,8 +130,7 @@ class SampleSet:
         """
         which_B, within_B = self._places(ids_B)
         labels_B = np.empty(len(ids_B), np.int64)
-        for shard in np.unique(which_B).tolist():
-            mine = which_B == shard
+        for shard, mine in _groups(which_B):
             labels_B[mine] = self._array(shard, LABEL)[within_B[mine]]
         return labels_B
 
@@ -152,10 +152,14 @@ class SampleSet:
 
     def column(self, ids_B: NDArray[np.int64], name: str) -> list[Any]:
         """A plain column of some samples, such as `label` or `caption`: null where a shard has no such column."""
-        which, within = self._places(ids_B)
-        columns = [self._open(shard).column(name) for shard in which.tolist()]
-        cells = zip(columns, within.tolist(), strict=True)
-        return [None if column is None else column[row].as_py() for column, row in cells]
+        which_B, within_B = self._places(ids_B)
+        cells: list[Any] = [None] * len(ids_B)
+        for shard, mine in _groups(which_B):
+            if (column := self._open(shard).column(name)) is not None:
+                for place in mine.tolist():
+                    cells[place] = column[int(within_B[place])].as_py()
+            del column
+        return cells
 
     def _array_of(self, index: int, name: str) -> NDArray[Any]:
         file, shard = self._open(index), self._shards[index]
@@ -185,6 +189,13 @@ class SampleSet:
             raise IndexError(f"ids from {ids_B.min()} to {ids_B.max()} are not all below {len(self)}")
         which = np.searchsorted(self._starts, ids_B, side="right") - 1
         return which, ids_B - self._starts[which]
+
+
+def _groups(keys_B: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """(key, where it stands) of each key."""
+    order_B = np.argsort(keys_B, kind="stable")
+    needed, firsts = np.unique(keys_B[order_B], return_index=True)
+    yield from zip(needed.tolist(), np.split(order_B, firsts[1:]), strict=False)  # of no keys there is one empty part
 
 
 def manifest_at(location: str) -> Manifest:
@@ -224,9 +235,4 @@ def open_data(
     """
     manifest = manifest_at(location)
     shelf = open_shelf(location, manifest, cache, cache_bytes, sharing)
-    open_shards = None
-    if shelf.distant:
-        # a shard that is open keeps its disk space after it left the cache: half as much again at most
-        open_shards = max(2, cache_bytes // (2 * sharing) // max(shard.bytes for shard in manifest.shards))
-    train = SampleSet(manifest, shelf, "train", open_shards=open_shards)
-    return train, SampleSet(manifest, shelf, "validation", centre, open_shards)
+    return SampleSet(manifest, shelf, "train"), SampleSet(manifest, shelf, "validation", centre)
