@@ -111,7 +111,8 @@ class TrialState:
                 # the checkpoint does not know of rewinds that came after it, and the attempt finds them again
                 self.rewound = [rewind for rewind in self.rewound if rewind["to"] < record["resumed_from"]]
             case "rewound":
-                self.rewound.append(record)
+                # one that an attempt found again stands where it stood
+                self.rewound = [*self.rewound[: record["rewinds"] - 1], record]
                 self._drop_after(record["to"])
             case "step":
                 self.train[record["step"]] = record
