@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from mlflow.entities import ViewType
 from tests.faults.mlflow_server import Mlflow, wait_for
 
 from transvae_platform.errors import UnreachableError
@@ -253,6 +254,8 @@ def test_a_lost_answer_makes_no_second_point_even_where_the_server_would_keep_it
         server = Server(uri, tmp_path)
         tracker = Tracker(server, toy.state, tmp_path)
         compared(toy, server, tracker, toy.follow(tracker))
+        thrown_away = server.client().search_runs([tracker.experiment_id], run_view_type=ViewType.DELETED_ONLY)
+    assert [run.data.tags["superseded"] for run in thrown_away if "superseded" in run.data.tags] == []
     assert Lying.logged > 9, "every kind of lie was told"
 
 
