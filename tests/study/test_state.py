@@ -127,6 +127,11 @@ def test_what_a_rewind_takes_back_never_happened_and_the_rewinds_are_counted(stu
     start(journal, resumed_from=20)
     follower.refresh()
     assert (trial.rewound, trial.attempts) == ([], 3)
+    rewind(20, 1)
+    start(journal, resumed_from=30)  # from a checkpoint of before the rewind, which it finds again
+    rewind(20, 1)
+    follower.refresh()
+    assert [rewound["rewinds"] for rewound in trial.rewound] == [1]
     assert trial == next(iter(StudyState(study.folder).trials.values()))
 
 
