@@ -1,8 +1,9 @@
 """A small study under random kills: the same command again and again, until the study has ended.
 
 What is killed, drawn from a seed: a training worker; the submitting process (its Ray is left to notice); the MLflow
-server, which comes back later; everything that the submission started, at once. Real trials, real Ray, a real server;
-half of the trials on two workers.
+server, which comes back later; everything that the submission started, at once; all workers of the trials that run,
+some steps after a notice that their nodes go away. Real trials, real Ray, a real server; half of the trials on two
+workers. The loss of the ViT trials breaks for some steps, also in the twin: the guard takes them back in any case.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 import yaml
 from mlflow.tracking import MlflowClient
+from tests.faults.intrusion import intruded
 from tests.faults.mlflow_server import Mlflow, wait_for
 from torch import Tensor
 
@@ -50,6 +52,41 @@ CALM_SECONDS = 1800.0  # for an undisturbed study on busy cores; ends a hang, ju
 AGAIN = {0, 4, -signal.SIGKILL}
 """Exit codes after which the command is typed again: done, the server did not answer, killed."""
 MARK = "TRANSVAE_SOAK"
+BROKEN = range(121, 127)
+"""Steps of the ViT trials whose loss is no number until they were taken back: more than the guard's patience."""
+INTRUSION = f"""\
+import os, signal, time
+from pathlib import Path
+
+def intrude(loop):
+    step, forward, state, began = loop.train_step, loop.Criterion.generator, {{}}, time.time()
+
+    def train_step(weights, *rest):
+        fresh = weights.guard.rewinds == 0 and weights.trial.family == "vit"
+        state["bad"] = fresh and weights.step + 1 in {BROKEN!r}
+        return step(weights, *rest)
+
+    def poisoned(self, *arguments):
+        total, judged, terms = forward(self, *arguments)
+        factor = float("nan") if state["bad"] else 1.0
+        return total * factor, judged * factor, terms
+
+    def notice(world):
+        import torch
+        path = Path(os.environ["{MARK}_NOTICE"])
+        told = [path.exists() and path.stat().st_mtime > began]
+        if world.size > 1:  # as with Ray, all workers hear the same
+            torch.distributed.broadcast_object_list(told, src=0)
+        return loop.Notice(("node",), None) if told[0] else None
+
+    class Notices(loop.Notices):
+        def __init__(self, world):
+            super().__init__(loop.World(world.rank, world.size, world.device, notice=lambda: notice(world)))
+
+    loop.train_step, loop.Criterion.generator = train_step, poisoned
+    loop.Notices, loop.hold = Notices, lambda _: os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""A notice is a file that is newer than the worker; after the checkpoint its nodes go."""
 
 
 @dataclass
@@ -64,6 +101,10 @@ class Home:
     def study(self) -> Path:
         return self.folder / "runs" / "studies" / "soak"
 
+    @property
+    def notice(self) -> Path:
+        return self.folder / "notice"
+
     def submit(self) -> subprocess.Popen[bytes]:
         """The command, the same every time; its processes are found again by a mark in their environment."""
         self.folder.mkdir(exist_ok=True)
@@ -71,6 +112,8 @@ class Home:
         file.write_text(yaml.safe_dump(SPEC))
         environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
         environment |= {MARK: self.token, **({"MLFLOW_TRACKING_URI": self.tracking} if self.tracking else {})}
+        environment[f"{MARK}_NOTICE"] = str(self.notice)
+        environment = intruded(self.folder / "first", "transvae_platform.training.loop", INTRUSION, environment)
         command = [sys.executable, "-m", "transvae_platform", "study", "submit", str(file)]
         with (self.folder / "said.txt").open("ab") as said:
             return subprocess.Popen(
@@ -158,16 +201,19 @@ class Round:
 
     def _next(self) -> tuple[float, str]:
         """When the next kill is, and of what."""
-        kind = self._chance.choice(("worker", "submission", "server", "group"))
+        kind = self._chance.choice(("worker", "submission", "server", "group", "notice"))
         return time.monotonic() + self._chance.expovariate(1 / self._pause), kind
 
     def _strike(self, submission: subprocess.Popen[bytes], kind: str) -> bool:
         """Kill one of a kind; False where none is there yet: a worker is waited for until it trains."""
-        if kind == "worker":
+        if kind in ("worker", "notice"):
             workers = sorted(self.home.processes("ray::RayTrainWorker"))
             if not workers:
                 return False
-            _kill(self._chance.choice(workers))
+            if kind == "worker":
+                _kill(self._chance.choice(workers))
+            else:
+                self.home.notice.touch()
         elif kind == "submission":
             submission.kill()
         elif kind == "group":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.faults.intrusion import intruded
 
 from transvae_dashboards.laws import fit_study
 from transvae_platform.study.journal import read_journal
@@ -17,21 +18,8 @@ pytestmark = pytest.mark.fault
 DEADLINE_SECONDS = 1200  # 400 were too few with 40 processes on two cores; ends a hang, judges no speed
 BROKEN_FROM = 27  # behind the checkpoint of step 20, between the log steps 20 and 30
 
-# What the interpreters of a test's processes run first: every loss of ViT trials from BROKEN_FROM on is poisoned.
 POISON = f"""\
-import importlib.util, sys
-
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name != "transvae_platform.training.loop":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        execute = spec.loader.exec_module
-        spec.loader.exec_module = lambda module: (execute(module), poison(module))
-        return spec
-
-def poison(loop):
+def intrude(loop):
     step, forward, state = loop.train_step, loop.Criterion.generator, {{}}
 
     def train_step(weights, *rest):
@@ -44,9 +32,8 @@ def poison(loop):
         return total * factor, judged * factor, terms
 
     loop.train_step, loop.Criterion.generator = train_step, poisoned
-
-sys.meta_path.insert(0, Finder())
 """
+"""Every loss of ViT trials from BROKEN_FROM on is poisoned."""
 
 
 def write_study(folder: Path) -> Path:
@@ -65,10 +52,8 @@ def write_study(folder: Path) -> Path:
 
 
 def test_a_trial_that_diverges_fails_alone_and_is_neither_kept_nor_registered_nor_fitted(tmp_path):
-    (tmp_path / "first").mkdir()
-    (tmp_path / "first" / "sitecustomize.py").write_text(POISON)
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "first"), environment.get("PYTHONPATH", "")])
+    environment = intruded(tmp_path / "first", "transvae_platform.training.loop", POISON, environment)
     command = ["study", "submit", str(write_study(tmp_path)), "--home", str(tmp_path / "runs")]
     done = subprocess.run(
         [sys.executable, "-m", "transvae_platform", *command],

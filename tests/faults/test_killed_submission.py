@@ -57,3 +57,24 @@ def test_failed_trial_is_tried_again_by_the_next_submission_only(study, monkeypa
     monkeypatch.setenv("TOY_FAILS", "[]")
     assert study.submit().end() == 0
     assert sorted(study.executions().values()) == [1, 1, 1, 3]
+
+
+@pytest.mark.parametrize("lost", [1, 3, None], ids=["the end", "the last checkpoint", "everything"])
+def test_a_finished_trial_whose_journal_lost_its_end_is_named_and_told_again(study, lost):
+    assert study.submit().end() == 0
+    before, values = study.executions(), study.values()
+    path = sorted(study.folder.glob("trials/*/journal.jsonl"))[1]
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-lost] if lost else []))
+    (named,) = study.state().damaged
+    assert named.startswith(f"{path}, which ends after record")
+    again = study.submit()
+    assert again.end() == 0, again.err
+    rest = {trial: count for trial, count in before.items() if trial != path.parent.name}
+    assert {**study.executions(), path.parent.name: 0} == {**rest, path.parent.name: 0}
+    assert [trial.state for trial in study.state().trials.values()] == ["finished"] * 4
+    assert study.values() == values
+    assert len(study.state().damaged) == 1, "still known as shortened"
+    last = study.executions()
+    assert study.submit().end() == 0
+    assert study.executions() == last

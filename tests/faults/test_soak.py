@@ -31,7 +31,10 @@ def test_studies_under_random_kills_end_as_their_twin(tmp_path, capsys):
         totals += disturbed.kills
         totals["submissions"] += disturbed.submissions
         for journal in sorted(disturbed.home.study.glob("trials/*/journal.jsonl")):
-            totals["attempts"] += check_journal(read_journal(journal))
+            records = read_journal(journal)
+            totals["attempts"] += check_journal(records)
+            totals["notices heeded"] += sum(record["event"] == "preempted" for record in records)
+            totals["rewinds"] += sum(record["event"] == "rewound" for record in records)
         before = {path: path.read_bytes() for path in disturbed.home.study.glob("trials/*/journal.jsonl")}
         disturbed.finish()
         assert before == {path: path.read_bytes() for path in before}, "an ended study was trained again"
@@ -63,5 +66,5 @@ def check_journal(records):
             # one more: of the checkpoint that was being written when its process was killed
             assert steps - record["resumed_from"] <= 2 * EVERY
             steps = record["resumed_from"]
-        steps = max(steps, record.get("step", 0))
+        steps = record["to"] if record["event"] == "rewound" else max(steps, record.get("step", 0))
     return events.count("started")

@@ -3,6 +3,7 @@
 import pytest
 
 from transvae_platform.errors import UserError
+from transvae_platform.study.journal import Journal
 from transvae_platform.study.state import StudyState
 
 
@@ -126,6 +127,11 @@ def test_what_a_rewind_takes_back_never_happened_and_the_rewinds_are_counted(stu
     start(journal, resumed_from=20)
     follower.refresh()
     assert (trial.rewound, trial.attempts) == ([], 3)
+    rewind(20, 1)
+    start(journal, resumed_from=30)  # from a checkpoint of before the rewind, which it finds again
+    rewind(20, 1)
+    follower.refresh()
+    assert [rewound["rewinds"] for rewound in trial.rewound] == [1]
     assert trial == next(iter(StudyState(study.folder).trials.values()))
 
 
@@ -388,3 +394,27 @@ def test_a_shortened_journal_of_the_study_is_told_by_the_trials_that_it_lacks(st
     path.write_bytes(b"".join(lines[1:]))
     with pytest.raises(UserError, match=r"line 1: .* first submission is damaged"):
         StudyState(study.folder)
+
+
+@pytest.mark.parametrize("left", [0, 1, -1])
+def test_a_shortened_journal_of_a_trial_that_was_over_is_named_until_it_is_told_again(study, left):
+    journal = finished(study)
+    path, trial_id = journal._path, study.trials[0].id
+    lines = path.read_bytes().splitlines(keepends=True)
+    study.study.append("ended", trial=trial_id, records=len(lines))
+    state = StudyState(study.folder)
+    assert (state.damaged, state.trials[trial_id].doubtful) == ([], False)
+    journal.close()
+    path.write_bytes(b"".join(lines[:left]))
+    state = StudyState(study.folder)
+    count = len(lines[:left])
+    assert state.damaged == [f"{path}, which ends after record {count} of {len(lines)}"]
+    assert state.trials[trial_id].doubtful
+    journal = Journal(path)
+    journal.miss(state.trials[trial_id].ended_with)  # what the next submission does
+    journal.append("queued")
+    start(journal, resumed_from=40)
+    journal.append("finished", step=40, metrics={"val/psnr": 17.0})
+    state.refresh()
+    assert (state.trials[trial_id].state, state.trials[trial_id].doubtful) == ("finished", False)
+    assert state.damaged == [f"{path}, line {count + 1}"], "still known as shortened"

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from transvae_platform.cli.fit_files import keep_fits
+from transvae_platform.errors import UserError
 from transvae_platform.fitting import Request, answer, runs_of
 from transvae_platform.tracking.fits import log_fit, tagged
 from transvae_platform.tracking.runs import Tracker
@@ -58,6 +59,12 @@ def test_a_study_that_ended_keeps_its_fits_as_files_and_runs(client, server, stu
         study.train(trial, 20.0 + seed)
     state = study.state()
     assert Tracker(server, state, study.home).send(now=True)
+    (study.folder / "fits").write_text("in the way")
+    with pytest.raises(UserError, match="cannot be written"):
+        keep_fits(state, study.home, uri)  # MLflow has them all the same
+    kept = client.search_runs([client.get_experiment_by_name(study.spec.study).experiment_id], "tags.kind = 'fit'")
+    assert len(kept) == 2
+    (study.folder / "fits").unlink()
     for _ in range(2):  # the second submission of a finished study changes nothing
         keep_fits(state, study.home, uri)
         experiment = client.get_experiment_by_name(study.spec.study).experiment_id

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training.poison import LIMITS, Poison
 
 from transvae_platform.data.listing.bundled import list_bundled
 from transvae_platform.data.making.ingest import ingest
@@ -97,3 +98,15 @@ def records(tmp_path) -> Callable[..., list[dict[str, Any]]]:
         return [record for record in found if event in (None, record["event"])]
 
     return read
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Poison:
+    """Lets losses of this process's runs break."""
+    return Poison(monkeypatch)
+
+
+@pytest.fixture
+def guarded(trial: Callable[..., Trial]) -> Callable[..., Trial]:
+    """A trial of 16 steps that validates every 4 and has a short memory."""
+    return lambda **changes: trial(recipe__steps=16, recipe__guard=LIMITS, **changes)

@@ -36,7 +36,7 @@ class Content:
 
 def save(store, step, byte=None, best=()):
     sha256 = save_checkpoint(store, Content(step, byte), Ranks())
-    store.retain(best)
+    store.retain(step, best)
     return sha256
 
 
@@ -294,6 +294,32 @@ def test_newest_and_the_best_stay(location, files):
     assert {path.partition("/")[0] for path in files()} == {f"step_00000000{step}" for step in (2, 4, 6, 7)}
 
 
+def test_what_a_rewind_took_back_goes_with_the_next_one(location):
+    store = CheckpointStore(location, keep=2)
+    for step in (4, 8, 9):
+        save_checkpoint(store, Content(step), Ranks())
+    save(store, 5)
+    assert store.steps() == [4, 5]
+
+
+def test_only_those_up_to_a_step_that_fit_are_looked_at(location, files):
+    store = CheckpointStore(location, keep=9)
+    for step in (2, 4, 5, 8):
+        save(store, step)
+    files.change(5, *DAMAGE["flipped bit"])
+    with store.newest_good(latest=4, fits=lambda step, folder: (folder / "state.json").exists() and step != 4) as found:
+        assert found[0] == 2
+    assert store.steps() == [2, 4, 5, 8]
+
+
+def test_one_that_was_written_again_is_the_one_that_is_known(location, files):
+    first = CheckpointStore(location, keep=9)
+    old = save(first, 1)
+    store = CheckpointStore(location, keep=9, recorded={1: old})
+    save(store, 1, byte=7)
+    assert newest(store) == (1, b"\x07")
+
+
 def test_old_one_that_cannot_be_removed_is_told_and_tried_again(store, monkeypatch):
     def refuse(name):
         raise PermissionError(13, "Permission denied")
@@ -301,9 +327,9 @@ def test_old_one_that_cannot_be_removed_is_told_and_tried_again(store, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(store.place, "remove", refuse)
         save_checkpoint(store, Content(3), Ranks())
-        assert "step_000000001: old checkpoints cannot be removed (Permission denied)" in store.retain(())
+        assert "step_000000001: old checkpoints cannot be removed (Permission denied)" in store.retain(3, ())
     assert store.steps() == [1, 2, 3]
-    assert store.retain(()) is None
+    assert store.retain(3, ()) is None
     assert store.steps() == [2, 3]
 
 
@@ -315,7 +341,7 @@ def test_superseded_writer_changes_nothing(store, location, files, tmp_path):
     old = CheckpointStore(location, keep=1, fence=Fence(lock, "older"))
     for change in (
         lambda: save(old, 3),
-        lambda: old.retain(()),
+        lambda: old.retain(3, ()),
         lambda: newest(old),
         old.clean,
     ):

@@ -1,24 +1,21 @@
 """The guard alone, and in the loop: bad steps are skipped, bad stretches taken back, and nothing bad is ever kept."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from tests.training.poison import LIMITS, NAN, assert_same, flat, kept, newest
 from tests.training.twins import KilledError
 
+from transvae_platform.errors import UserError
 from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.training import loop
-from transvae_platform.training.checkpoint import CheckpointStore
+from transvae_platform.training.course import Course
 from transvae_platform.training.guard import BadStretchError, Guard
 from transvae_platform.training.loop import DivergedError
-from transvae_platform.training.tensors import read_tensors
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
-
-LIMITS = {"window": 8, "after": 4, "patience": 2}
-NAN = math.nan
 
 
 def make_guard(device="cpu", **changes):
@@ -99,9 +96,9 @@ def test_patience_ends_with_one_bad_step_more():
     feed(guard, 1.0)  # however seldom the host looks
     with pytest.raises(BadStretchError):
         guard.look(8, False)
-    guard.rewound(1)
+    guard.course = guard.course.divert(8)
+    assert guard.enter(8) == 108
     assert guard.look(8, False).calm
-    assert guard.offset == 100
 
 
 def test_the_last_step_of_a_run_must_be_good():
@@ -132,84 +129,24 @@ def test_a_restored_guard_goes_on_like_the_one_that_was_saved():
     losses = [1.0, 1.1, 0.9, 1.0, 5.0, NAN, 1.2, 1.1, 0.8, 1.0, 1.3]
     one, other = make_guard(), make_guard()
     feed(one, *losses)
-    one.rewound(1)
+    one.target, one.course = 8, Course((4, 8))
+    one.enter(8)
     held = other.bad
     other.load_state_dict(one.state_dict())
-    assert (other.rewinds, other.offset) == (1, 100)
+    assert (other.rewinds, other.target, other.course) == (2, 8, Course((4, 8)))
     after = [1.9, 9.0, 1.0, NAN, 9.0]
     assert feed(one, *after) == feed(other, *after) == [0, 1, 0, 1, 1]
     assert one.look(16, False) == other.look(16, False)
     assert other.bad is held  # the optimiser has this tensor
 
 
+def test_a_guard_of_an_earlier_version_is_refused():
+    guard = make_guard()
+    with pytest.raises(UserError, match="of an earlier version of this project"):
+        guard.load_state_dict({**guard.state_dict(), "_extra_state": 1})
+
+
 # in the loop
-
-
-class Poison:
-    """Lets steps break or end: `spoil` and `kill` are asked with (step, rewinds), the first step is 1."""
-
-    def __init__(self, monkeypatch):
-        self.spoil, self.kill, self.at, self.steps = {}, set(), (0, 0), []
-        step, objective = loop.train_step, loop.Criterion.generator
-
-        def train_step(weights, *rest):
-            self.at = (weights.step + 1, weights.guard.rewinds)
-            self.steps.append(self.at)
-            if self.at in self.kill:
-                self.kill.remove(self.at)
-                raise KilledError
-            return step(weights, *rest)
-
-        def forward(module, *arguments):
-            total, judged, terms = objective(module, *arguments)
-            factor = self.spoil(*self.at) if callable(self.spoil) else self.spoil.get(self.at, 1.0)
-            return total * factor, judged * factor, {**terms, "loss": terms["loss"] * factor}
-
-        monkeypatch.setattr(loop, "train_step", train_step)
-        monkeypatch.setattr(loop.Criterion, "generator", forward)
-
-
-@pytest.fixture
-def poison(monkeypatch):
-    return Poison(monkeypatch)
-
-
-@pytest.fixture
-def guarded(trial):
-    """A trial of 16 steps that validates every 4 and has a short memory."""
-    return lambda **changes: trial(recipe__steps=16, recipe__guard=LIMITS, **changes)
-
-
-def kept(folder):
-    return CheckpointStore(folder / "checkpoints", keep=9).steps()
-
-
-def newest(folder):
-    """Every value of the newest checkpoint, by name."""
-    with CheckpointStore(folder / "checkpoints", keep=9).verified(kept(folder)[-1]) as path:
-        state = json.loads((path / "state.json").read_text())
-        tensors = read_tensors(path / "state")
-        return {**tensors, **dict(_flat(state)), "average": (path / "ema" / "model.safetensors").read_bytes()}
-
-
-def _flat(value, name=""):
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}")
-    else:
-        yield name, value
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    assert any("exp_avg" in name for name in one)
-    assert [name for name, value in one.items() if not _equal(value, other[name])] == []
-
-
-def _equal(one, other):
-    if isinstance(one, torch.Tensor):  # what the guard saw may be no number, on both sides
-        return torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
-    return one == other
 
 
 @pytest.mark.parametrize(
@@ -237,7 +174,7 @@ def test_a_skipped_step_moves_nothing(guarded, train, poison, monkeypatch, facto
     def watch(weights, *rest):
         terms = step(weights, *rest)
         moved = [weights.model.state_dict(), weights.averaged.state_dict(), weights.optimizer.state_dict()["state"]]
-        seen.append({name: value.clone() for part in enumerate(moved) for name, value in _flat(dict([part]))})
+        seen.append({name: value.clone() for part in enumerate(moved) for name, value in flat(dict([part]))})
         return terms
 
     monkeypatch.setattr(loop, "train_step", watch)

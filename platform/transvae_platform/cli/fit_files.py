@@ -67,6 +67,7 @@ def keep_fits(state: StudyState, home: Path, uri: str) -> None:
     """The laws of a study that has ended, as files and in MLflow; where the table cannot be fitted, the reason.
 
     Raises:
+        UserError: a file cannot be written; MLflow has them all the same.
         UnreachableError: the tracking server does not answer.
     """
     from transvae_dashboards.laws import fits_of
@@ -89,6 +90,8 @@ def keep_fits(state: StudyState, home: Path, uri: str) -> None:
     except TableError as error:
         print(f"fits:    none were kept: {error}")
         return
-    for document in documents:
-        write_document(document, state.folder / "fits", state.name)
-    log_documents(state.name, documents, home, uri)
+    try:
+        for document in documents:
+            write_document(document, state.folder / "fits", state.name)
+    finally:
+        log_documents(state.name, documents, home, uri)

@@ -78,7 +78,7 @@ def plan_document(plan: Plan, price: float | None = None) -> dict[str, Any]:
     }
 
 
-def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) -> None:
+def print_outcome(state: StudyState, page: Path | None, home: Path, tracking_uri: str) -> None:
     """How a study ended: results by family and size, the fitted laws, and the three paths that matter."""
     from transvae_dashboards.laws import fit_study, in_order
     from transvae_dashboards.tables import study_table
@@ -122,7 +122,7 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
         out.print(note, highlight=False)
     registered = [trial.registered for trial in state.in_state("finished") if trial.registered]
     shown = without_password(tracking_uri)
-    out.print(f"\npage:    {page.resolve().as_uri()}", soft_wrap=True)
+    out.print(f"\npage:    {page.resolve().as_uri() if page else 'none, it could not be written'}", soft_wrap=True)
     out.print(
         f"mlflow:  {shown}   (mlflow ui --backend-store-uri {shown})",
         soft_wrap=True,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from transvae_platform.cli.jobs import Address, Follow
 
 if TYPE_CHECKING:
+    from transvae_platform.errors import UserError
     from transvae_platform.study.state import StudyState
 
+T = TypeVar("T")
 app = typer.Typer(help="Plan, submit, follow and report studies.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(help="The study file, e.g. studies/quickstart.yaml", show_default=False)]
@@ -101,7 +104,6 @@ def submit(
     from transvae_platform.cli.progress import StudyProgress
     from transvae_platform.cli.render import print_outcome
     from transvae_platform.cluster.submit import plan_study, prepare, submit_study
-    from transvae_platform.errors import UnreachableError
     from transvae_platform.study.state import OVER
     from transvae_platform.tracking.runs import log_page
     from transvae_platform.tracking.server import default_tracking_uri
@@ -113,17 +115,15 @@ def submit(
     with StudyProgress(planned) as progress:
         state = submit_study(prepared, home, uri, progress.listen, cluster)
         progress.stage("drawing the report")
-        page = _write_report(state)
-        unsent: UnreachableError | None = None
-        try:
-            log_page(uri, home, state, page)
-            if spec.calibration is None:
-                keep_fits(state, home, uri)
-        except UnreachableError as error:  # the study is done all the same
-            unsent = error
+        troubles: list[UserError] = []  # the study is done all the same: the rest is kept, and the outcome told
+        page = _tried(troubles, lambda: _write_report(state))
+        if page is not None:
+            _tried(troubles, lambda: log_page(uri, home, state, page))
+        if spec.calibration is None:
+            _tried(troubles, lambda: keep_fits(state, home, uri))
     print_outcome(state, page, home, uri)
-    if unsent is not None:
-        raise unsent
+    if troubles:
+        raise type(troubles[0])("; ".join(dict.fromkeys(map(str, troubles))))
     unregistered = any(trial.unregistered for trial in state.in_state("finished"))
     if unregistered or sum(len(state.in_state(over)) for over in OVER) < len(prepared.trials):
         raise typer.Exit(3)
@@ -192,3 +192,14 @@ def _write_report(state: StudyState, output: Path | None = None) -> Path:
     from transvae_dashboards import write_report
 
     return write_report(state, output or state.folder / "report.html")
+
+
+def _tried(troubles: list[UserError], work: Callable[[], T]) -> T | None:
+    """What a piece of work gives; None if it cannot be done, and why stands among the troubles."""
+    from transvae_platform.errors import UserError
+
+    try:
+        return work()
+    except UserError as error:
+        troubles.append(error)
+        return None

@@ -200,6 +200,7 @@ def submit_study(
                 # `left` may be empty: a finished study's images may only have had to be read again
                 run_rounds(spec.calibration, left, state, fence, run, lambda: tracker.take(state.refresh()))
         tracker.take(state.refresh())
+        _note_ends(state, journal)
         _register(state, tracker, journal, listen)
         journal.close()
     state.refresh()
@@ -273,11 +274,20 @@ def _queue(left: Sequence[Trial], journal: Journal, state: StudyState, fence: Fe
     for trial in left:
         journal.append("queued", trial=trial.model_dump(mode="json"), cost=model_cost(trial))
         known = state.trials.get(trial.id)
-        if known is not None and known.state != "queued":  # an earlier submission gave it up, or was killed
+        if known is not None and (known.state != "queued" or known.cut):  # given up earlier, killed, or cut off
             own = Journal(state.trials[trial.id].folder / "journal.jsonl", fence)
+            if known.cut:
+                own.miss(known.ended_with)
             own.append("queued")
             own.close()
     state.refresh()
+
+
+def _note_ends(state: StudyState, journal: Journal) -> None:
+    """Say of trials that are over how many records their journals have (`study/journal.py`, 11)."""
+    for trial in state.trials.values():
+        if trial.state in (*OVER, "failed") and not trial.doubtful and trial.records not in (None, trial.ended_with):
+            journal.append("ended", trial=trial.trial.id, records=trial.records)
 
 
 def _register(state: StudyState, tracker: Tracker, journal: Journal, listen: Listener) -> None:

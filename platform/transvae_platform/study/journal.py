@@ -28,9 +28,10 @@ Protocol
    which study this is: that ends every command, with the line and the ways out.
 11. `n` counts the records of a file, whoever wrote them: each writer goes on from the last one that can be read. A
    number that does not follow the one before, with no damaged record between, tells that lines are missing; they are
-   treated and named as damaged ones. Missing at the end of a file they leave no trace in it. An attempt finds that its
-   checkpoint is ahead of its journal, and leaves a number out; of the study's file, `status` and `doctor` name the
-   trials in `trials/` that it does not know.
+   treated and named as damaged ones. Missing at the end of a file they leave no trace in it. Of a trial that was over
+   the study's file says how many records it had (`ended`): one with fewer is named, and attempted once more. Otherwise
+   an attempt finds that its checkpoint is ahead of its journal. Either leaves numbers out. Of the study's file,
+   `status` and `doctor` name the trials in `trials/` that it does not know.
 """
 
 from __future__ import annotations
@@ -96,9 +97,9 @@ class Journal:
                 f"{self._path} cannot be written ({self.problem}) - make room, then submit again: the study continues"
             )
 
-    def miss(self) -> None:
-        """Let readers know that records are missing here (protocol 11)."""
-        self._number += 1
+    def miss(self, known: int = 0) -> None:
+        """Let readers know that records are missing here, of which there were `known` in all (protocol 11)."""
+        self._number = max(self._number + 1, known)
 
     def settle(self) -> str | None:
         """Let everything reach the disk; returns why that is impossible, or None. Raises as `append`."""
@@ -159,6 +160,11 @@ class JournalReader:
         self._offset, self._line = 0, 0
         self._number: int | None = 0
         """Of the last record; None after a damaged one, which another may follow."""
+
+    @property
+    def records(self) -> int | None:
+        """How many records the file has so far, by the number of the last one; None after a damaged one."""
+        return self._number
 
     def skip(self) -> None:
         """Pass over the records that are there."""

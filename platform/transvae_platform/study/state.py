@@ -70,6 +70,15 @@ class TrialState:
     """Lines of the journal that are damaged, or before which some are missing; what those said is not in this state."""
     doubtful: bool = False
     """Whether one of them may have said how the newest attempt ended; the next attempt tells again."""
+    records: int | None = 0
+    """How many records its journal has; None after a damaged one."""
+    ended_with: int = 0
+    """How many it had when it was over, as the study's journal says (`study/journal.py`, 11)."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether the end of its journal is missing."""
+        return self.records is not None and self.records < self.ended_with
 
     @property
     def final(self) -> dict[str, float]:
@@ -111,7 +120,8 @@ class TrialState:
                 # the checkpoint does not know of rewinds that came after it, and the attempt finds them again
                 self.rewound = [rewind for rewind in self.rewound if rewind["to"] < record["resumed_from"]]
             case "rewound":
-                self.rewound.append(record)
+                # one that an attempt found again stands where it stood
+                self.rewound = [*self.rewound[: record["rewinds"] - 1], record]
                 self._drop_after(record["to"])
             case "step":
                 self.train[record["step"]] = record
@@ -197,6 +207,11 @@ class StudyState:
         journals = [(self.folder, self._damaged), *((trial.folder, trial.damaged) for trial in self.trials.values())]
         places = [f"{folder / 'journal.jsonl'}, line {line}" for folder, lines in journals for line in lines]
         found = sorted(path.parent for path in self.folder.glob("trials/*/journal.jsonl"))
+        places += [
+            f"{trial.folder / 'journal.jsonl'}, which ends after record {trial.records} of {trial.ended_with}"
+            for trial in self.trials.values()
+            if trial.cut
+        ]
         return places + [
             f"{self.folder / 'journal.jsonl'}, which lacks trials/{path.name}"
             for path in found
@@ -225,6 +240,8 @@ class StudyState:
                     path = self.trials[trial_id].folder / "journal.jsonl"
                     raise UserError(self._foreign(path, record, error)) from None
                 news.append((self.trials[trial_id], record))
+            self.trials[trial_id].records = reader.records
+            self.trials[trial_id].doubtful |= self.trials[trial_id].cut
         return news
 
     def _foreign(self, path: Path, record: Record, error: Exception) -> str:
@@ -259,8 +276,10 @@ class StudyState:
                     self._trial_readers[trial.id] = JournalReader(folder / "journal.jsonl")
                 else:  # a later submission may move the trial to other resources
                     self.trials[trial.id].trial = trial
-            case "registered" | "not_registered" if self._damaged and record["trial"] not in self.trials:
+            case "registered" | "not_registered" | "ended" if self._damaged and record["trial"] not in self.trials:
                 pass  # its `queued` is damaged; the next submission queues and registers it again
+            case "ended":
+                self.trials[record["trial"]].ended_with = record["records"]
             case "registered":
                 self.trials[record["trial"]].registered = record
                 self.trials[record["trial"]].unregistered = None

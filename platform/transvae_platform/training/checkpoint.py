@@ -13,8 +13,9 @@ Protocol
    trial's journal tells of, is set aside as `bad_...` and reported, and the next older one is taken; so is one that
    cannot be read, also not some seconds later. A store that does not give it says nothing of it. Rank 0 chooses, all
    compare.
-4. After a new checkpoint is complete, those that are neither among the newest `keep` nor among the best are removed.
-   The one just written stays in any case; one that cannot be removed is tried again after the next.
+4. After a new checkpoint is complete, those of later steps are removed, which a rewind took back, and those that are
+   neither among the newest `keep` nor among the best nor the one that a rewind would lead to (`training/guard.py`, 5).
+   One that cannot be removed is tried again after the next.
 5. Rank 0 alone commits, sets aside and removes, and before each it asks the fence (`study/lease.py`, 5): a writer
    whose submission was superseded changes nothing.
 6. A checkpoint counts for a trial's journal when it is committed, not before. A crash between the two is harmless: the
@@ -24,7 +25,7 @@ Protocol
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -97,33 +98,42 @@ class CheckpointStore:
     def commit(self, draft: Draft, files: Hashes) -> str:
         """Make a draft a checkpoint, given the hashes of all its files; returns the manifest's SHA-256."""
         self._pass_fence()
-        return self.place.commit(draft, files)
+        sha256 = self.place.commit(draft, files)
+        self._recorded[int(draft.name.removeprefix(PREFIX))] = sha256
+        return sha256
 
-    def retain(self, best_steps: tuple[int, ...]) -> str | None:
-        """Remove what is neither new nor best; returns what could not be removed and why."""
+    def retain(self, written: int, needed: Container[int]) -> str | None:
+        """After the step `written`: remove what is neither new nor needed; what could not be removed and why."""
         name = ""
         try:
             self._pass_fence()
-            for step in self.steps()[: -self._keep]:
-                if step not in best_steps:
-                    name = _name(step)
-                    self.place.remove(name)
+            steps = self.steps()
+            taken_back = [step for step in steps if step > written]
+            old = [step for step in steps if step <= written][: -self._keep]
+            for step in (*taken_back, *(step for step in old if step not in needed)):
+                name = _name(step)
+                self.place.remove(name)
         except TROUBLE as error:
             return f"{self.place.location}/{name}: old checkpoints cannot be removed ({reason(error)})"
         return None
 
     @contextmanager
-    def newest_good(self) -> Iterator[tuple[int, Path] | None]:
+    def newest_good(
+        self, latest: int | None = None, fits: Callable[[int, Path], bool] = lambda step, folder: True
+    ) -> Iterator[tuple[int, Path] | None]:
         """(step, local folder) of the newest checkpoint whose bytes equal its manifest, or None.
 
-        Damaged ones are set aside; only the writer calls it.
+        Damaged ones are set aside; only the writer calls it. Those after the step `latest`, and good ones that do not
+        fit, are passed over.
         """
-        for step in reversed(self.steps()):
+        for step in reversed([step for step in self.steps() if latest is None or step <= latest]):
             with self.place.fetched(_name(step)) as folder:
                 try:
                     wrong = self._fault(step, folder)
                 except OSError as error:
                     wrong = f"it cannot be read: {reason(error)}"
+                if wrong is None and not fits(step, folder):
+                    continue
                 if wrong is None:
                     yield step, folder
                     return

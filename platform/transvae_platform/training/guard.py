@@ -6,10 +6,16 @@ Protocol
 2. A bad step moves nothing: no weight, moment or counter of the optimiser, no averaged weight. It counts as a step.
 3. The host looks at log steps and before every validation. More than `patience` bad steps in a row, or a last step that
    is bad, are a breach; while bad steps go on nothing is validated or kept.
-4. After a breach the run goes back to its newest good checkpoint and reads data that it has not seen: each time one
-   whole length of the run further in the sequence of samples. The breach after the last rewind ends the trial.
-5. What the guard knows is part of every checkpoint, so a run remains a function of its seed. A rewind whose process is
-   killed before the next checkpoint is found again by the steps that led to it.
+4. After a breach the run goes back to its target: the last step at which it was due for validation and found good, or
+   the beginning. From there on it reads data that it has not seen: each time one whole length of the run further in the
+   sequence of samples (`training/course.py`), with its patience as at the beginning. The breach after the last rewind
+   ends the trial.
+5. The target is a function of steps and what they gave, never of which checkpoints there are. One more, of a notice
+   (`training/preemption.py`), is passed over. Where that of the target was not written or is damaged, the run goes to
+   the newest good one before it whose steps read the same data, and takes the steps to the target again with the data
+   that they had. So it ends like its twin that nothing happened to.
+6. What the guard knows, target and course too, is part of every checkpoint, so a run remains a function of its seed. A
+   rewind whose process is killed before the next checkpoint is found again by the steps that led to it.
 
 Only the loss can be an outlier: in 14 healthy runs of the quick start gradient norms reached 27 sigma and 44 times
 their mean while losses stayed below 4 sigma and 1.6 times, and clipping and Adam bound what a large gradient does.
@@ -18,13 +24,20 @@ their mean while losses stayed below 4 sigma and 1.6 times, and clipping and Ada
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from transvae_platform.errors import UserError
 from transvae_platform.study.recipe_spec import Recipe
+from transvae_platform.training.course import Course
 from transvae_platform.world import World
+
+EXTRA = "_extra_state"
+"""Torch's name in a `state_dict` for what `get_extra_state` gives."""
 
 
 class BadStretchError(Exception):
@@ -42,7 +55,7 @@ class Finding:
 
 
 class Guard(nn.Module):
-    """Judges every step of a run; its buffers and the number of rewinds are what a checkpoint holds of it."""
+    """Judges every step of a run; its buffers, target and course are what a checkpoint holds of it."""
 
     window: Tensor
     """(limits.window,) float64: losses of the last good steps, oldest first, zeros where there were fewer."""
@@ -58,7 +71,9 @@ class Guard(nn.Module):
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         super().__init__()
         self._limits, self._steps = recipe.guard, recipe.steps
-        self.rewinds = 0
+        self.target = 0
+        """The step that a breach leads back to."""
+        self.course = Course()
         self.register_buffer("window", torch.zeros(self._limits.window, dtype=torch.float64, device=device))
         self.register_buffer("bad", torch.zeros((), device=device))
         for name in ("good", "streak", "longest"):
@@ -67,9 +82,16 @@ class Guard(nn.Module):
         self._nothing = torch.zeros(2, dtype=torch.float64, device=device)
 
     @property
-    def offset(self) -> int:
-        """Steps between a step and the place of its batch in the sequence of samples."""
-        return self.rewinds * self._steps
+    def rewinds(self) -> int:
+        """How often the run was taken back."""
+        return len(self.course.diverted)
+
+    def enter(self, step: int) -> int:
+        """Begin the step after `step`: the place of its batch in the sequence of samples."""
+        if step in self.course.diverted:
+            self.streak.zero_()
+            self.longest.zero_()
+        return self.course.place(step, self._steps)
 
     @torch.no_grad()
     def judge(self, loss: Tensor, norm: Tensor, world: World) -> None:
@@ -107,23 +129,18 @@ class Guard(nn.Module):
 
     def begin_again(self) -> None:
         """As before the first step of a run that was never rewound."""
-        self.rewinds = 0
+        self.target, self.course = 0, Course()
         for buffer in self.buffers():
             buffer.zero_()
 
-    def rewound(self, rewinds: int) -> None:
-        """Go on after rewind number `rewinds` from a checkpoint's state, with patience as at the beginning."""
-        self.rewinds = rewinds
-        self.streak.zero_()
-        self.longest.zero_()
+    def get_extra_state(self) -> dict[str, Any]:
+        """Part of `state_dict`: target and course."""
+        return {"target": self.target, **asdict(self.course)}
 
-    def get_extra_state(self) -> int:
-        """Part of `state_dict`: the number of rewinds."""
-        return self.rewinds
-
-    def set_extra_state(self, state: int) -> None:
-        """Part of `load_state_dict`."""
-        self.rewinds = state
+    def set_extra_state(self, state: Any) -> None:
+        """Part of `load_state_dict`. Raises UserError if it is an earlier version's."""
+        self.course = course_of({EXTRA: state})
+        self.target = state["target"]
 
     def _bound(self, window: Tensor, good: Tensor) -> Tensor:
         """The loss above which a step is an outlier."""
@@ -131,6 +148,21 @@ class Guard(nn.Module):
         mean = window.sum() / known
         deviation = torch.addcmul(window.dot(window) / known, mean, mean, value=-1).clamp_(min=0).sqrt_()
         return torch.maximum(torch.add(mean, deviation, alpha=self._limits.sigma), mean * self._limits.factor)
+
+
+def course_of(state: Mapping[str, Any]) -> Course:
+    """The course in what a checkpoint's `state.json` holds of a guard.
+
+    Raises:
+        UserError: it is an earlier version's.
+    """
+    known = state[EXTRA]
+    if not isinstance(known, dict):
+        raise UserError(
+            "the checkpoint is of an earlier version of this project, which did not record where a rewind leads to - "
+            "continue with that version, or delete the trial's checkpoints to train it from the start"
+        )
+    return Course(tuple(known["diverted"]))
 
 
 def _words(value: float) -> str:

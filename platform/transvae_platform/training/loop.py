@@ -242,18 +242,19 @@ def _refuse_unless_finite(weights: TrialWeights, world: World) -> None:
 
 
 def _take_back(weights: TrialWeights, saver: Saver, journal: Journal | None, world: World, reason: str) -> None:
-    """Return to the newest good checkpoint, or to the beginning, and continue with other data from there.
+    """Return to where the guard says (`training/guard.py`, 4 and 5), and read other data from there on.
 
     Raises:
         DivergedError: the trial was taken back as often as its recipe allows.
     """
-    broken_at, rewinds = weights.step, weights.guard.rewinds
+    broken_at, target, rewinds = weights.step, weights.guard.target, weights.guard.rewinds
     if rewinds == weights.trial.recipe.guard.rewinds:
         raise DivergedError(f"{reason}; this is after {rewinds} rewinds - lower the learning rate or clip")
     saver.take_back(weights, world)
-    weights.guard.rewound(rewinds + 1)
     if journal:
-        journal.append("rewound", **{"from": broken_at}, to=weights.step, rewinds=rewinds + 1, reason=reason)
+        journal.append(
+            "rewound", **{"from": broken_at}, to=weights.step, target=target, rewinds=rewinds + 1, reason=reason
+        )
 
 
 def _attention() -> str:

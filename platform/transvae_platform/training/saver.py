@@ -84,16 +84,16 @@ class Saver:
         if self._check is not None:
             self._check.settle()
         self.wait()
-        if self._failed is not None:
+        if self._failed is not None and self._failed[0].step != weights.step:
             weights.forget(self._failed[0].step)
         if weights.step != self._newest:
             self._begin(weights.snapshot(self._lineage, self._ranks.rank, self._ranks.size))
 
     def take_back(self, weights: TrialWeights, world: World) -> None:
-        """Let the weights be those of the newest good checkpoint again, or of the beginning. Raises as `tell`."""
+        """Let the weights be those of the checkpoint that a rewind leads to, or of the beginning. Raises as `tell`."""
         self.wait()
-        weights.begin_again()
-        weights.restore(self._store, world)
+        self._failed = None  # its step is taken again
+        weights.take_back(self._store, world)
         self._newest = weights.step or None
 
     def tell(self) -> None:
@@ -224,7 +224,7 @@ class _Save(threading.Thread):
             self._ranks.together(self._refuse_ahead)
             self.sha256 = save_checkpoint(self._store, self.snapshot, self._ranks)
             if self._ranks.rank == 0:
-                self.leftover = self._store.retain(self.snapshot.best_steps)
+                self.leftover = self._store.retain(self.snapshot.step, self.snapshot.needed)
         except BaseException as error:  # noqa: BLE001 - handed to the training thread, which raises it
             self.error = error
 

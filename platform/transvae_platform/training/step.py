@@ -61,7 +61,7 @@ def train_step(weights: TrialWeights, stream: Stream[Batch], criterion: Criterio
 
 def _inputs(weights: TrialWeights, stream: Stream[Batch], world: World) -> tuple[Tensor, Tensor]:
     """This worker's images and latent noise of the step."""
-    place = weights.step + weights.guard.offset
+    place = weights.guard.enter(weights.step)
     batch = stream.batch(place)
     x_B3HW = to_model_input(batch.images, world.device, batch.mirrored)
     config = weights.config

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from transvae_platform.study.grid import Trial
 from transvae_platform.training.adversary import Adversary
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.compiling import compile_blocks
+from transvae_platform.training.course import Course
 from transvae_platform.training.criterion import make_projection
-from transvae_platform.training.guard import Guard
+from transvae_platform.training.guard import Guard, course_of
 from transvae_platform.training.manifest import MANIFEST, sha256_of
 from transvae_platform.training.network import Network
 from transvae_platform.training.parts import Moments, Stateful, split_parts
@@ -34,6 +36,7 @@ from transvae_platform.training.tensors import Copies, own_share, read_tensors, 
 from transvae_platform.world import World
 
 TensorList = tuple[Tensor, ...] | list[Tensor]
+Find = Callable[[], AbstractContextManager[tuple[int, Path] | None]]
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,18 @@ class Snapshot:
 
     step: int
     best_steps: tuple[int, ...]
+    target: int
+    """Where a breach after it would lead back to (`training/guard.py`, 4)."""
     tensors: dict[str, Tensor]
     averaged: dict[str, Tensor]
     """Empty on ranks other than 0, as is what follows."""
     values: dict[str, Any]
     config: AutoencoderConfig
+
+    @property
+    def needed(self) -> tuple[int, ...]:
+        """The steps whose checkpoints stay: the best ones, and where a rewind leads to."""
+        return (*self.best_steps, self.target)
 
     def write(self, folder: Path, ranks: Ranks) -> None:
         """Put the files of `training/checkpoint.py` (1) into a folder; all ranks call it."""
@@ -160,8 +170,8 @@ class TrialWeights:
         self._ema.update_parameters(self.model)
 
     def validated(self, metrics: dict[str, float]) -> None:
-        """Remember the metrics of this step, and the step if it is among the best so far (highest PSNR)."""
-        self.metrics = metrics
+        """Remember the metrics of this good step, and the step if it is among the best so far (highest PSNR)."""
+        self.metrics, self.guard.target = metrics, self.step
         # of equal ones the earlier stays in front
         ranking = sorted([*self._ranking, (metrics["val/psnr"], self.step)], key=lambda entry: (-entry[0], entry[1]))
         self._ranking = ranking[: self.trial.evaluation.keep_best]
@@ -188,21 +198,36 @@ class TrialWeights:
         return Snapshot(
             self.step,
             self.best_steps,
+            self.guard.target,
             {key: tensor for key, tensor in copies.items() if key not in averaged},
             {key.removeprefix("averaged/"): copies[key] for key in averaged},
             state if rank == 0 else {},
             self.config,
         )
 
-    def restore(self, store: CheckpointStore, world: World) -> str | None:
+    def take_back(self, store: CheckpointStore, world: World) -> None:
+        """Return to where the guard says after a breach, and divert the data from its target on.
+
+        Raises:
+            UserError: a checkpoint is another version's.
+        """
+        target, course = self.guard.target, self.guard.course
+        self.begin_again()
+        self.restore(store, world, lambda: store.newest_good(target, partial(_led_to, course)))
+        self.guard.course = course.divert(target)
+
+    def restore(self, store: CheckpointStore, world: World, find: Find | None = None) -> str | None:
         """Take the state of the newest good checkpoint, if there is one; returns its manifest's SHA-256.
+
+        Args:
+            find: rank 0's choice, if it is another one.
 
         Raises:
             UserError: the checkpoint is another version's.
         """
         with ExitStack() as opened:
             # rank 0 looks, and sets damaged ones aside; the others take what it found
-            found = opened.enter_context(store.newest_good()) if world.rank == 0 else None
+            found = opened.enter_context((find or store.newest_good)()) if world.rank == 0 else None
             step = int(world.sum(torch.tensor(found[0] if found else 0, device=world.device)))
             if step == 0:
                 return None
@@ -280,3 +305,9 @@ class TrialWeights:
         # initial weights
         assert isinstance(self._ema.n_averaged, Tensor)
         self._ema.n_averaged.fill_(updates)
+
+
+def _led_to(course: Course, step: int, folder: Path) -> bool:
+    """Whether a checkpoint's state is one that a run on this course has at that step."""
+    state = json.loads((folder / "state.json").read_text())
+    return course_of(state["parts"]["guard"]).past(step) == course.past(step)
