@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from transvae.autoencoder import Autoencoder
 from transvae.config import AutoencoderConfig
+from transvae.families.representation import Trunk
 from transvae.registry import model_config
 
 BACKWARD_OVER_FORWARD = 2  # gradients for inputs and for weights, one product each
@@ -26,6 +27,8 @@ class ModelCost:
     decoder_parameters: int
     encoder_forward_flops: int
     decoder_forward_flops: int
+    frozen_forward_flops: int = 0
+    """Of the encoder's, what has no backward pass: the network that S-VAE and RAE keep frozen."""
 
     @property
     def parameters(self) -> int:
@@ -38,7 +41,7 @@ class ModelCost:
     @property
     def training_flops(self) -> int:
         """Forward and backward, without loss networks and without recomputation."""
-        return (1 + BACKWARD_OVER_FORWARD) * self.forward_flops
+        return (1 + BACKWARD_OVER_FORWARD) * self.forward_flops - BACKWARD_OVER_FORWARD * self.frozen_forward_flops
 
 
 def count_parameters(config: AutoencoderConfig) -> tuple[int, int]:
@@ -65,7 +68,8 @@ def count_model(config_or_name: AutoencoderConfig | str, resolution: int | None 
         with FlopCounterMode(display=False) as encoder_flops:
             model.posterior(torch.empty(1, 3, size, size, device="meta"))
         with FlopCounterMode(display=False) as decoder_flops:
-            model.decode(torch.empty(1, config.latent_dim, latent, latent, device="meta"))
+            model.answers(torch.empty(1, config.latent_dim, latent, latent, device="meta"))
+        frozen = _frozen_flops(model, size)
     encoder_parameters, decoder_parameters = _parameters(model)
     return ModelCost(
         name=config.name,
@@ -74,4 +78,13 @@ def count_model(config_or_name: AutoencoderConfig | str, resolution: int | None 
         decoder_parameters=decoder_parameters,
         encoder_forward_flops=encoder_flops.get_total_flops(),
         decoder_forward_flops=decoder_flops.get_total_flops(),
+        frozen_forward_flops=frozen,
     )
+
+
+def _frozen_flops(model: Autoencoder, size: int) -> int:
+    trunks = [part for part in model.modules() if isinstance(part, Trunk) and part.frozen]
+    with FlopCounterMode(display=False) as flops:
+        for trunk in trunks:
+            trunk(torch.empty(1, 3, size, size, device="meta"))
+    return flops.get_total_flops()

@@ -44,7 +44,7 @@ def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool,
 
     image = torch.empty(1, 3, resolution, resolution, device="meta", dtype=dtype)
     with saved_tensors_hooks(keep, lambda tensor: tensor), _FusedAttention():
-        _outputs = model(image)
+        _outputs = model.answers(model.posterior(image).sample())
     return sum(storage.nbytes() for storage in kept.values())
 
 
