@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
@@ -44,8 +44,19 @@ def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool,
 
     image = torch.empty(1, 3, resolution, resolution, device="meta", dtype=dtype)
     with saved_tensors_hooks(keep, lambda tensor: tensor), _FusedAttention():
-        _outputs = model.answers(model.posterior(image).sample())
+        _outputs = _Answers(model)(image)
     return sum(storage.nbytes() for storage in kept.values())
+
+
+class _Answers(nn.Module):
+    """A training pass of any autoencoder: S-VAE's has no pixels."""
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x_B3HW: Tensor) -> list[Tensor]:
+        return self.model.answers(self.model.posterior(x_B3HW).sample())
 
 
 class _FusedAttention(TorchFunctionMode):

@@ -1,11 +1,9 @@
 """Generators of latents: LightningDiT, its objective and its sampling."""
 
-from typing import Any
-
 from transvae.generation.config import DiTConfig, dit_config
 from transvae.generation.lightning_dit import LightningDiT
 from transvae.generation.text_config import TextDiTConfig, text_dit_config
-from transvae.generation.text_dit import TextDiT
+from transvae.generation.text_dit import TextDiT, create_text_dit
 
 __all__ = [
     "DiTConfig", "LightningDiT", "TextDiT", "TextDiTConfig", "create_dit", "create_text_dit", "dit_config",
@@ -21,11 +19,3 @@ def create_dit(
     Raises ValueError for an unknown name or parts that do not fit.
     """
     return LightningDiT(dit_config(name, latent_dim, latent_size, classes=classes, qk_norm=qk_norm))
-
-
-def create_text_dit(name: str, latent_dim: int, latent_size: int, text_dim: int, **switches: Any) -> TextDiT:
-    """A TextDiT by name, e.g. `text_dit-XL/1`, for these latents and a text encoder of `text_dim` channels.
-
-    Raises ValueError as `text_dit_config`.
-    """
-    return TextDiT(text_dit_config(name, latent_dim, latent_size, text_dim, **switches))

@@ -9,6 +9,7 @@ Legend: B batch, d latent channels, h, w latent positions, N image tokens, L tex
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ from transvae.generation.lightning_dit import (
     time_features,
 )
 from transvae.generation.text import Text
-from transvae.generation.text_config import TextDiTConfig
+from transvae.generation.text_config import TextDiTConfig, text_dit_config
 from transvae.layers.attention import attention
 from transvae.layers.normalisation import EPS, RMSNorm
 
@@ -142,6 +143,14 @@ class TextDiT(nn.Module):
             assert isinstance(layer, nn.Linear)
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+
+def create_text_dit(name: str, latent_dim: int, latent_size: int, text_dim: int, **switches: Any) -> TextDiT:
+    """A TextDiT by name, e.g. `text_dit-XL/1`, for these latents and a text encoder of `text_dim` channels.
+
+    Raises ValueError as `text_dit_config`.
+    """
+    return TextDiT(text_dit_config(name, latent_dim, latent_size, text_dim, **switches))
 
 
 class TextBlock(nn.Module):
