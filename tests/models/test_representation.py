@@ -195,6 +195,9 @@ def test_s_vae_keeps_its_network_whatever_is_asked_for(twin, x):
     assert not model.encoder.trunk.vit.training
     moved, _ = step(model, twin, x, "semantic")
     assert not [name for name in moved if "trunk" in name]
+    model.requires_grad_(True)  # of the whole model: reaches every parameter, past the encoder
+    model.semantics(model.posterior(x).sample()).sum().backward()
+    assert all(p.grad is None for p in model.encoder.trunk.parameters())
 
 
 def test_rae_is_the_features_and_trains_its_decoder(twin, x):
