@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from transvae.config import FFN_RATIOS, AutoencoderConfig, Layout, TransVAELayout, ViTLayout
+from transvae.representation import RAEEncoder
 from transvae.sizes import FAMILIES, LADDERS, REPRESENTATIONS, SIZES, WORDS, Ladder
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def model_config(name: str, /, **overrides: Any) -> AutoencoderConfig:
     if "stages" in overrides:
         sides = _restage(sides, overrides["stages"], ladder, size)
     sides = _override_sides(sides, overrides, ladder.name(size))
+    if "posterior_init" in overrides and isinstance(sides["encoder"], RAEEncoder):
+        raise ValueError(f"posterior_init has nothing to act on in {ladder.name(size)}: its latent is the features")
     values: dict[str, Any] = {
         "latent_dim": ladder.latent_dim,
         "resolution": ladder.resolution,

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from transvae import Autoencoder, count_model, create_model, list_models, model_config
 from transvae.config import AutoencoderConfig
-from transvae.families.representation import adopt, enter_phase, inherit
+from transvae.families.representation import adopt, enter_phase, inherit, load_twin
 from transvae.losses.features import FeatureNetwork, View, draw_features, load_features
 from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
 from transvae.losses.semantic import SemanticConfig, SemanticObjective
@@ -232,10 +232,11 @@ def test_a_ps_vae_begins_from_an_s_vae(twin, x):
 
 def test_local_files_in_the_published_format_are_taken(tmp_path, x):
     vit = draw_features(NETWORK)
-    save_file({**vit.state_dict(), "head.weight": torch.zeros(3, 32)}, tmp_path / "model.safetensors")
-    network = load_features(NETWORK, FrozenConfig(path=str(tmp_path / "model.safetensors")), view=RAE_VIEW)
-    assert network.term("semantic") == "semantic"
+    heads = {"head.weight": torch.zeros(3, 32), "attn_pool.q.weight": torch.zeros(32, 32)}  # SigLIP2's pooling head
+    save_file({**vit.state_dict(), **heads}, tmp_path / "model.safetensors")
     model = create_model("s-vae-micro-T/f4d16")
+    network = load_twin(model.config, FrozenConfig(path=str(tmp_path / "model.safetensors")))
+    assert network.term("semantic") == "semantic"
     adopt(model, network)
     assert torch.equal(model.encoder.trunk(x), network(x, (8, 8)))
 
@@ -289,6 +290,16 @@ def test_what_a_family_lacks_is_refused_by_name(x):
         s_vae.semantics(torch.zeros(1, 8, 8, 8))
 
 
+def test_a_twin_sees_what_its_model_sees(x):
+    model = create_model("ps-vae-micro-T/f8d16", resize="bilinear", normalise="none")
+    twin = load_twin(model.config, RANDOM)
+    adopt(model, twin)
+    assert torch.equal(model.encoder.trunk(x), twin(x, (4, 4)))
+    assert twin is load_twin(model.config, RANDOM)
+    with pytest.raises(ValueError, match="vit-micro-T/f4d4 does not stand on a vision network"):
+        load_twin(model_config("vit-micro-T/f4d4"))
+
+
 def test_other_twins_and_other_beginnings_are_refused_by_name(twin):
     model = create_model("ps-vae-micro-T/f4d16")
     with pytest.raises(ValueError, match=r"stands on vit_micro_T_patch4 .*the twin is vit_micro_B_patch4"):
@@ -320,6 +331,7 @@ def test_other_twins_and_other_beginnings_are_refused_by_name(twin):
             {"latent_dim": 96},
             "its latent is the features of vit_large.* so latent_dim is 1024, not 96",
         ),
+        ("rae-L/f16d1024", {"posterior_init": "narrow"}, "posterior_init has nothing to act on in rae-L/f16d1024"),
         ("s-vae-H/f16d96", {}, "the sizes of s-vae at f16d96 are T, B, L, G"),
         ("s-vae-L/f8d16", {}, "s-vae exists at f16d96"),
         ("ps-vea-L/f16d96", {}, "the families are transvae, cnn, vit, swin, s-vae, ps-vae, rae"),

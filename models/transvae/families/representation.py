@@ -21,7 +21,15 @@ from transvae.layers.convolution import ResBlock, pixel_head
 from transvae.layers.initialise import Foreign, as_branch_output
 from transvae.layers.normalisation import group_norm
 from transvae.layers.resample import NearestUp
-from transvae.losses.features import FeatureNetwork, View, build_features, draw_features, patch_tokens
+from transvae.losses.features import (
+    FeatureNetwork,
+    View,
+    build_features,
+    draw_features,
+    load_features,
+    patch_tokens,
+)
+from transvae.losses.frozen import FrozenConfig
 from transvae.posterior import LOGVAR_RANGE
 from transvae.representation import (
     PSVAEDecoder,
@@ -35,6 +43,7 @@ from transvae.representation import (
 
 if TYPE_CHECKING:
     from transvae.autoencoder import Autoencoder
+    from transvae.config import AutoencoderConfig
 
 PHASES = ("semantic", "pixel")
 
@@ -192,6 +201,19 @@ def enter_phase(model: Autoencoder, phase: str) -> None:
     encoder.requires_grad_(True)
     if decoder.pixels is not None:
         decoder.pixels.requires_grad_(phase == "pixel")
+
+
+def load_twin(
+    config: AutoencoderConfig, weights: FrozenConfig | None = None, device: torch.device | str = "cpu"
+) -> FeatureNetwork:
+    """The frozen network that a model stands on, seeing images as the model does: the target of its features.
+
+    Raises ValueError for another family, and FrozenWeightsError where there are no weights, with the ways out.
+    """
+    layout = config.encoder
+    if not isinstance(layout, RepresentationEncoder):
+        raise ValueError(f"{config.name} does not stand on a vision network; s-vae, ps-vae and rae do")
+    return load_features(layout.network, weights, device, View(layout.resize, layout.normalise))
 
 
 @torch.no_grad()

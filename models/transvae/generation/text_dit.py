@@ -51,18 +51,12 @@ class TextDiT(nn.Module):
         self.norm = norm_of(config)
         self.modulation = nn.Linear(config.width, 2 * config.width)
         self.out = nn.Linear(config.width, config.patch**2 * config.latent_dim)
-        grid, lightning = config.as_dit().grid, config.blocks == "lightning"
-        cos_Nd, sin_Nd = rotations(grid, config.width // config.heads) if lightning else (None, None)
         self.cos_Nd: Tensor | None
         self.sin_Nd: Tensor | None
         self.position_NC: Tensor
-        # functions of the configuration: no part of a checkpoint
-        self.register_buffer("cos_Nd", cos_Nd, persistent=False)
-        self.register_buffer("sin_Nd", sin_Nd, persistent=False)
-        if lightning:
-            self.register_buffer("position_NC", sincos(grid, config.width), persistent=False)
-        else:
-            self.position_NC = nn.Parameter(torch.empty(grid**2, config.width))
+        if config.blocks == "guide":
+            self.position_NC = nn.Parameter(torch.empty(config.as_dit().grid ** 2, config.width))
+        self._make_tables()
         self.gradient_checkpointing = False
         self._initialise()
 
@@ -102,6 +96,15 @@ class TextDiT(nn.Module):
             torch.where(dropped_B[:, None, None], nothing_LE, text.tokens),
             torch.where(dropped_B[:, None], first_L, text.mask),
         )
+
+    def _make_tables(self) -> None:
+        """Functions of the configuration: no part of a checkpoint."""
+        c, grid, lightning = self.config, self.config.as_dit().grid, self.config.blocks == "lightning"
+        cos_Nd, sin_Nd = rotations(grid, c.width // c.heads) if lightning else (None, None)
+        self.register_buffer("cos_Nd", cos_Nd, persistent=False)
+        self.register_buffer("sin_Nd", sin_Nd, persistent=False)
+        if lightning:
+            self.register_buffer("position_NC", sincos(grid, c.width), persistent=False)
 
     def _beside(self, x_Bdhw: Tensor, source_Bdhw: Tensor | None) -> Tensor:
         c = self.config

@@ -31,7 +31,7 @@ from transvae.representation import MICRO_NETWORKS
 from transvae.torchvision_cpu import ensure_torchvision
 
 DINOV2_LARGE = "vit_large_patch14_dinov2.lvd142m"  # VA-VAE's; vit_small_patch14_dinov2.lvd142m is the affordable one
-HEADS = ("head.", "fc_norm.")  # of classifiers that some ViTs are published with; nothing here reads them
+HEADS = ("head.", "fc_norm.", "attn_pool.")  # that some ViTs are published with; nothing here reads them
 MICRO_HEAD = 16  # channels per head of the micro networks, as in the micro ladder of ViT-VAE (assumption)
 
 

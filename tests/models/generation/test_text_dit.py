@@ -148,3 +148,17 @@ def test_other_inputs_are_refused_by_name():
         model(x, t, text, x)
     with pytest.raises(ValueError, match=r"a source of shape \(4, 4, 4\)"):
         small(editing=True)(x, t, text, x[..., :4, :4])
+
+
+@pytest.mark.parametrize(("blocks", "modulation"), KINDS)
+def test_it_trains_under_autocast(blocks, modulation):
+    """Every weight gets a gradient, the answer is that of fp32 within bfloat16's rounding."""
+    model = awake(small(blocks=blocks, modulation=modulation)).train()
+    x, t, text = torch.randn(2, 4, 8, 8), torch.tensor([0.2, 0.7]), captions("a red cat", "a blue dog")
+    text = model.without(text, torch.tensor([True, False]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(x, t, text)
+    whole = model(x, t, text)
+    assert (half.float() - whole).abs().max() < 0.1 * whole.abs().max()
+    half.float().square().mean().backward()
+    assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
