@@ -29,6 +29,7 @@ from transvae.layers import attention
 from transvae.losses.objective import Objective
 from transvae.memory import STATE_BYTES, count_activations
 from transvae.registry import model_config
+from transvae.sizes import FAMILIES
 from transvae_platform.training.compiling import compile_blocks
 
 PEAKS = {"H200": (989e12, 4.8e12), "H100": (989e12, 3.35e12), "A100": (312e12, 2.0e12), "H20": (148e12, 4.0e12)}
@@ -41,6 +42,7 @@ PAPER_GB = {
 }
 """Inference memory of T, B, L, H, G at f16d32 (tables 3 to 6)."""
 PAPER_F8_LARGE_GB = 6.3
+PAPER = [name for name in list_models() if name.startswith(FAMILIES) and "-micro-" not in name]
 ROUNDS = 3
 INFERENCE_BATCH = 16
 VARIANTS = [(compiled, kernel) for kernel in ("sdpa", "flash-attn") for compiled in (False, True)]
@@ -49,7 +51,7 @@ VARIANTS = [(compiled, kernel) for kernel in ("sdpa", "flash-attn") for compiled
 def main() -> None:
     options = {"resolution": "256", "steps": "20", "batch": "256", "device": "cuda", "models": ""}
     options |= dict(argument.split("=", 1) for argument in sys.argv[2:])
-    names = options["models"].split(",") if options["models"] else [n for n in list_models() if "-micro-" not in n]
+    names = options["models"].split(",") if options["models"] else PAPER
     size, steps, batch = (int(options[key]) for key in ("resolution", "steps", "batch"))
     there = options["device"] == "cpu" or torch.cuda.is_available()
     device = torch.device(options["device"] if there else "cpu")

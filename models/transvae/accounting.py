@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from transvae.autoencoder import Autoencoder
 from transvae.config import AutoencoderConfig
+from transvae.families.representation import Trunk
 from transvae.registry import model_config
 from transvae.repeated import equal_blocks_once
 
@@ -30,6 +31,8 @@ class ModelCost:
     decoder_parameters: int
     encoder_forward_flops: int
     decoder_forward_flops: int
+    frozen_forward_flops: int = 0
+    """Of the encoder's, what has no backward pass: the network that S-VAE and RAE keep frozen."""
 
     @property
     def parameters(self) -> int:
@@ -42,7 +45,7 @@ class ModelCost:
     @property
     def training_flops(self) -> int:
         """Forward and backward, without loss networks and without recomputation."""
-        return (1 + BACKWARD_OVER_FORWARD) * self.forward_flops
+        return (1 + BACKWARD_OVER_FORWARD) * self.forward_flops - BACKWARD_OVER_FORWARD * self.frozen_forward_flops
 
 
 def count_parameters(config: AutoencoderConfig) -> tuple[int, int]:
@@ -75,12 +78,17 @@ def count_model(config_or_name: AutoencoderConfig | str, resolution: int | None 
         encoder_parameters=encoder_parameters,
         decoder_parameters=decoder_parameters,
         encoder_forward_flops=_flops(model, model.posterior, image),
-        decoder_forward_flops=_flops(model, model.decode, code),
+        decoder_forward_flops=_flops(model, model.answers, code),
+        frozen_forward_flops=sum(_flops(trunk, trunk, image) for trunk in _frozen_trunks(model)),
     )
 
 
+def _frozen_trunks(model: Autoencoder) -> list[Trunk]:
+    return [part for part in model.modules() if isinstance(part, Trunk) and part.frozen]
+
+
 @torch.no_grad()
-def _flops(model: Autoencoder, run: Callable[[Tensor], object], given: Tensor) -> int:
+def _flops(model: nn.Module, run: Callable[[Tensor], object], given: Tensor) -> int:
     with FlopCounterMode(display=False) as counter, equal_blocks_once(model, counter.get_total_flops) as more:
         run(given)
         return counter.get_total_flops() + more()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transvae import storage
 from transvae.config import AutoencoderConfig
 from transvae.families import build_decoder, build_encoder, last_decoder_layer, last_encoder_layer
+from transvae.families.representation import Decoder, Trunk
 from transvae.layers.initialise import initialise, initialise_posterior
 from transvae.layers.stage import Stage
 from transvae.posterior import DiagonalGaussian
@@ -41,9 +42,9 @@ class Autoencoder(nn.Module):
         if target.type != "meta":
             self.to_empty(device=target)
             initialise(self)
-            moments = self.encoder.moments
-            assert isinstance(moments, nn.Conv2d)
-            initialise_posterior(moments, config.posterior_init)
+            moments = getattr(self.encoder, "moments", None)  # RAE has none: its latent is the features
+            if isinstance(moments, nn.Conv2d):
+                initialise_posterior(moments, config.posterior_init)
 
     @classmethod
     def from_config(
@@ -70,7 +71,11 @@ class Autoencoder(nn.Module):
 
     @property
     def last_decoder_layer(self) -> nn.Parameter:
-        """The weight of the decoder's last layer, at which the adversarial loss is balanced (VA-VAE: conv_out)."""
+        """The weight of the decoder's last layer, at which the adversarial loss is balanced (VA-VAE: conv_out).
+
+        Raises ValueError for a model without pixels.
+        """
+        self._check_pixels()
         return last_decoder_layer(self.decoder)
 
     def posterior(self, x_B3HW: Tensor) -> DiagonalGaussian:
@@ -93,13 +98,30 @@ class Autoencoder(nn.Module):
         return posterior.sample(noise, generator) if sample else posterior.mode()
 
     def decode(self, z_Bdhw: Tensor) -> Tensor:
-        """(B, d, h, w) -> images (B, 3, H, W) in about [-1, 1], not clamped. Raises ValueError for other shapes."""
-        if z_Bdhw.ndim != 4 or z_Bdhw.shape[1] != self.config.latent_dim:
-            raise ValueError(
-                f"{self.config.name}: a latent has shape (B, {self.config.latent_dim}, h, w), not {tuple(z_Bdhw.shape)}"
-            )
+        """(B, d, h, w) -> images (B, 3, H, W) in about [-1, 1], not clamped.
+
+        Raises ValueError for other shapes, and for a model without pixels (s-vae).
+        """
+        self._check_latent(z_Bdhw)
+        self._check_pixels()
         image: Tensor = self.decoder(z_Bdhw)
         return image
+
+    def semantics(self, z_Bdhw: Tensor) -> Tensor:
+        """(B, d, h, w) -> the vision network's features (B, C, h, w), as s-vae and ps-vae answer them.
+
+        Raises ValueError for other shapes, and for a model without a semantic decoder.
+        """
+        self._check_latent(z_Bdhw)
+        if not isinstance(self.decoder, Decoder) or self.decoder.semantic is None:
+            raise ValueError(f"{self.config.name} decodes latents to pixels, not to features; s-vae and ps-vae do")
+        features: Tensor = self.decoder.semantic(z_Bdhw)
+        return features
+
+    def answers(self, z_Bdhw: Tensor) -> list[Tensor]:
+        """All that the model decodes a latent to: images, features or both. For counting what it costs."""
+        images = [self.decode(z_Bdhw)] if self.config.has_pixels else []
+        return [*images, *([self.semantics(z_Bdhw)] if self.config.has_semantics else [])]
 
     def forward(
         self, x_B3HW: Tensor, noise: Tensor | None = None, sample: bool | None = None
@@ -119,6 +141,8 @@ class Autoencoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Stage):
                 module.checkpointing = enabled
+            elif isinstance(module, Trunk):
+                module.checkpoint(enabled)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes config.json, model.safetensors and README.md (a model card) into `folder`, made if missing."""
@@ -134,6 +158,19 @@ class Autoencoder(nn.Module):
         model = cls.from_config(storage.load_config(folder), device="meta")
         storage.load_weights(folder, model, device)
         return model.eval()
+
+    def _check_pixels(self) -> None:
+        if not self.config.has_pixels:
+            raise ValueError(
+                f"{self.config.name} has no pixels: it decodes latents to features (semantics); a ps-vae of the same "
+                f"size begins from its weights and decodes to images"
+            )
+
+    def _check_latent(self, z_Bdhw: Tensor) -> None:
+        if z_Bdhw.ndim != 4 or z_Bdhw.shape[1] != self.config.latent_dim:
+            raise ValueError(
+                f"{self.config.name}: a latent has shape (B, {self.config.latent_dim}, h, w), not {tuple(z_Bdhw.shape)}"
+            )
 
     def _check_image(self, x_B3HW: Tensor) -> None:
         name, f = self.config.name, self.config.compression

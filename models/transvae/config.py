@@ -7,11 +7,21 @@ Everything is checked when the value is built: a combination that cannot exist r
 the middle of a forward pass. This file does not import torch.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any, ClassVar, get_origin, get_type_hints
+from typing import Any, ClassVar
+
+from transvae.checks import check_types, choice, require
+from transvae.representation import (
+    PSVAEDecoder,
+    PSVAEEncoder,
+    RAEDecoder,
+    RAEEncoder,
+    RepresentationEncoder,
+    SVAEDecoder,
+    SVAEEncoder,
+)
 
 POSITIONS = ("rope", "learned", "none")  # TransVAE paper, section 3.2.1
 FFNS = ("standard", "dwconv", "fullconv")  # TransVAE paper, section 3.3.1
@@ -25,51 +35,27 @@ FFN_RATIOS = {"standard": 4.0, "dwconv": 4.0, "fullconv": 1.0}  # paper, section
 POSTERIOR_INITS = {"standard": 0.0, "narrow": -8.0}
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _check_types(value: object) -> None:
-    """Every field of a dataclass has the type it is annotated with; bool is no number, a word is no switch."""
-    hints = get_type_hints(type(value))
-    for field in fields(value):  # type: ignore[arg-type]
-        given, expected = getattr(value, field.name), hints[field.name]
-        if get_origin(expected) is tuple:
-            sound = isinstance(given, tuple) and all(type(item) is int for item in given)
-        elif expected is float:
-            sound = type(given) in (int, float) and math.isfinite(given)
-        else:
-            sound = isinstance(given, expected) and (expected is bool or not isinstance(given, bool))
-        name = getattr(expected, "__name__", str(expected))
-        _require(sound, f"{field.name}={given!r} is not of the type {name}")
-
-
-def _choice(key: str, value: object, allowed: tuple[str, ...]) -> None:
-    _require(value in allowed, f"{key}={value!r} does not exist; choose one of {', '.join(allowed)}")
-
-
 def _check_transformer(width: int, head_dim: int, position: str, ffn: str, ffn_ratio: float, norm: str) -> None:
     """The rules that TransVAE's attention stages and the ViT share."""
-    _choice("position", position, POSITIONS)
-    _choice("ffn", ffn, FFNS)
-    _choice("norm", norm, NORMS)
-    _require(width % head_dim == 0, f"width {width} is not a multiple of the head dimension {head_dim}")
-    _require(
+    choice("position", position, POSITIONS)
+    choice("ffn", ffn, FFNS)
+    choice("norm", norm, NORMS)
+    require(width % head_dim == 0, f"width {width} is not a multiple of the head dimension {head_dim}")
+    require(
         position != "rope" or head_dim % 4 == 0,
         f"position='rope' rotates y and x pairs and needs a head dimension divisible by 4, not {head_dim}",
     )
     hidden = width * ffn_ratio
-    _require(
+    require(
         ffn_ratio > 0 and hidden == int(hidden),
         f"ffn_ratio={ffn_ratio} gives width {width} a hidden width of {hidden}, which is not a positive whole number",
     )
 
 
 def _check_stages(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
-    _require(len(widths) >= 1, "a layout needs at least one stage")
-    _require(len(widths) == len(depths), f"{len(widths)} widths {widths} but {len(depths)} depths {depths}")
-    _require(min(*widths, *depths) >= 1, f"widths {widths} and depths {depths} must be positive")
+    require(len(widths) >= 1, "a layout needs at least one stage")
+    require(len(widths) == len(depths), f"{len(widths)} widths {widths} but {len(depths)} depths {depths}")
+    require(min(*widths, *depths) >= 1, f"widths {widths} and depths {depths} must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +78,19 @@ class TransVAELayout:
     dc_path: bool = True
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         _check_stages(self.widths, self.depths)
         stages = len(self.widths)
-        _require(0 <= self.res_stages <= stages, f"res_stages={self.res_stages} of {stages} stages")
+        require(0 <= self.res_stages <= stages, f"res_stages={self.res_stages} of {stages} stages")
         for width in self.widths[self.res_stages :]:
             _check_transformer(width, self.head_dim, self.position, self.ffn, self.ffn_ratio, self.norm)
-        _require(
+        require(
             self.position != "learned" or self.res_stages < stages,
             f"position='learned' has no attention stage to act on: res_stages={self.res_stages} of {stages}",
         )
         if self.dc_path:
             for a, b in pairwise(self.widths):
-                _require(
+                require(
                     4 * a % b == 0 and 4 * a >= b and 4 * b % a == 0,
                     f"dc_path=True cannot average {a} channels into {b} and duplicate them back; "
                     f"neighbouring widths need 4a % b == 0 and 4b % a == 0, or dc_path=False",
@@ -126,7 +112,7 @@ class CNNLayout:
     mid_attention: bool = True
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         _check_stages(self.widths, (self.blocks,) * len(self.widths))
 
     @property
@@ -157,15 +143,15 @@ class ViTLayout:
     patching: str = "patch"
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _require(self.width >= 1 and self.depth >= 1, f"width {self.width} and depth {self.depth} must be positive")
-        _require(
+        check_types(self)
+        require(self.width >= 1 and self.depth >= 1, f"width {self.width} and depth {self.depth} must be positive")
+        require(
             self.patch >= 2 and self.patch & (self.patch - 1) == 0, f"patch={self.patch} must be a power of two >= 2"
         )
         _check_transformer(self.width, self.head_dim, self.position, self.ffn, self.ffn_ratio, self.norm)
-        _choice("patching", self.patching, PATCHINGS)
+        choice("patching", self.patching, PATCHINGS)
         halvings = self.patch.bit_length() - 1
-        _require(
+        require(
             self.patching != "seqconv" or self.width % 2 ** (halvings - 1) == 0,
             f"seqconv halves the width {halvings - 1} times; {self.width} is not a multiple of {2 ** (halvings - 1)}",
         )
@@ -188,23 +174,28 @@ class SwinLayout:
     ffn_ratio: float = 4.0  # pinned by the counts of table 6
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         _check_stages(self.widths, self.depths)
-        _require(self.patch >= 1 and self.window >= 2, f"patch={self.patch} and window={self.window} are too small")
+        require(self.patch >= 1 and self.window >= 2, f"patch={self.patch} and window={self.window} are too small")
         for width in self.widths:
             _check_transformer(width, self.head_dim, "none", "standard", self.ffn_ratio, "layer")
         for a, b in pairwise(self.widths):
-            _require(b == 2 * a, f"patch merging doubles the width, but {b} follows {a} in {self.widths}")
+            require(b == 2 * a, f"patch merging doubles the width, but {b} follows {a} in {self.widths}")
 
     @property
     def compression(self) -> int:
         return int(self.patch * 2 ** (len(self.widths) - 1))
 
 
-Layout = TransVAELayout | CNNLayout | ViTLayout | SwinLayout
-LAYOUTS: dict[str, type[Layout]] = {
-    layout.family: layout for layout in (TransVAELayout, CNNLayout, ViTLayout, SwinLayout)
+Symmetric = TransVAELayout | CNNLayout | ViTLayout | SwinLayout
+"""Layouts of either side."""
+Layout = Symmetric | SVAEEncoder | PSVAEEncoder | RAEEncoder | SVAEDecoder | PSVAEDecoder | RAEDecoder
+_SYMMETRIC: tuple[type[Layout], ...] = (TransVAELayout, CNNLayout, ViTLayout, SwinLayout)
+LAYOUTS: dict[str, dict[str, type[Layout]]] = {
+    "encoder": {layout.family: layout for layout in (*_SYMMETRIC, SVAEEncoder, PSVAEEncoder, RAEEncoder)},
+    "decoder": {layout.family: layout for layout in (*_SYMMETRIC, SVAEDecoder, PSVAEDecoder, RAEDecoder)},
 }
+"""The layouts of each side by their family."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,31 +216,57 @@ class AutoencoderConfig:
     posterior_init: str = "standard"
 
     def __post_init__(self) -> None:
-        _check_types(self)
+        check_types(self)
         for side, layout in (("encoder", self.encoder), ("decoder", self.decoder)):
-            _require(
+            require(
                 layout.compression == self.compression,
                 f"{self.name}: the {layout.family} {side} compresses by {layout.compression}, "
                 f"not by the model's {self.compression}",
             )
-        _require(self.latent_dim >= 1, f"{self.name}: latent_dim={self.latent_dim} must be positive")
-        _require(
+        require(self.latent_dim >= 1, f"{self.name}: latent_dim={self.latent_dim} must be positive")
+        require(
             self.resolution > 0 and self.resolution % self.compression == 0,
             f"{self.name}: resolution={self.resolution} is not a multiple of the compression {self.compression}",
         )
-        _choice("posterior_init", self.posterior_init, tuple(POSTERIOR_INITS))
+        choice("posterior_init", self.posterior_init, tuple(POSTERIOR_INITS))
         if isinstance(self.encoder, ViTLayout):
-            _require(
+            require(
                 self.encoder.patching != "linear",
                 f"{self.name}: patching='linear' is a decoder head; an encoder stem is 'patch' or 'seqconv'",
             )
         if isinstance(self.decoder, ViTLayout) and self.decoder.patching == "patch":
             pixels = self.decoder.patch**2
-            _require(
+            require(
                 self.decoder.width % pixels == 0,
                 f"{self.name}: the pixel-shuffle head needs a width divisible by patch^2 = {pixels}, "
                 f"not {self.decoder.width}; use head='linear' or head='seqconv'",
             )
+        self._check_representation()
+
+    def _check_representation(self) -> None:
+        encoder, decoder = self.encoder, self.decoder
+        if isinstance(encoder, RAEEncoder):
+            require(
+                self.latent_dim == encoder.channels,
+                f"{self.name}: its latent is the features of {encoder.network}, so latent_dim is {encoder.channels}, "
+                f"not {self.latent_dim}",
+            )
+        if isinstance(encoder, RepresentationEncoder) and isinstance(decoder, SVAEDecoder):
+            require(
+                encoder.network == decoder.network,
+                f"{self.name}: the encoder begins as {encoder.network}, but the semantic decoder answers features of "
+                f"{decoder.network}; both are the override network",
+            )
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether the decoder answers images; S-VAE's answers features alone."""
+        return self.decoder.family != SVAEDecoder.family
+
+    @property
+    def has_semantics(self) -> bool:
+        """Whether the decoder answers features of a frozen network, alone or beside images."""
+        return isinstance(self.decoder, SVAEDecoder)
 
     @property
     def family(self) -> str:
@@ -277,19 +294,19 @@ def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _layout_from_dict(side: str, values: object) -> Layout:
-    _require(isinstance(values, Mapping), f"{side} must be a mapping with the key 'family', not {values!r}")
+    require(isinstance(values, Mapping), f"{side} must be a mapping with the key 'family', not {values!r}")
     assert isinstance(values, Mapping)
     rest = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     family = rest.pop("family", None)
-    _choice(f"{side}.family", family, tuple(LAYOUTS))
-    layout = LAYOUTS[str(family)]
+    choice(f"{side}.family", family, tuple(LAYOUTS[side]))
+    layout = LAYOUTS[side][str(family)]
     return layout(**_checked_keys(layout, side, rest))
 
 
 def _checked_keys(cls: type, where: str, values: Mapping[str, Any]) -> dict[str, Any]:
     known = {f.name: f for f in fields(cls)}
     unknown = sorted(set(values) - set(known))
-    _require(not unknown, f"{where}: unknown keys {', '.join(unknown)}; the keys are {', '.join(known)}")
+    require(not unknown, f"{where}: unknown keys {', '.join(unknown)}; the keys are {', '.join(known)}")
     missing = [key for key, f in known.items() if key not in values and f.default is MISSING]
-    _require(not missing, f"{where}: missing keys {', '.join(missing)}")
+    require(not missing, f"{where}: missing keys {', '.join(missing)}")
     return dict(values)

@@ -16,7 +16,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from transvae.config import FFN_RATIOS, AutoencoderConfig, Layout, TransVAELayout, ViTLayout
-from transvae.sizes import FAMILIES, LADDERS, SIZES, WORDS, Ladder
+from transvae.representation import RAEEncoder
+from transvae.sizes import FAMILIES, LADDERS, REPRESENTATIONS, SIZES, WORDS, Ladder
 
 if TYPE_CHECKING:
     import torch
@@ -41,19 +42,25 @@ OVERRIDES = {
     "mid_attention": "attention in the CNN MidBlock, true or false (appendix E)",
     "encoder_blocks": "ResBlocks per stage of a CNN encoder (table 4)",
     "decoder_blocks": "ResBlocks per stage of a CNN decoder (table 4)",
+    "network": "frozen network that S-VAE, PS-VAE and RAE stand on, by timm's name (`transvae.representation`)",
+    "resize": "'bicubic' or 'bilinear': how the image comes to that network's size",
+    "normalise": "'network' or 'none': whether the image gets the mean and deviation the network was published with",
     "latent_dim": "channels of the latent",
     "resolution": "training resolution in pixels",
     "posterior_init": "'standard' or 'narrow': width the posterior starts with",
 }
 _MODEL_KEYS = ("latent_dim", "resolution", "posterior_init")
 _BOTH_SIDES = (
-    "position", "res_stages", "ffn", "ffn_ratio", "dc_path", "norm", "qk_norm", "stage_attention", "mid_attention",
+    "network", "position", "res_stages", "ffn", "ffn_ratio", "dc_path", "norm", "qk_norm", "stage_attention",
+    "mid_attention",
 )  # fmt: skip
 _ONE_SIDE = {
     "stem": ("encoder", "patching"),
     "head": ("decoder", "patching"),
     "encoder_blocks": ("encoder", "blocks"),
     "decoder_blocks": ("decoder", "blocks"),
+    "resize": ("encoder", "resize"),
+    "normalise": ("encoder", "normalise"),
 }
 _BLOCK_KEYS = ("position", "ffn", "ffn_ratio", "norm", "qk_norm")  # what a transformer block is, in any skeleton
 
@@ -81,6 +88,8 @@ def model_config(name: str, /, **overrides: Any) -> AutoencoderConfig:
     if "stages" in overrides:
         sides = _restage(sides, overrides["stages"], ladder, size)
     sides = _override_sides(sides, overrides, ladder.name(size))
+    if "posterior_init" in overrides and isinstance(sides["encoder"], RAEEncoder):
+        raise ValueError(f"posterior_init has nothing to act on in {ladder.name(size)}: its latent is the features")
     values: dict[str, Any] = {
         "latent_dim": ladder.latent_dim,
         "resolution": ladder.resolution,
@@ -147,7 +156,7 @@ def _explain(name: str) -> str:
     prefixes = sorted({ladder.prefix for ladder in LADDERS}, key=len, reverse=True)
     prefix = next((p for p in prefixes if plain == p or plain.startswith(f"{p}-")), None)
     if prefix is None:
-        return f"the families are {', '.join(FAMILIES)}, each also as <family>-micro"
+        return f"the families are {', '.join((*FAMILIES, *REPRESENTATIONS))}, each also as <family>-micro"
     ladders = [ladder for ladder in LADDERS if ladder.prefix == prefix]
     latent = plain.rsplit("-", 1)[-1]
     at_latent = [ladder for ladder in ladders if ladder.latent == latent]

@@ -7,8 +7,22 @@ the named table before adding it.
 from dataclasses import dataclass, replace
 
 from transvae.config import CNNLayout, Layout, SwinLayout, TransVAELayout, ViTLayout
+from transvae.representation import (
+    DINOV2,
+    NETWORKS,
+    PSVAEDecoder,
+    PSVAEEncoder,
+    RAEDecoder,
+    RAEEncoder,
+    SVAEDecoder,
+    SVAEEncoder,
+    dinov2,
+)
 
 FAMILIES = ("transvae", "cnn", "vit", "swin")
+"""The families of the TransVAE paper; their sides may be mixed."""
+REPRESENTATIONS = ("s-vae", "ps-vae", "rae")
+"""The families on a frozen vision network."""
 SIZES = ("T", "B", "L", "H", "G")
 WORDS = {"T": "tiny", "B": "base", "L": "large", "H": "huge", "G": "giant"}
 
@@ -153,6 +167,56 @@ def _micro(family: str, latent_dim: int, compression: int, rungs: dict[str, Rung
     return Ladder(f"{family}-micro", latent_dim, compression, 32, "narrow", "assumption of this project", rungs)
 
 
+# ---- On a frozen network: the size is that of the network. Projector, semantic and pixel decoder are the guide's at
+# every size; the micro ladders scale them down (assumption): 16 latent channels, pixel widths in the guide's proportion
+# (4, 4, 2, 1) without the levels that a smaller f lacks.
+MICRO_PIXELS = {"T": 8, "B": 12, "L": 16, "H": 24, "G": 32}
+
+
+def _s_vae(network: str) -> Rung:
+    return SVAEEncoder(network=network), SVAEDecoder(network=network)
+
+
+def _ps_vae(network: str) -> Rung:
+    return PSVAEEncoder(network=network), PSVAEDecoder(network=network)
+
+
+def _micro_representations(cell: int) -> tuple[Ladder, ...]:
+    levels = (4, 2, 1)[-(cell.bit_length() - 1) :]
+    s_vae: dict[str, Rung] = {}
+    ps_vae: dict[str, Rung] = {}
+    raes = []
+    for size, c in MICRO_PIXELS.items():
+        network, widths = f"vit_micro_{size}_patch{cell}", tuple(c * m for m in levels)
+        encoder = SVAEEncoder(network=network, cell=cell, hidden=(64, 32))
+        s_vae[size] = (encoder, SVAEDecoder(network=network, cell=cell, semantic=(32, 64)))
+        ps_vae[size] = (
+            PSVAEEncoder(network=network, cell=cell, hidden=(64, 32)),
+            PSVAEDecoder(network=network, cell=cell, semantic=(32, 64), widths=widths),
+        )
+        rae: Rung = (RAEEncoder(network=network, cell=cell), RAEDecoder(cell=cell, widths=widths))
+        raes.append(_micro("rae", encoder.channels, cell, {size: rae}))
+    return _micro("s-vae", 16, cell, s_vae), _micro("ps-vae", 16, cell, ps_vae), *raes
+
+
+def _representations() -> tuple[Ladder, ...]:
+    s_vae: dict[str, Rung] = {size: _s_vae(dinov2(size)) for size in DINOV2}
+    ps_vae: dict[str, Rung] = {size: _ps_vae(dinov2(size)) for size in DINOV2}
+    guide = "PS-VAE guide, at the sizes of DINOv2 (it has L alone)"
+    raes = [
+        Ladder(
+            "rae", NETWORKS[dinov2(size)], 16, 256, "standard", "RAE, arXiv 2510.11690, with PS-VAE's pixel decoder",
+            {size: (RAEEncoder(network=dinov2(size)), RAEDecoder())},
+        )
+        for size in DINOV2
+    ]  # fmt: skip
+    return (
+        Ladder("s-vae", 96, 16, 256, "standard", guide, s_vae),
+        Ladder("ps-vae", 96, 16, 256, "standard", guide, ps_vae),
+        *raes,
+    )
+
+
 LADDERS = (
     _paper("transvae", "TransVAE paper, table 3", TRANSVAE_F16),
     _paper("cnn", "TransVAE paper, table 4", CNN_F16),
@@ -167,4 +231,7 @@ LADDERS = (
     _micro("cnn", 4, 4, MICRO_CNN_F4),
     _micro("vit", 4, 4, MICRO_VIT_F4),
     _micro("swin", 4, 4, MICRO_SWIN_F4),
+    *_representations(),
+    *_micro_representations(8),
+    *_micro_representations(4),
 )

@@ -83,6 +83,11 @@ def load_weights(folder: Path, model: nn.Module, device: torch.device | str) -> 
 
 
 def _card(config: AutoencoderConfig, parameters: int) -> str:
+    use = (
+        "reconstruction, mu, logvar = model(image)"
+        if config.has_pixels
+        else "features = model.semantics(model.encode(image))  # of its vision network; it has no pixels"
+    )
     return f"""---
 library_name: transvae
 tags: [autoencoder, {config.family}]
@@ -98,6 +103,6 @@ from transvae.utils import preprocess_image
 
 model = Autoencoder.from_pretrained("this-folder")
 image = preprocess_image("picture.jpg", size={config.resolution})  # (1, 3, H, W) in [-1, 1]
-reconstruction, mu, logvar = model(image)
+{use}
 ```
 """

@@ -9,22 +9,30 @@ import pytest
 
 from transvae.config import AutoencoderConfig, CNNLayout, TransVAELayout
 from transvae.registry import OVERRIDES, create_model, list_models, model_config
-from transvae.sizes import FAMILIES, SIZES
+from transvae.sizes import FAMILIES, MICRO_PIXELS, SIZES
 
 
 def test_the_grid_is_complete():
     names = list_models()
-    assert len(names) == len(set(names)) == 22 + 40
+    assert len(names) == len(set(names)) == 22 + 40 + 3 * 4 + 3 * 10
     for family in FAMILIES:
         for size in SIZES:
             assert f"{family}-{size}/f16d32" in names
             assert f"{family}-micro-{size}/f8d8" in names
             assert f"{family}-micro-{size}/f4d4" in names
+    for family in ("s-vae", "ps-vae"):
+        assert list_models(f"{family}-?/*") == [f"{family}-{size}/f16d96" for size in "TBLG"]
+        for latent in ("f8d16", "f4d16"):
+            assert list_models(f"{family}-micro-*/{latent}") == [f"{family}-micro-{size}/{latent}" for size in SIZES]
+    assert list_models("rae-?/*") == [
+        f"rae-{size}/f16d{d}" for size, d in zip("TBLG", (384, 768, 1024, 1536), strict=True)
+    ]
+    assert len(list_models("rae-micro-*")) == 2 * len(MICRO_PIXELS)
 
 
 def test_list_models_by_pattern():
     assert list_models("cnn-*/f16d32") == [f"cnn-{size}/f16d32" for size in SIZES]
-    assert list_models("*/f8d16") == ["transvae-L/f8d16"]
+    assert list_models("transvae-*/f8d16") == ["transvae-L/f8d16"]
     assert list_models("resnet*") == []
 
 
@@ -38,6 +46,8 @@ def test_list_models_by_pattern():
         ("transvae_giant_printed_f16d32", "transvae-giant_printed/f16d32"),
         ("cnn-micro-base-f4d4", "cnn-micro-B/f4d4"),
         ("swin-t-f16d32", "swin-T/f16d32"),
+        ("ps_vae_large_f16d96", "ps-vae-L/f16d96"),
+        ("S-VAE-micro-tiny/f4d16", "s-vae-micro-T/f4d16"),
     ],
 )
 def test_readme_spellings(spelling, name):
@@ -51,7 +61,7 @@ def test_readme_spellings(spelling, name):
         ("transvae-T/f8d16", ("sizes of transvae at f8d16 are L",)),
         ("cnn-L/f8d16", ("cnn exists at f16d32 with sizes T, B, L, H, G",)),
         ("transvae-micro-T/f16d32", ("transvae-micro exists at f8d8", "f4d4")),
-        ("resnet-T/f16d32", ("the families are transvae, cnn, vit, swin",)),
+        ("resnet-T/f16d32", ("the families are transvae, cnn, vit, swin, s-vae, ps-vae, rae",)),
         ("transvea-T/f16d32", ("did you mean 'transvae-t-f16d32'",)),
     ],
 )

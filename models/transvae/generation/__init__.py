@@ -2,8 +2,13 @@
 
 from transvae.generation.config import DiTConfig, dit_config
 from transvae.generation.lightning_dit import LightningDiT
+from transvae.generation.text_config import TextDiTConfig, text_dit_config
+from transvae.generation.text_dit import TextDiT, create_text_dit
 
-__all__ = ["DiTConfig", "LightningDiT", "create_dit", "dit_config"]
+__all__ = [
+    "DiTConfig", "LightningDiT", "TextDiT", "TextDiTConfig", "create_dit", "create_text_dit", "dit_config",
+    "text_dit_config",
+]  # fmt: skip
 
 
 def create_dit(

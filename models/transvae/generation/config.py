@@ -77,9 +77,14 @@ def dit_config(name: str, latent_dim: int, latent_size: int, **switches: Any) ->
 
     Raises ValueError for an unknown name, with those that exist, or parts that do not fit.
     """
-    size, slash, patch = name.removeprefix(FAMILY).partition("/")
-    if not name.startswith(FAMILY) or size not in LAYOUTS or not slash or not patch.isdigit() or int(patch) < 1:
-        known = ", ".join(f"{FAMILY}{size}/1" for size in LAYOUTS)
+    layout, patch = parse(name, FAMILY)
+    return DiTConfig(layout.depth, layout.width, layout.heads, patch, latent_dim, latent_size, **switches)
+
+
+def parse(name: str, family: str) -> tuple[DiTLayout, int]:
+    """Layout and patch of `<family>SIZE/PATCH`. Raises ValueError for an unknown name, with those that exist."""
+    size, slash, patch = name.removeprefix(family).partition("/")
+    if not name.startswith(family) or size not in LAYOUTS or not slash or not patch.isdigit() or int(patch) < 1:
+        known = ", ".join(f"{family}{size}/1" for size in LAYOUTS)
         raise ValueError(f"{name!r} is no DiT - the sizes, with any patch: {known}")
-    layout = LAYOUTS[size]
-    return DiTConfig(layout.depth, layout.width, layout.heads, int(patch), latent_dim, latent_size, **switches)
+    return LAYOUTS[size], int(patch)

@@ -52,3 +52,19 @@ class HuggingFace:
 
     def download(self) -> Path:
         return Path(hf_hub_download(self.repository, self.file, cache_dir=constants.HF_HUB_CACHE))
+
+
+@dataclass(frozen=True)
+class Unpublished:
+    """What no hub has; as a string, the words after "no weights in"."""
+
+    where: str
+
+    def __str__(self) -> str:
+        return self.where
+
+    def cached(self) -> Path | None:
+        return None
+
+    def download(self) -> Path:
+        raise OSError("nobody publishes them")

@@ -38,4 +38,10 @@ class OurTokenizer(Tokenizer):
         return cast(Autoencoder, self.network).posterior(x_B3HW)
 
     def decode(self, z_Bdhw: Tensor) -> Tensor:
-        return cast(Autoencoder, self.network).decode(z_Bdhw)
+        network = cast(Autoencoder, self.network)
+        if not network.config.has_pixels:
+            raise TokenizerError(
+                f"{network.config.name} has no pixels: its latents can be stored and generated, not reconstructed or "
+                "shown; take the ps-vae that was trained from it"
+            )
+        return network.decode(z_Bdhw)

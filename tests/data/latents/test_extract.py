@@ -398,3 +398,19 @@ def test_latents_of_another_tokenizer(images, tmp_path):
         expected = network.eval().encode(x).latent_dist.mean
     stored = torch.from_numpy(ShardFile(tmp_path / "data" / made.fingerprint / shard.file).array("latent").copy())
     torch.testing.assert_close(stored, expected, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["s-vae-micro-T/f8d16", "ps-vae-micro-T/f8d16", "rae-micro-T/f8d32"])
+def test_latents_of_models_on_a_vision_network(name, images, tmp_path):
+    """They are stored as any model's, S-VAE's too, which has no pixels, and RAE's, which are the features."""
+    model = create_model(name).eval()
+    model.save_pretrained(tmp_path / "model")
+    options = {"model_name": name, "dtype": "float32", "content": "posterior"}
+    made = latents_of(*images, tmp_path / "model", tmp_path / "home", run_locally, **options)
+    stored = read(made, tmp_path / "home" / "data" / made.fingerprint, "latent")
+    pixels = torch.from_numpy(read(*images, "image")).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        posterior = model.posterior(pixels)
+    expected = torch.cat([posterior.mean, posterior.logvar], 1)
+    np.testing.assert_allclose(stored, expected.numpy(), atol=TOLERANCE)
+    assert made.settings["model"]["name"] == name

@@ -7,7 +7,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from transvae.generation import create_dit, dit_config
-from transvae.generation.lightning_dit import LightningDiT, rotate_pairs, rotations, sincos, time_features
+from transvae.generation.lightning_dit import (
+    LightningDiT,
+    modulated_norm,
+    rotate_pairs,
+    rotations,
+    sincos,
+    time_features,
+)
+from transvae.layers.normalisation import RMSNorm
 
 TRAINABLE = {  # millions, and GFLOP of a forward pass (2 per multiply-add) without the scores of attention
     ("B/1", 32, 16): (130.360, 43.60),
@@ -96,6 +104,41 @@ def test_first_pair_turns_by_the_row():
     turned = rotate_pairs(torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 0]).expand(1, 9, 1, 8), cos, sin)
     expected = torch.tensor([[math.cos(row), math.sin(row)] for row in (0, 0, 0, 1, 1, 1, 2, 2, 2)])
     torch.testing.assert_close(turned[0, :, 0, :2], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_every_pair_turns_by_its_angle_in_every_precision(dtype):
+    """float32 goes by complex numbers, others by real ones."""
+    cos, sin = rotations(2, 8)
+    x = torch.randn(2, 4, 3, 8).to(dtype).requires_grad_()
+    turned = rotate_pairs(x, cos, sin)
+    assert turned.dtype == dtype
+    even, odd = x.detach().double()[..., ::2], x.detach().double()[..., 1::2]
+    c, s = cos.double()[:, None], sin.double()[:, None]
+    expected = torch.stack([even * c - odd * s, odd * c + even * s], dim=-1).flatten(-2)
+    close = {"atol": 3e-2, "rtol": 0} if dtype == torch.bfloat16 else {"atol": 1e-6, "rtol": 1e-6}
+    torch.testing.assert_close(turned.double(), expected, **close)
+    weight = torch.randn(2, 4, 3, 8).to(dtype)
+    (gradient,) = torch.autograd.grad((turned * weight).sum(), x)
+    even, odd = weight.double()[..., ::2], weight.double()[..., 1::2]
+    back = torch.stack([even * c + odd * s, odd * c - even * s], dim=-1).flatten(-2)  # by the angle back
+    torch.testing.assert_close(gradient.double(), back, **close)
+
+
+def test_the_norms_weight_joins_the_scale():
+    """Against the norm, then the modulation, in float64."""
+    norm = RMSNorm(12)
+    x, shift, scale = (torch.randn(shape, dtype=torch.float64) for shape in ((2, 5, 12), (2, 12), (2, 12)))
+    with torch.no_grad():
+        norm.weight.normal_()
+    weight = norm.weight.detach().double()
+    normed = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
+    expected = normed * (1 + scale[:, None]) + shift[:, None]
+    found = modulated_norm(norm, x.float(), shift.float(), scale.float())
+    torch.testing.assert_close(found.double(), expected, atol=2e-6, rtol=2e-6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = modulated_norm(norm, x.float(), shift.bfloat16(), scale.bfloat16())
+    torch.testing.assert_close(half.double(), expected, atol=3e-2, rtol=3e-2)
 
 
 def test_fixed_tables_are_those_of_mae_and_dit():
