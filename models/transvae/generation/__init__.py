@@ -1,9 +1,10 @@
 """Generators of latents: LightningDiT, its objective and its sampling."""
 
 from transvae.generation.config import DiTConfig, dit_config
+from transvae.generation.folder import LatentSpace
 from transvae.generation.lightning_dit import LightningDiT
 
-__all__ = ["DiTConfig", "LightningDiT", "create_dit", "dit_config"]
+__all__ = ["DiTConfig", "LatentSpace", "LightningDiT", "create_dit", "dit_config"]
 
 
 def create_dit(
