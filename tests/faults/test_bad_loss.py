@@ -32,7 +32,9 @@ class Finder:
         return spec
 
 def poison(loop):
-    step, forward, state = loop.train_step, loop.Criterion.generator, {{}}
+    from transvae_platform.training.criterion import Criterion
+
+    step, forward, state = loop.train_step, Criterion.generator, {{}}
 
     def train_step(weights, *rest):
         state["bad"] = weights.trial.family == "vit" and weights.step + 1 >= {BROKEN_FROM}
@@ -43,7 +45,7 @@ def poison(loop):
         factor = float("nan") if state["bad"] else 1.0
         return total * factor, judged * factor, terms
 
-    loop.train_step, loop.Criterion.generator = train_step, poisoned
+    loop.train_step, Criterion.generator = train_step, poisoned
 
 sys.meta_path.insert(0, Finder())
 """

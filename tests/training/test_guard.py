@@ -9,7 +9,8 @@ import torch
 from tests.training.twins import KilledError
 
 from transvae_platform.study.recipe_spec import Recipe
-from transvae_platform.training import loop
+from transvae_platform.training import autoencoding, loop
+from transvae_platform.training.autoencoding import Autoencoding
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.guard import BadStretchError, Guard
 from transvae_platform.training.loop import DivergedError
@@ -150,7 +151,7 @@ class Poison:
 
     def __init__(self, monkeypatch):
         self.spoil, self.kill, self.at, self.steps = {}, set(), (0, 0), []
-        step, objective = loop.train_step, loop.Criterion.generator
+        step, objective = loop.train_step, autoencoding.Criterion.generator
 
         def train_step(weights, *rest):
             self.at = (weights.step + 1, weights.guard.rewinds)
@@ -166,7 +167,7 @@ class Poison:
             return total * factor, judged * factor, {**terms, "loss": terms["loss"] * factor}
 
         monkeypatch.setattr(loop, "train_step", train_step)
-        monkeypatch.setattr(loop.Criterion, "generator", forward)
+        monkeypatch.setattr(autoencoding.Criterion, "generator", forward)
 
 
 @pytest.fixture
@@ -283,7 +284,7 @@ def test_without_a_checkpoint_it_begins_again_from_the_initial_weights(guarded, 
     work = guarded()
     poison.spoil = lambda step, rewinds: NAN if rewinds == 0 and step > 1 else 1.0
     train(work)
-    fresh = TrialWeights(work, World()).model.state_dict()
+    fresh = TrialWeights(Autoencoding(work, World())).model.state_dict()
     assert [record["to"] for record in records(event="rewound")] == [0]
     assert len(begun) == 2
     for weights in begun:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from transvae.generation.config import DiTConfig
+from transvae.generation.config import DiTConfig, dit_config
 from transvae.generation.folder import LatentSpace, load_config, save
 from transvae.layers.attention import attention
 from transvae.layers.normalisation import RMSNorm
@@ -120,6 +120,16 @@ class LightningDiT(nn.Module):
         for layer in (self.modulation, self.out, *modulations):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+
+def create_dit(
+    name: str, latent_dim: int, latent_size: int, *, classes: int = 1000, qk_norm: bool = False
+) -> LightningDiT:
+    """A LightningDiT by name, e.g. `lightning_dit-B/1`, for latents (latent_dim, latent_size, latent_size).
+
+    Raises ValueError for an unknown name or parts that do not fit.
+    """
+    return LightningDiT(dit_config(name, latent_dim, latent_size, classes=classes, qk_norm=qk_norm))
 
 
 class Block(nn.Module):

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -20,10 +20,12 @@ from transvae.config import AutoencoderConfig
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Sampling
+from transvae_platform.study.evaluation_spec import Evaluation
 from transvae_platform.study.recipe_spec import Recipe, TrialRecipe
 from transvae_platform.study.section import Section
-from transvae_platform.study.spec import Evaluation, StudySpec, Workers
+from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.variants import Variant, read_variant, sweep
+from transvae_platform.study.workers_spec import Workers
 
 HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
 
@@ -33,6 +35,18 @@ NO_RESULT = ("keep_best",)
 ADDED = {"compile": False, "channels_last": True}
 """Keys that `recipe` has gained, with what it did before them: so set they are no part of a trial's identity, and
 studies that were begun before go on."""
+
+
+class Rank(NamedTuple):
+    """Which validation metric says how good a checkpoint is."""
+
+    metric: str
+    higher: bool
+    """Whether more is better."""
+
+    def order(self, value: float) -> float:
+        """Smaller for the better of two values."""
+        return -value if self.higher else value
 
 
 class Initial(Section):
@@ -79,6 +93,11 @@ class Trial(Section):
     """Where the study's checkpoints lie (`resources.checkpoints`)."""
     frozen: dict[str, str] = Field(default={})
     """Files of the frozen networks' weights (`resources.frozen`)."""
+
+    @property
+    def ranked_by(self) -> Rank:
+        """What its best checkpoint is chosen by."""
+        return Rank("val/psnr", higher=True)
 
     @property
     def cell(self) -> str:
