@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
@@ -33,6 +33,11 @@ def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool,
     dtype = torch.bfloat16 if bf16 else torch.float32
     model = Autoencoder(config, device="meta", dtype=dtype).train()
     model.enable_gradient_checkpointing(checkpointing)
+    return kept_bytes(model, torch.empty(1, 3, resolution, resolution, device="meta", dtype=dtype))
+
+
+def kept_bytes(model: nn.Module, *inputs: Tensor) -> int:
+    """Bytes that a forward pass of a model on meta keeps for the backward pass; see `count_activations`."""
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -42,9 +47,8 @@ def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool,
             kept[storage._cdata] = storage  # held, so that no other storage takes its address
         return tensor
 
-    image = torch.empty(1, 3, resolution, resolution, device="meta", dtype=dtype)
     with saved_tensors_hooks(keep, lambda tensor: tensor), _FusedAttention():
-        _outputs = model(image)
+        _outputs = model(*inputs)
     return sum(storage.nbytes() for storage in kept.values())
 
 

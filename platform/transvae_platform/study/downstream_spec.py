@@ -100,7 +100,6 @@ class Curve(Section):
 
     samples: Annotated[int, Field(ge=2, le=2**19)] = 10_000
     """How many are drawn (paper, figure 6: FID-10k)."""
-    sampler: SamplerSpec = SamplerSpec()
     inception: Literal["pretrained", "random"] = "pretrained"
     """Random weights give a distance that is no FID, and is called `gfid_random`."""
     extractor: Literal["torch-fidelity", "pytorch-fid"] = "torch-fidelity"
@@ -128,6 +127,8 @@ class Downstream(Section):
     recipe: GeneratorRecipe
     evaluation: Evaluation = Evaluation()
     """When generators are validated, on so many held-out latents; `pictures` are samples."""
+    sampler: SamplerSpec = SamplerSpec()
+    """How pictures and the samples of the curve are drawn."""
     curve: Curve | None = None
     """Measure samples at every validation, too; none without this section."""
     resources: Workers | None = None
@@ -144,9 +145,9 @@ class Downstream(Section):
             raise ValueError(f"evaluation.at: {late[0]} is beyond the {self.recipe.steps} steps")
         if self.recipe.warmup_steps >= self.recipe.steps:
             raise ValueError(f"recipe.warmup_steps: not below the {self.recipe.steps} steps - shorten it")
-        if self.curve and self.curve.sampler.guidance and not self.recipe.label_dropout:
+        if self.sampler.guidance and not self.recipe.label_dropout:
             raise ValueError(
-                "curve.sampler.guidance: without recipe.label_dropout no null label is trained, guidance needs it - "
+                "sampler.guidance: without recipe.label_dropout no null label is trained, guidance needs it - "
                 "give a share, or sample without guidance"
             )
         return self
@@ -165,4 +166,5 @@ class Generator(Section):
     """The trial whose latents it is trained on."""
     latents: Latents
     label_dropout: float
+    sampler: SamplerSpec
     curve: Curve | None

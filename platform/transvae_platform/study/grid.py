@@ -1,5 +1,6 @@
 """From a study to its trials: families x sizes x seeds x variants, each fully resolved and named by what it is.
 
+With `downstream`, every autoencoder has trials of generators, whose ids follow from its own.
 A trial's id ends in a hash of everything that decides its result: model, data, recipe, evaluation, seed. Where it
 runs (workers, device) is not part of it, so that a study can move to other machines.
 """
@@ -17,9 +18,12 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from transvae.config import AutoencoderConfig
+from transvae.generation.config import FAMILY as DIT
+from transvae.generation.config import dit_config
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Sampling
+from transvae_platform.study.downstream_spec import Downstream, Generator
 from transvae_platform.study.evaluation_spec import Evaluation
 from transvae_platform.study.recipe_spec import Recipe, TrialRecipe
 from transvae_platform.study.section import Section
@@ -93,11 +97,13 @@ class Trial(Section):
     """Where the study's checkpoints lie (`resources.checkpoints`)."""
     frozen: dict[str, str] = Field(default={})
     """Files of the frozen networks' weights (`resources.frozen`)."""
+    generator: Generator | None = None
+    """What it is trained on, if it trains a generator: then `model` and its configuration (`DiTConfig`) are of that."""
 
     @property
     def ranked_by(self) -> Rank:
         """What its best checkpoint is chosen by."""
-        return Rank("val/psnr", higher=True)
+        return Rank("val/loss", higher=False) if self.generator else Rank("val/psnr", higher=True)
 
     @property
     def cell(self) -> str:
@@ -117,7 +123,7 @@ def build_grid(
     sets: Mapping[str, str] | None = None,
     rates: Mapping[str, float] | None = None,
 ) -> tuple[Trial, ...]:
-    """All trials of a study, largest models first within the grid's order of families.
+    """All trials of a study, largest models first within the grid's order of families; generators after autoencoders.
 
     Args:
         initial: what the trials of a `family-size` start from, where `recipe.start_from` names it.
@@ -145,7 +151,8 @@ def build_grid(
     ]
     # Ray Tune starts trials in this order, and the largest ones decide the makespan: longest first
     order = {size: rank for rank, size in enumerate(("giant_printed", "G", "H", "L", "B", "T"))}
-    return tuple(sorted(trials, key=lambda trial: order[trial.size]))
+    autoencoders = sorted(trials, key=lambda trial: order[trial.size])
+    return (*autoencoders, *_generator_trials(spec, autoencoders))
 
 
 def model_name(spec: StudySpec, family: str, size: str) -> str:
@@ -161,17 +168,7 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
     recipe = variant.recipe(_overridden(spec.recipe, cell)).resolve(cell, made.rates)
     workers = _resolve_workers(spec, cell)
     initial = made.initial.get(cell)
-    for key, count in (("workers", workers.workers), ("workers x accumulate", workers.workers * workers.accumulate)):
-        if recipe.batch_size % count:
-            raise SpecError(
-                f"{spec.study}: recipe.batch_size: {recipe.batch_size} does not divide among the {count} {key} of "
-                f"{cell} - choose a multiple"
-            )
-    if workers.sharding == "fsdp" and workers.workers == 1:
-        raise SpecError(
-            f"{spec.study}: resources.sharding: fsdp divides weights among the workers of a trial, and {cell} has one "
-            "- give it more `workers`, or ddp"
-        )
+    _check_batch(spec, "recipe.batch_size", cell, recipe.batch_size, workers)
     if contradictions := recipe.contradictions():
         raise SpecError("\n".join(f"{spec.study}: {cell}: recipe.{message}" for message in contradictions))
     if late := [step for step in spec.evaluation.at if step > recipe.steps]:
@@ -214,6 +211,85 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
         checkpoints=spec.resources.checkpoints,
         frozen={str(name): file for name, file in spec.resources.frozen.items()},
     )
+
+
+def _generator_trials(spec: StudySpec, autoencoders: Sequence[Trial]) -> list[Trial]:
+    """Every generator of every autoencoder that `downstream.vaes` names, largest first.
+
+    Raises:
+        SpecError: a generator that does not exist, or whose patches do not fit the latents.
+    """
+    if spec.downstream is None:
+        return []
+    down, labels = spec.downstream, {trial.label for trial in autoencoders}
+    _check_patterns("downstream.vaes", down.vaes, labels)
+    chosen = [trial for trial in autoencoders if any(fnmatch.fnmatchcase(trial.label, one) for one in down.vaes)]
+    trials = [_generator_trial(spec, down, trial, name) for trial in chosen for name in down.generators]
+
+    def work(trial: Trial) -> int:
+        shape = trial.model_config_values
+        return -int(shape["depth"]) * int(shape["width"]) ** 2 * (int(shape["latent_size"]) // int(shape["patch"])) ** 2
+
+    return sorted(trials, key=work)
+
+
+def _generator_trial(spec: StudySpec, down: Downstream, autoencoder: Trial, name: str) -> Trial:
+    values, size = autoencoder.model_config_values, spec.data.resolution
+    compression, channels = int(values["compression"]), int(values["latent_dim"])
+    if size % compression:
+        raise SpecError(
+            f"{spec.study}: data.resolution: latents are made of whole images, and {size} is not a multiple of the "
+            f"compression {compression} of {autoencoder.model}"
+        )
+    try:
+        config = dit_config(f"{DIT}{name}", channels, size // compression, classes=down.classes, qk_norm=down.qk_norm)
+    except ValueError as error:
+        raise SpecError(f"{spec.study}: downstream.generators: {name} of {autoencoder.label}: {error}") from None
+    workers = down.resources or Workers(**{key: getattr(spec.resources, key) for key in Workers.model_fields})
+    _check_batch(spec, "downstream.recipe.batch_size", name, down.recipe.batch_size, workers)
+    variant, flat = f"on-{autoencoder.label}", name.replace("/", "-")
+    identity = {
+        "autoencoder": autoencoder.id, "network": config.to_dict(), "seed": autoencoder.seed, **down.decides(),
+    }  # fmt: skip
+    return Trial(
+        id=f"dit-{flat}-{variant}-s{autoencoder.seed}-{stable_hash(identity)[:HASH_LENGTH]}",
+        study=spec.study,
+        family="dit",
+        size=flat,
+        variant=variant,
+        seed=autoencoder.seed,
+        model=f"{DIT}{name}",
+        model_config_values=config.to_dict(),
+        data_fingerprint=autoencoder.data_fingerprint,
+        resolution=size,
+        sampling=Sampling(flip=down.latents.flip, shuffle_window=spec.data.sampling.shuffle_window),
+        recipe=down.recipe.resolve(),
+        evaluation=down.evaluation,
+        workers=workers,
+        max_failures=spec.resources.max_failures,
+        checkpoints=spec.resources.checkpoints,
+        frozen={str(key): file for key, file in spec.resources.frozen.items()},
+        generator=Generator(
+            autoencoder=autoencoder.id,
+            latents=down.latents,
+            label_dropout=down.recipe.label_dropout,
+            sampler=down.sampler,
+            curve=down.curve,
+        ),
+    )
+
+
+def _check_batch(spec: StudySpec, key: str, cell: str, batch: int, workers: Workers) -> None:
+    for what, count in (("workers", workers.workers), ("workers x accumulate", workers.workers * workers.accumulate)):
+        if batch % count:
+            raise SpecError(
+                f"{spec.study}: {key}: {batch} does not divide among the {count} {what} of {cell} - choose a multiple"
+            )
+    if workers.sharding == "fsdp" and workers.workers == 1:
+        raise SpecError(
+            f"{spec.study}: resources.sharding: fsdp divides weights among the workers of a trial, and {cell} has one "
+            "- give it more `workers`, or ddp"
+        )
 
 
 def _model_config(spec: StudySpec, name: str, variant: Variant) -> AutoencoderConfig:
