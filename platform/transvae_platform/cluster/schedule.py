@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,20 +129,20 @@ def run_trials(
     study_folder: Path,
     fence: Fence,
     lineage: dict[str, Any],
-    places: dict[str, Any],
+    places: Callable[[Trial], dict[str, Any]],
     until: int | None = None,
 ) -> None:
     """Run trials to their end, or to the step `until`, each as one Tune trial; outcomes stand in the trials' journals.
 
     Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says
-    where workers find the data set.
+    where a trial's workers find what it is trained on.
     """
     ray_storage = study_folder / "ray"
     jobs: list[dict[str, Any]] = [
         {
             "trial": trial.model_dump(mode="json"),
             "folder": str(study_folder / "trials" / trial.id),
-            **places,
+            **places(trial),
             "ray_storage": str(ray_storage),
             "fence": {"lock": str(fence.lock), "token": fence.token},
             "lineage": lineage,

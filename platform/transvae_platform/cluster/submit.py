@@ -11,9 +11,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transvae_platform.cluster.devices import check_devices, local_devices, local_gpu_bytes
+from transvae_platform.cluster.downstream import Places, open_generators, refuse_labels
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
 from transvae_platform.cluster.initial import find_initial
@@ -102,11 +104,12 @@ def prepare_elsewhere(spec: StudySpec, home: Path) -> Prepared:
 
 
 def _refuse_too_few(samples: int, trials: Sequence[Trial]) -> None:
-    batch = max(trial.recipe.batch_size for trial in trials)
+    largest = max(trials, key=lambda trial: trial.recipe.batch_size)
+    batch, key = largest.recipe.batch_size, "downstream.recipe" if largest.generator else "recipe"
     if samples < batch:
         raise SpecError(
             f"data: {samples} training samples are fewer than one batch of {batch} - add images, cut "
-            "more crops (data.view.per_photograph) or lower recipe.batch_size"
+            f"more crops (data.view.per_photograph) or lower {key}.batch_size"
         )
 
 
@@ -180,6 +183,7 @@ def submit_study(
                     cluster=address or "local",
                 )
                 made = _ingest(prepared, home, journal, state, listen)
+                refuse_labels(prepared.spec, made)
                 sets = {
                     name: make_source(other, home, lambda text: listen(state, text))
                     for name, other in prepared.sets.items()
@@ -189,12 +193,23 @@ def submit_study(
                 _queue(left, journal, state, fence)
                 left = _left(left, state, ended)  # the record of a trial that had finished may have been damaged
 
-                def run(trials: Sequence[Trial], until: int | None) -> None:
+                shared = _places(made, sets, prepared.spec)
+
+                def run(trials: Sequence[Trial], until: int | None, own: Places = MappingProxyType({})) -> None:
                     with Follower(state, tracker, lease, listen):
-                        run_trials(trials, folder, fence, record, _places(made, sets, prepared.spec), until)
+                        run_trials(trials, folder, fence, record, lambda trial: shared | own.get(trial.id, {}), until)
 
                 # `left` may be empty: a finished study's images may only have had to be read again
-                run_rounds(spec.calibration, left, state, fence, run, lambda: tracker.take(state.refresh()))
+                first = [trial for trial in left if trial.generator is None]
+                run_rounds(spec.calibration, first, state, fence, run, lambda: tracker.take(state.refresh()))
+                waiting = [trial for trial in left if trial.generator]
+                if waiting:
+                    _register(state, tracker, journal, listen)
+                    places = open_generators(
+                        waiting, made, home, tracking_uri, journal, state, fence, lambda text: listen(state, text)
+                    )
+                    if ready := [trial for trial in waiting if trial.id in places]:
+                        run(ready, None, places)
         tracker.take(state.refresh())
         _register(state, tracker, journal, listen)
         journal.close()

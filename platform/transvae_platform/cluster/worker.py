@@ -1,7 +1,8 @@
 """What Ray runs for one trial: the driver (one Tune trial, on the head) and its Ray Train workers.
 
-The driver starts a `TorchTrainer` and waits; the workers run `training/loop.py`. Checkpoints, journal and data order
-are the platform's own, so a worker that Ray starts again continues from the newest good checkpoint by itself.
+The driver starts a `TorchTrainer` and waits; the workers run `training/loop.py` on the trial's kind of task.
+Checkpoints, journal and data order are the platform's own, so a worker that Ray starts again continues from the newest
+good checkpoint by itself.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
 
     from transvae_platform.data.sets.mixture import open_training_data
     from transvae_platform.data.sets.remote import default_cache
-    from transvae_platform.training.loop import DivergedError, train_vae
+    from transvae_platform.training.generating import open_generating
+    from transvae_platform.training.loop import DivergedError, train, train_vae
     from transvae_platform.training.shard_check import DamagedDataError, ShardCheck
     from transvae_platform.world import World
 
@@ -122,10 +124,14 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         journal = Journal(folder / "journal.jsonl", _fence(job).attempt(folder), patience=PATIENCE)
     try:
         cache, cache_bytes = default_cache(), job["cache_bytes"]
-        samples = open_training_data(job["data"], cache, cache_bytes, trial.resolution)
+        centre = None if trial.generator else trial.resolution
+        samples = open_training_data(job["data"], cache, cache_bytes, centre)
         sets = {name: open_training_data(places, cache, cache_bytes)[1] for name, places in job["sets"].items()}
         every = [location for places in (job["data"], *job["sets"].values()) for location, _ in places]
         check = ShardCheck(every, world)
+        if trial.generator is not None:
+            task = open_generating(trial, world, samples[0], **job["generator"])
+            return train(task, samples, folder, journal, job["lineage"], until=job["until"], check=check)
         return train_vae(trial, samples, folder, journal, world, job["lineage"], sets, job["until"], check)
     except (DivergedError, DamagedDataError) as error:  # no retry would end differently
         if journal:

@@ -53,6 +53,10 @@ class Rank(NamedTuple):
         return -value if self.higher else value
 
 
+QUALITY = {"autoencoder": Rank("val/psnr", higher=True), "generator": Rank("val/loss", higher=False)}
+"""What the best checkpoint of a trial is chosen by."""
+
+
 class Initial(Section):
     """A model that a trial starts from (`recipe.start_from`)."""
 
@@ -103,7 +107,7 @@ class Trial(Section):
     @property
     def ranked_by(self) -> Rank:
         """What its best checkpoint is chosen by."""
-        return Rank("val/loss", higher=False) if self.generator else Rank("val/psnr", higher=True)
+        return QUALITY["generator" if self.generator else "autoencoder"]
 
     @property
     def cell(self) -> str:

@@ -8,7 +8,8 @@ Legend: B batch, d latent channels, h, w latent positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,11 @@ from transvae.generation import DiTConfig, LatentSpace, LightningDiT
 from transvae.generation import folder as generator_folder
 from transvae.generation.transport import VelocityLoss, interpolate, logit_normal_times, velocity_loss
 from transvae.losses.frozen import Origin
-from transvae_platform.data.sets.mixture import Samples
+from transvae.tokenizers import TokenizerError, open_tokenizer
+from transvae_platform.data.sets.mixture import Samples, open_training_data
+from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.stream.hashing import Purpose, keys, uniforms
-from transvae_platform.data.stream.latents import ChannelScale, LatentBatch, LatentStream
+from transvae_platform.data.stream.latents import ChannelScale, LatentBatch, LatentStream, latent_space
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.data.stream.order import Ids
 from transvae_platform.errors import UserError
@@ -165,12 +168,55 @@ class Generating(Task[LatentBatch]):
 
     def published(self, folder: Path) -> dict[str, Tensor]:
         kept = LightningDiT.from_pretrained(folder)
-        if kept.latents != self._space:
+        if kept.latents is None or _decides(kept.latents) != _decides(self._space):
             raise UserError(
                 f"{self.trial.id}: its checkpoint was trained on the latents {_words(kept.latents)}, it is now given "
                 f"{_words(self._space)} - bring those back, or delete {folder.parent.parent} to begin again"
             )
         return kept.state_dict()
+
+
+def open_generating(
+    trial: Trial, world: World, latents: Samples, autoencoder: str, weights_sha256: str,
+    images: Sequence[tuple[str, float]], home: str,
+) -> Generating:  # fmt: skip
+    """The task of a generator's trial on stored latents.
+
+    Args:
+        autoencoder: the folder of what made them.
+        weights_sha256: of its weights.
+        images: places of the data set that they were made of.
+        home: keeps the moments of originals.
+
+    Raises:
+        UserError: the latents are another autoencoder's, or a file is missing or damaged.
+    """
+    assert trial.generator is not None
+    space, of = latent_space(latents), trial.generator
+    try:
+        tokenizer = open_tokenizer(autoencoder, world.device).eval()
+    except TokenizerError as error:
+        raise UserError(f"{trial.id}: {error}") from None
+    known = {"the latents are": space.tokenizer["weights_sha256"], f"{autoencoder} is": tokenizer.facts.weights_sha256}
+    for what, found in known.items():
+        if found != weights_sha256:
+            raise UserError(
+                f"{trial.id}: {what} of weights {found[:12]}, its autoencoder has {weights_sha256[:12]} - submit the "
+                "study again, or delete what differs"
+            )
+    meter = None
+    if of.curve is not None:
+        train, held_out = open_training_data(images, default_cache(), CACHE_BYTES)
+        originals = train if of.curve.against == "train" else held_out
+        meter = Meter(
+            of.curve, of.sampler, originals, tokenizer.decode, world, Path(home), trial.frozen.get("inception")
+        )
+    return Generating(trial, world, space, tokenizer.decode, meter)
+
+
+def _decides(space: LatentSpace) -> LatentSpace:
+    """Without what people call the tokenizer: a version that was registered again has another name."""
+    return replace(space, tokenizer={**space.tokenizer, "name": ""})
 
 
 def _words(space: LatentSpace | None) -> str:
