@@ -12,13 +12,17 @@ Protocol
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from transvae.tokenizers import TokenizerError, open_tokenizer
+from transvae.tokenizers.opening import locate
 from transvae_platform.cluster.schedule import cluster_devices
 from transvae_platform.data.latents.extract import extract_latents, plan_extraction
 from transvae_platform.data.making.on_ray import run_on_ray
@@ -27,13 +31,22 @@ from transvae_platform.data.sets.mixture import open_training_data
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.sets.samples import manifest_at
 from transvae_platform.errors import SpecError, UserError
-from transvae_platform.study.downstream_spec import Latents
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.lease import Fence
 from transvae_platform.study.spec import StudySpec
-from transvae_platform.study.state import StudyState, TrialState
+from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import local_model
+
+
+class Maker(NamedTuple):
+    """What makes latents."""
+
+    model: str
+    """As people name it."""
+    folder: Path
+    weights_sha256: str
+
 
 Places = Mapping[str, dict[str, Any]]
 """By trial: where its workers find what they train on."""
@@ -64,74 +77,115 @@ def refuse_labels(spec: StudySpec, made: TrainingData) -> None:
             )
 
 
-def make_latents(
-    vae: TrialState, latents: Latents, device: str, made: TrainingData, home: Path, tracking_uri: str,
-    journal: Journal, state: StudyState, say: Say,
-) -> dict[str, Any]:  # fmt: skip
-    """The latents of a registered autoencoder, made or found; where a generator's workers find all that they need.
-
-    Args:
-        device: what encodes: `cpu` cores, or a `gpu` each.
+def find_tokenizers(trials: Sequence[Trial], home: Path, tracking_uri: str) -> dict[str, Maker]:
+    """What the study does not train and some of these generators need, by its `model`: found, and of its code.
 
     Raises:
-        UserError: the registered model or the latents cannot be used.
+        SpecError: there is none, or it has another code.
         UnreachableError: the registry does not answer.
     """
-    assert vae.registered is not None
-    uri = str(vae.registered["uri"])
-    folder, weights = local_model(uri, home, tracking_uri)
-    cpus, gpus = cluster_devices()
-    count = gpus if device == "gpu" else cpus
-    mapper = partial(run_on_ray, actors=count, gpus=1 if device == "gpu" else 0)
-    places = []
-    for part, share in made.parts:
-        manifest = extract_latents(
-            plan_extraction(
-                manifest_at(part.location), part.location, folder, model_name=uri, content=latents.content,
-                dtype=latents.dtype, seed=latents.seed,
-            ),
-            home,
-            mapper,
-            device="cuda" if device == "gpu" else "cpu",
-            listen=lambda done, images: say(f"latents of {vae.trial.label}, {done} of {images} images"),
-        )  # fmt: skip
-        places.append((str(home / "data" / manifest.fingerprint), share))
-    kept = {"trial": vae.trial.id, "model": uri, "weights_sha256": weights, "locations": [at for at, _ in places]}
-    if state.latents.get(vae.trial.id) != kept:
-        journal.append("latents", **kept)
-        state.refresh()
-    return {
-        "data": places,
-        "sets": {},
-        "generator": {
-            "autoencoder": str(folder),
-            "weights_sha256": weights,
-            "images": [(part.location, share) for part, share in made.parts],
-            "home": str(home),
-        },
-    }
+    found: dict[str, Maker] = {}
+    for source in (trial.generator.tokenizer for trial in trials if trial.generator):
+        if source is None or source.model in found:
+            continue
+        try:
+            if source.model.startswith("models:/"):
+                folder, _ = local_model(source.model, home, tracking_uri)
+            else:
+                folder = locate(source.model)
+            facts = open_tokenizer(folder).facts
+        except (TokenizerError, UserError) as error:
+            raise SpecError(f"downstream.tokenizers: {source.model}: {error}") from None
+        if (code := f"f{facts.compression}d{facts.channels}") != source.code:
+            raise SpecError(f"downstream.tokenizers: {source.model} is {code}, not {source.code} - correct its code")
+        found[source.model] = Maker(source.model, _in_home(folder, home, facts.weights_sha256), facts.weights_sha256)
+    return found
 
 
-def open_generators(
-    waiting: Sequence[Trial], made: TrainingData, home: Path, tracking_uri: str, journal: Journal, state: StudyState,
-    fence: Fence, say: Say,
-) -> Places:  # fmt: skip
-    """Those of the waiting generators that can be trained now, by id, with what `make_latents` says of each.
+def _in_home(path: Path, home: Path, weights: str) -> Path:
+    """A copy that all nodes see; hubs keep theirs in one machine's cache."""
+    if path.resolve().is_relative_to(home.resolve()):
+        return path
+    target = home / "models" / f"tokenizer-{weights[:16]}"
+    if not target.exists():
+        draft = target.with_name(f".{target.name}.{os.getpid()}")
+        if path.is_dir():
+            shutil.copytree(path, draft)
+        else:
+            draft.mkdir(parents=True)
+            shutil.copyfile(path, draft / path.name)
+        draft.rename(target)
+    return target if path.is_dir() else target / path.name
 
-    Those of failed autoencoders have failed. Raises as `make_latents`.
-    """
-    ready: dict[str, dict[str, Any]] = {}
-    for trial in waiting:
-        assert trial.generator is not None
-        vae = state.trials[trial.generator.autoencoder]
+
+class Generators:
+    """The generators of one submission; see the protocol above."""
+
+    def __init__(
+        self, made: TrainingData, tokenizers: Mapping[str, Maker], home: Path, tracking_uri: str, journal: Journal,
+        state: StudyState, fence: Fence, say: Say,
+    ) -> None:  # fmt: skip
+        """`tokenizers` as `find_tokenizers` found them."""
+        self._made, self._tokenizers, self._home, self._uri = made, tokenizers, home, tracking_uri
+        self._journal, self._state, self._fence, self._say = journal, state, fence, say
+
+    def open(self, waiting: Sequence[Trial]) -> Places:
+        """Those of the waiting ones that can be trained now, by id, with what their workers need; makes the latents.
+
+        Those of failed autoencoders have failed.
+
+        Raises:
+            UserError: a model or its latents cannot be used.
+            UnreachableError: the registry does not answer.
+        """
+        ready: dict[str, dict[str, Any]] = {}
+        for trial in waiting:
+            maker = self._maker(trial)
+            if maker is not None:
+                ready[trial.id] = self._places(trial, maker)
+        self._state.refresh()
+        return ready
+
+    def _maker(self, trial: Trial) -> Maker | None:
+        """What makes the latents of a generator; None while there is nothing."""
+        of = trial.generator
+        assert of is not None
+        if of.tokenizer is not None:
+            return self._tokenizers[of.tokenizer.model]
+        vae = self._state.trials[str(of.autoencoder)]
         if vae.state in ("failed", "stopped"):
-            own = Journal(state.trials[trial.id].folder / "journal.jsonl", fence)
+            own = Journal(self._state.trials[trial.id].folder / "journal.jsonl", self._fence)
             own.append("failed", reason=f"its autoencoder {vae.trial.label} {vae.state}: {vae.reason}")
             own.close()
-        elif vae.state == "finished" and vae.registered is not None and vae.unregistered is None:
-            device = trial.workers.device
-            ready[trial.id] = make_latents(
-                vae, trial.generator.latents, device, made, home, tracking_uri, journal, state, say
-            )
-    state.refresh()
-    return ready
+        if vae.state != "finished" or vae.registered is None or vae.unregistered is not None:
+            return None
+        uri = str(vae.registered["uri"])
+        return Maker(uri, *local_model(uri, self._home, self._uri))
+
+    def _places(self, trial: Trial, maker: Maker) -> dict[str, Any]:
+        of = trial.generator
+        assert of is not None
+        gpu = trial.workers.device == "gpu"
+        mapper = partial(run_on_ray, actors=cluster_devices()[gpu], gpus=1 if gpu else 0)
+        latents = []
+        for part, share in self._made.parts:
+            plan = plan_extraction(
+                manifest_at(part.location), part.location, maker.folder, model_name=maker.model,
+                content=of.latents.content, dtype=of.latents.dtype, seed=of.latents.seed,
+            )  # fmt: skip
+            device, tell = "cuda" if gpu else "cpu", partial(self._tell, maker.model)
+            manifest = extract_latents(plan, self._home, mapper, device=device, listen=tell)
+            latents.append((str(self._home / "data" / manifest.fingerprint), share))
+        self._record(maker, [location for location, _ in latents])
+        images = [(part.location, share) for part, share in self._made.parts]
+        own = {"autoencoder": str(maker.folder), "weights_sha256": maker.weights_sha256, "images": images}
+        return {"data": latents, "sets": {}, "generator": {**own, "home": str(self._home)}}
+
+    def _tell(self, model: str, done: int, images: int) -> None:
+        self._say(f"latents of {model}, {done} of {images} images")
+
+    def _record(self, maker: Maker, locations: list[str]) -> None:
+        kept = {"model": maker.model, "weights_sha256": maker.weights_sha256, "locations": locations}
+        if self._state.latents.get(maker.model) != kept:
+            self._journal.append("latents", **kept)
+            self._state.refresh()

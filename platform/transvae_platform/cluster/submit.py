@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from transvae_platform.cluster.devices import check_devices, local_devices, local_gpu_bytes
-from transvae_platform.cluster.downstream import Places, open_generators, refuse_labels
+from transvae_platform.cluster.downstream import Generators, Places, find_tokenizers, refuse_labels
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
 from transvae_platform.cluster.initial import find_initial
@@ -168,6 +168,7 @@ def submit_study(
         tracker = Tracker(server, state, home)
         if left:
             spec = fetch_frozen(prepared.spec, prepared.trials, home)
+            tokenizers = find_tokenizers(left, home, tracking_uri)
             listen(state, "starting Ray")
             with ray_session(address):
                 cpus, gpus = local_devices() if address is None else cluster_devices()
@@ -205,9 +206,10 @@ def submit_study(
                 waiting = [trial for trial in left if trial.generator]
                 if waiting:
                     _register(state, tracker, journal, listen)
-                    places = open_generators(
-                        waiting, made, home, tracking_uri, journal, state, fence, lambda text: listen(state, text)
+                    opened = Generators(
+                        made, tokenizers, home, tracking_uri, journal, state, fence, lambda text: listen(state, text)
                     )
+                    places = opened.open(waiting)
                     if ready := [trial for trial in waiting if trial.id in places]:
                         run(ready, None, places)
         tracker.take(state.refresh())

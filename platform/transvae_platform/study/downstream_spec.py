@@ -13,7 +13,7 @@ from transvae_platform.study.evaluation_spec import Evaluation
 from transvae_platform.study.losses_spec import Losses
 from transvae_platform.study.rate_rules import Rate, Steps
 from transvae_platform.study.recipe_spec import GuardLimits, TrialRecipe
-from transvae_platform.study.section import MOST, Section, Seed
+from transvae_platform.study.section import MOST, Code, Name, Section, Seed
 from transvae_platform.study.workers_spec import Workers
 
 
@@ -110,6 +110,16 @@ class Curve(Section):
     """How many of them at most, spread evenly over the split (assumption; sums beyond 2^19 features are not exact)."""
 
 
+class TokenizerSource(Section):
+    """A tokenizer that the study does not train."""
+
+    model: str
+    """`models:/NAME@best`, a folder or file that all nodes see, or a published name such as `flux-vae`
+    (`transvae.tokenizers`)."""
+    code: Code
+    """Its spatial compression and channels, e.g. `f8d16`; a tokenizer of another code is refused."""
+
+
 class Downstream(Section):
     """Generators of every autoencoder of the grid: (VAE x generator) trials, each after its VAE is registered."""
 
@@ -119,6 +129,8 @@ class Downstream(Section):
     """Sizes with their patches, e.g. `[B/1, XL/1]` or `[micro-S/1]`."""
     vaes: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
     """Patterns over the autoencoders' names (`transvae-T`, `transvae-T-no-vf`): whose latents are trained on."""
+    tokenizers: dict[Name, TokenizerSource] = Field(default_factory=dict)
+    """Further tokenizers whose latents generators are trained on, by the name that their trials bear."""
     classes: Annotated[int, Field(ge=1, le=MOST)] = 1000
     """Labels are 0 to classes - 1 (ImageNet: 1000). 1: labels are not read, all images are of one class."""
     qk_norm: bool = False
@@ -154,7 +166,7 @@ class Downstream(Section):
 
     def decides(self) -> dict[str, Any]:
         """What decides the result of a generator beside its autoencoder, its network and its seed."""
-        values = self.model_dump(mode="json", exclude={"generators", "vaes", "resources"})
+        values = self.model_dump(mode="json", exclude={"generators", "vaes", "tokenizers", "resources"})
         del values["evaluation"]["sets"]
         return values
 
@@ -162,8 +174,10 @@ class Downstream(Section):
 class Generator(Section):
     """What makes a trial one of a generator."""
 
-    autoencoder: str
-    """The trial whose latents it is trained on."""
+    autoencoder: str | None
+    """The trial whose latents it is trained on;"""
+    tokenizer: TokenizerSource | None
+    """or what else made them."""
     latents: Latents
     label_dropout: float
     sampler: SamplerSpec

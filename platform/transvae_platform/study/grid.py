@@ -156,7 +156,7 @@ def build_grid(
     # Ray Tune starts trials in this order, and the largest ones decide the makespan: longest first
     order = {size: rank for rank, size in enumerate(("giant_printed", "G", "H", "L", "B", "T"))}
     autoencoders = sorted(trials, key=lambda trial: order[trial.size])
-    return (*autoencoders, *_generator_trials(spec, autoencoders))
+    return (*autoencoders, *_generator_trials(spec, autoencoders, made))
 
 
 def model_name(spec: StudySpec, family: str, size: str) -> str:
@@ -217,18 +217,43 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
     )
 
 
-def _generator_trials(spec: StudySpec, autoencoders: Sequence[Trial]) -> list[Trial]:
-    """Every generator of every autoencoder that `downstream.vaes` names, largest first.
+class _Source(NamedTuple):
+    """What makes the latents of some generators."""
+
+    label: str
+    seed: int
+    compression: int
+    channels: int
+    generator: dict[str, Any]
+    """Of `Generator`, what names it."""
+
+
+def _sources(spec: StudySpec, down: Downstream, autoencoders: Sequence[Trial]) -> Iterator[_Source]:
+    if not down.tokenizers or down.vaes != ("*",):
+        _check_patterns("downstream.vaes", down.vaes, [trial.label for trial in autoencoders])
+    for trial in autoencoders:
+        if any(fnmatch.fnmatchcase(trial.label, pattern) for pattern in down.vaes):
+            values = trial.model_config_values
+            named: dict[str, Any] = {"autoencoder": trial.id, "tokenizer": None}
+            yield _Source(trial.label, trial.seed, values["compression"], values["latent_dim"], named)
+    for name, tokenizer in down.tokenizers.items():
+        compression, channels = map(int, tokenizer.code.removeprefix("f").split("d"))
+        for seed in spec.grid.seeds:
+            named = {"autoencoder": None, "tokenizer": tokenizer.model_dump()}
+            yield _Source(name, seed, compression, channels, named)
+
+
+def _generator_trials(spec: StudySpec, autoencoders: Sequence[Trial], made: _Made) -> list[Trial]:
+    """Every generator of every autoencoder and tokenizer that `downstream` names, largest first.
 
     Raises:
         SpecError: a generator that does not exist, or whose patches do not fit the latents.
     """
-    if spec.downstream is None:
+    down = spec.downstream
+    if down is None:
         return []
-    down, labels = spec.downstream, {trial.label for trial in autoencoders}
-    _check_patterns("downstream.vaes", down.vaes, labels)
-    chosen = [trial for trial in autoencoders if any(fnmatch.fnmatchcase(trial.label, one) for one in down.vaes)]
-    trials = [_generator_trial(spec, down, trial, name) for trial in chosen for name in down.generators]
+    sources = _sources(spec, down, autoencoders)
+    trials = [_generator_trial(spec, down, source, name, made) for source in sources for name in down.generators]
 
     def work(trial: Trial) -> int:
         shape = trial.model_config_values
@@ -237,34 +262,34 @@ def _generator_trials(spec: StudySpec, autoencoders: Sequence[Trial]) -> list[Tr
     return sorted(trials, key=work)
 
 
-def _generator_trial(spec: StudySpec, down: Downstream, autoencoder: Trial, name: str) -> Trial:
-    values, size = autoencoder.model_config_values, spec.data.resolution
-    compression, channels = int(values["compression"]), int(values["latent_dim"])
-    if size % compression:
+def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: str, made: _Made) -> Trial:
+    size = spec.data.resolution
+    if size % source.compression:
         raise SpecError(
             f"{spec.study}: data.resolution: latents are made of whole images, and {size} is not a multiple of the "
-            f"compression {compression} of {autoencoder.model}"
+            f"compression {source.compression} of {source.label}"
         )
     try:
-        config = dit_config(f"{DIT}{name}", channels, size // compression, classes=down.classes, qk_norm=down.qk_norm)
+        latent = source.channels, size // source.compression
+        config = dit_config(f"{DIT}{name}", *latent, classes=down.classes, qk_norm=down.qk_norm)
     except ValueError as error:
-        raise SpecError(f"{spec.study}: downstream.generators: {name} of {autoencoder.label}: {error}") from None
+        raise SpecError(f"{spec.study}: downstream.generators: {name} of {source.label}: {error}") from None
     workers = down.resources or Workers(**{key: getattr(spec.resources, key) for key in Workers.model_fields})
     _check_batch(spec, "downstream.recipe.batch_size", name, down.recipe.batch_size, workers)
-    variant, flat = f"on-{autoencoder.label}", name.replace("/", "-")
-    identity = {
-        "autoencoder": autoencoder.id, "network": config.to_dict(), "seed": autoencoder.seed, **down.decides(),
+    variant, flat = f"on-{source.label}", name.replace("/", "-")
+    identity: dict[str, Any] = {
+        **source.generator, "network": config.to_dict(), "seed": source.seed, "data": made.data, **down.decides(),
     }  # fmt: skip
     return Trial(
-        id=f"dit-{flat}-{variant}-s{autoencoder.seed}-{stable_hash(identity)[:HASH_LENGTH]}",
+        id=f"dit-{flat}-{variant}-s{source.seed}-{stable_hash(identity)[:HASH_LENGTH]}",
         study=spec.study,
         family="dit",
         size=flat,
         variant=variant,
-        seed=autoencoder.seed,
+        seed=source.seed,
         model=f"{DIT}{name}",
         model_config_values=config.to_dict(),
-        data_fingerprint=autoencoder.data_fingerprint,
+        data_fingerprint=made.data,
         resolution=size,
         sampling=Sampling(flip=down.latents.flip, shuffle_window=spec.data.sampling.shuffle_window),
         recipe=down.recipe.resolve(),
@@ -274,7 +299,7 @@ def _generator_trial(spec: StudySpec, down: Downstream, autoencoder: Trial, name
         checkpoints=spec.resources.checkpoints,
         frozen={str(key): file for key, file in spec.resources.frozen.items()},
         generator=Generator(
-            autoencoder=autoencoder.id,
+            **source.generator,
             latents=down.latents,
             label_dropout=down.recipe.label_dropout,
             sampler=down.sampler,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from transvae_platform.study.data_spec import Data
 from transvae_platform.study.downstream_spec import Downstream
 from transvae_platform.study.evaluation_spec import Evaluation
 from transvae_platform.study.rate_rules import Calibration
 from transvae_platform.study.recipe_spec import Recipe
-from transvae_platform.study.section import Name, Section, Seed
+from transvae_platform.study.section import Code, Name, Section, Seed
 from transvae_platform.study.workers_spec import Workers
 
 Family = Literal["transvae", "cnn", "vit", "swin"]
@@ -37,7 +37,7 @@ class Grid(Section):
     """The sizes to train of each family, e.g. `transvae: [T, B, L]`."""
     ladder: Literal["paper", "micro"] = "paper"
     """Which size tables: the paper's (tables 3-6) or the micro ladder for laptop-sized machines."""
-    code: Annotated[str, StringConstraints(pattern=r"^f\d+d\d+$")] = "f16d32"
+    code: Code = "f16d32"
     """Latent code: spatial compression f and channels d, e.g. `f16d32`."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """One trial per seed; a seed sets initial weights, data order, augmentation and latent noise."""

@@ -180,7 +180,7 @@ class StudyState:
         self.data: Record | None = None
         """The ingest's result: counts, fingerprint, skipped files."""
         self.latents: dict[str, dict[str, Any]] = {}
-        """By autoencoder's trial: `model` in the registry, `weights_sha256`, and `locations` of its latents."""
+        """By what made them: `model`, `weights_sha256`, and the `locations` of the latents."""
         self.trials: dict[str, TrialState] = {}
         self._damaged: list[int] = []
         self._study_reader = JournalReader(folder / "journal.jsonl")
@@ -262,8 +262,8 @@ class StudyState:
             case "ingested":
                 self.data = record
             case "latents":
-                known = ("trial", "model", "weights_sha256", "locations")
-                self.latents[record["trial"]] = {key: record[key] for key in known}
+                known = ("model", "weights_sha256", "locations")
+                self.latents[record["model"]] = {key: record[key] for key in known}
             case "queued":
                 trial = Trial.model_validate(record["trial"])
                 folder = self.folder / "trials" / trial.id
