@@ -219,5 +219,5 @@ def test_a_driver_that_dies_in_a_later_round_leaves_its_reason(job, journal, tmp
 
     monkeypatch.setattr(tune, "Tuner", tuner)
     fence = Fence(tmp_path / "lock", "token")
-    schedule.run_trials([trial], tmp_path, fence, {}, {})
+    schedule.run_trials([trial], tmp_path, fence, {}, lambda _: {})
     assert read_journal(own._path)[-1]["reason"].startswith("the actor died (more in")
