@@ -22,7 +22,7 @@ from transvae_platform.data.sets.samples import open_data
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.load import load_study
-from transvae_platform.training.criterion import Criterion
+from transvae_platform.training.autoencoding import Autoencoding
 from transvae_platform.training.step import train_step
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
@@ -39,11 +39,10 @@ class Ready:
     train: Samples
     weights: TrialWeights
     stream: TrainStream
-    criterion: Criterion
 
     def step(self, stream: object | None = None) -> None:
         """One training step, on this stream's batch or on another one's."""
-        train_step(self.weights, stream or self.stream, self.criterion, World())
+        train_step(self.weights, stream or self.stream, World())
 
 
 def ready(model: str, home: Path) -> Ready:
@@ -54,13 +53,12 @@ def ready(model: str, home: Path) -> Ready:
     made = at_home(home, ingest(list_bundled(), spec.data, home, run_locally))
     (trial,) = build_grid(spec, made.manifest.fingerprint)
     train, _ = open_data(made.location, home, spec.data.cache_bytes)
-    weights = TrialWeights(trial, World())
+    weights = TrialWeights(Autoencoding(trial, World()))
     return Ready(
         trial,
         train,
         weights,
         TrainStream(train, trial.sampling, batch_size=trial.recipe.batch_size, seed=0),
-        Criterion(trial, weights.config.compression, World()),
     )
 
 

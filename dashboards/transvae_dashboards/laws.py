@@ -68,7 +68,7 @@ def in_order(report: FitReport) -> list[FamilyFit]:
 
 def cautions(state: StudyState) -> list[str]:
     """What makes the fitted trials unequal in more than their size; a law reads such a difference as scaling."""
-    fitted = [trial for trial in state.in_state("finished") if trial.trial.variant == "base"]
+    fitted = [trial for trial in state.autoencoders if (trial.state, trial.trial.variant) == ("finished", "base")]
     found = []
     lengths = sorted({trial.trial.recipe.steps * trial.trial.recipe.batch_size for trial in fitted})
     if len(lengths) > 1:

@@ -9,6 +9,7 @@ from transvae_dashboards.document import document, write_page
 from transvae_dashboards.laws import fit_study
 from transvae_dashboards.markup import Html
 from transvae_dashboards.sections.charts import losses, quality, scaling, variants
+from transvae_dashboards.sections.generators import generators
 from transvae_dashboards.sections.laws import laws
 from transvae_dashboards.sections.notices import notices
 from transvae_dashboards.sections.opening import opening
@@ -39,6 +40,7 @@ def render(state: StudyState) -> str:
         notices(state, rows),
         trials(rows),
         *_answers(state, rows, fits),
+        *([generators(state)] if state.generators else []),
         losses(state),
         pictures(state),
         provenance(state, rows, fits),

@@ -79,13 +79,13 @@ def family_pictures(state: StudyState, name: str | None = None) -> list[FamilyPi
 
 def set_names(state: StudyState) -> list[str]:
     """The further sets that a trial drew pictures of."""
-    return sorted({name for trial in state.trials.values() for drawn in trial.set_pictures.values() for name in drawn})
+    return sorted({name for trial in state.autoencoders for drawn in trial.set_pictures.values() for name in drawn})
 
 
 def _shown(state: StudyState, family: str, size: str, name: str | None) -> _Sheet | None:
     cell = [
         sheet
-        for trial in state.trials.values()
+        for trial in state.autoencoders
         if (trial.trial.family, trial.trial.size, trial.trial.variant) == (family, size, "base")
         and (sheet := _last(trial, name)) is not None
     ]

@@ -19,7 +19,7 @@ from transvae_platform.training.schedule import learning_rate
 
 def study_runs(state: StudyState) -> Runs | None:
     """None before the first validation. Metrics keep their journal names, e.g. `val/l1`."""
-    rows = [row for trial in ordered(state.trials.values()) for row in _rows(trial)]
+    rows = [row for trial in ordered(state.autoencoders) for row in _rows(trial)]
     return runs_of(rows, f"study {state.name}") if rows else None
 
 

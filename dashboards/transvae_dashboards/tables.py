@@ -69,7 +69,7 @@ class TrialRow:
 
 def study_table(state: StudyState) -> tuple[TrialRow, ...]:
     """All trials, sorted by family (transvae, cnn, vit, swin), variant (base first), size (T to G) and seed."""
-    return tuple(trial_row(trial) for trial in ordered(state.trials.values()))
+    return tuple(trial_row(trial) for trial in ordered(state.autoencoders))
 
 
 def ordered(trials: Iterable[TrialState]) -> list[TrialState]:

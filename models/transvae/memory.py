@@ -34,6 +34,11 @@ def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool,
     dtype = torch.bfloat16 if bf16 else torch.float32
     model = Autoencoder(config, device="meta", dtype=dtype).train()
     model.enable_gradient_checkpointing(checkpointing)
+    return kept_bytes(_Answers(model), torch.empty(1, 3, resolution, resolution, device="meta", dtype=dtype))
+
+
+def kept_bytes(model: nn.Module, *inputs: Tensor) -> int:
+    """Bytes that a forward pass of a model on meta keeps for the backward pass; see `count_activations`."""
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -43,8 +48,6 @@ def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool,
             kept[storage._cdata] = storage  # held, so that no other storage takes its address
         return tensor
 
-    image = torch.empty(1, 3, resolution, resolution, device="meta", dtype=dtype)
-
     def total() -> int:
         return sum(storage.nbytes() for storage in kept.values())
 
@@ -53,7 +56,7 @@ def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool,
         _FusedAttention(),
         equal_blocks_once(model, total, 2) as more,
     ):
-        _outputs = _Answers(model)(image)
+        _outputs = model(*inputs)
         return total() + more()
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -19,14 +20,18 @@ CARD = "README.md"
 
 
 def save(folder: Path, config: AutoencoderConfig, state: Mapping[str, Tensor]) -> None:
-    """Writes the three files, making the folder if it is missing."""
+    """Writes an autoencoder's three files, making the folder if it is missing."""
+    write(folder, config.to_dict(), state, _card(config, sum(tensor.numel() for tensor in state.values())))
+
+
+def write(folder: Path, config: Mapping[str, Any], state: Mapping[str, Tensor], card: str) -> None:
+    """Writes the three files of a model of any kind, making the folder if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     # safetensors refuses strided views, and channels_last weights are such.
     save_file({key: tensor.detach().contiguous().cpu() for key, tensor in state.items()}, folder / WEIGHTS)
     as_readable_as_folder(folder / WEIGHTS)
-    parameters = sum(tensor.numel() for tensor in state.values())
-    (folder / CARD).write_text(_card(config, parameters))
+    (folder / CARD).write_text(card)
 
 
 def locate(source: str | Path) -> Path:
@@ -49,6 +54,11 @@ def locate(source: str | Path) -> Path:
 
 def load_config(folder: Path) -> AutoencoderConfig:
     """Raises FileNotFoundError for a folder without config.json and ValueError for one that is not valid."""
+    return AutoencoderConfig.from_dict(load_values(folder))
+
+
+def load_values(folder: Path) -> dict[str, Any]:
+    """What config.json holds, of a model of any kind; errors are those of `load_config`."""
     path = folder / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no {CONFIG}; give a folder written by save_pretrained")
@@ -58,7 +68,7 @@ def load_config(folder: Path) -> AutoencoderConfig:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a {type(values).__name__}, not a mapping")
-    return AutoencoderConfig.from_dict(values)
+    return values
 
 
 def as_readable_as_folder(path: Path) -> None:

@@ -230,5 +230,5 @@ def test_a_driver_that_dies_in_a_later_round_leaves_its_reason(job, journal, tmp
     monkeypatch.setattr(schedule, "_most_together", lambda: 8)
     fence = Fence(tmp_path / "lock", "token")
     agenda = Agenda((Work(trial.id, 1, 60.0, "cpu"),), {"cpu": 1})
-    assert schedule.run_trials([trial], agenda, tmp_path, fence, {}, {}) == []
+    assert schedule.run_trials([trial], agenda, tmp_path, fence, {}, lambda _: {}) == []
     assert read_journal(own._path)[-1]["reason"].startswith("the actor died (more in")

@@ -148,6 +148,9 @@ class StudyWriter:
 
 
 def cost(trial: Trial) -> dict[str, float]:
+    if trial.generator is not None:
+        width = trial.model_config_values["width"]
+        return {"parameters": 100 * width, "forward_flops": 1e6 * width, "training_flops": 3e6 * width}
     parameters = PARAMETERS[trial.size] * FACTOR[trial.family]
     return {
         "parameters": int(parameters), "encoder_parameters": int(parameters) // 2,

@@ -71,7 +71,7 @@ class Bench:
         places = {"data": [(self._location, 1.0)], "sets": {}, "cache_bytes": self._cache}
         with wait_for_lease(study, lambda holder: None) as fence, ThreadPoolExecutor(1) as pool:
             deed = pool.submit(meanwhile, folders)
-            schedule.run_trials(trials, study, fence, {"code": "test"}, places)
+            schedule.run_trials(trials, study, fence, {"code": "test"}, lambda _: places)
             deed.result(DEADLINE_SECONDS)
         return folders
 

@@ -20,7 +20,9 @@ BROKEN_FROM = 27  # behind the checkpoint of step 20, between the log steps 20 a
 
 POISON = f"""\
 def intrude(loop):
-    step, forward, state = loop.train_step, loop.Criterion.generator, {{}}
+    from transvae_platform.training.criterion import Criterion
+
+    step, forward, state = loop.train_step, Criterion.generator, {{}}
 
     def train_step(weights, *rest):
         state["bad"] = weights.trial.family == "vit" and weights.step + 1 >= {BROKEN_FROM}
@@ -31,7 +33,7 @@ def intrude(loop):
         factor = float("nan") if state["bad"] else 1.0
         return total * factor, judged * factor, terms
 
-    loop.train_step, loop.Criterion.generator = train_step, poisoned
+    loop.train_step, Criterion.generator = train_step, poisoned
 """
 """Every loss of ViT trials from BROKEN_FROM on is poisoned."""
 

@@ -8,7 +8,7 @@ import math
 import torch
 from tests.training.twins import KilledError
 
-from transvae_platform.training import loop
+from transvae_platform.training import autoencoding, loop
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.tensors import read_tensors
 
@@ -21,7 +21,7 @@ class Poison:
 
     def __init__(self, monkeypatch):
         self.spoil, self.kill, self.at, self.steps = {}, set(), (0, 0), []
-        step, objective = loop.train_step, loop.Criterion.generator
+        step, objective = loop.train_step, autoencoding.Criterion.generator
 
         def train_step(weights, *rest):
             self.at = (weights.step + 1, weights.guard.rewinds)
@@ -37,7 +37,7 @@ class Poison:
             return total * factor, judged * factor, {**terms, "loss": terms["loss"] * factor}
 
         monkeypatch.setattr(loop, "train_step", train_step)
-        monkeypatch.setattr(loop.Criterion, "generator", forward)
+        monkeypatch.setattr(autoencoding.Criterion, "generator", forward)
 
 
 def kept(folder):

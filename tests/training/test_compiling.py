@@ -9,6 +9,7 @@ from tests.training.test_sharding import ALL, curve, train_rank, work_of
 from tests.training.test_stages import state
 
 from transvae_platform.errors import UserError
+from transvae_platform.training.autoencoding import Autoencoding
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import World
 
@@ -42,7 +43,7 @@ def test_compiled_blocks_in_parts(home, samples, tmp_path, monkeypatch):
 def test_what_is_compiled_is_the_blocks_of_what_is_trained(trial, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "compile", lambda function, **options: asked.append(function) or function)
-    weights = TrialWeights(trial(recipe__compile=True), World())
+    weights = TrialWeights(Autoencoding(trial(recipe__compile=True), World()))
     blocks = {id(block) for side in (weights.model.encoder, weights.model.decoder) for block in side.trunk.blocks}
     assert {id(method.__self__) for method in asked} == blocks
     assert weights.model.state_dict().keys() == weights.averaged.state_dict().keys()
@@ -57,7 +58,7 @@ def test_a_machine_without_a_compiler_says_what_it_needs(trial, train, monkeypat
 
 @pytest.mark.parametrize("last", [True, False])
 def test_memory_order_of_convolutions_is_a_key(trial, last):
-    weights = TrialWeights(trial(grid__families={"cnn": ["T"]}, recipe__channels_last=last), World())
+    weights = TrialWeights(Autoencoding(trial(grid__families={"cnn": ["T"]}, recipe__channels_last=last), World()))
     kernels = [
         parameter for parameter in weights.model.parameters() if parameter.dim() == 4 and parameter.shape[-1] > 1
     ]

@@ -11,6 +11,7 @@ from tests.training.twins import KilledError
 from transvae_platform.errors import UserError
 from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.training import loop
+from transvae_platform.training.autoencoding import Autoencoding
 from transvae_platform.training.course import Course
 from transvae_platform.training.guard import BadStretchError, Guard
 from transvae_platform.training.loop import DivergedError
@@ -220,7 +221,7 @@ def test_without_a_checkpoint_it_begins_again_from_the_initial_weights(guarded, 
     work = guarded()
     poison.spoil = lambda step, rewinds: NAN if rewinds == 0 and step > 1 else 1.0
     train(work)
-    fresh = TrialWeights(work, World()).model.state_dict()
+    fresh = TrialWeights(Autoencoding(work, World())).model.state_dict()
     assert [record["to"] for record in records(event="rewound")] == [0]
     assert len(begun) == 2
     for weights in begun:

@@ -17,7 +17,8 @@ from transvae_platform.data.stream.order import FullOrder
 from transvae_platform.errors import UserError
 from transvae_platform.study.journal import Journal, JournalReader
 from transvae_platform.study.state import TrialState
-from transvae_platform.training import loop
+from transvae_platform.training import autoencoding
+from transvae_platform.training.autoencoding import Autoencoding
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.loop import DivergedError, train_vae
 from transvae_platform.training.manifest import hash_files, manifest_text, write_flushed
@@ -260,8 +261,10 @@ def test_weights_that_break_in_the_last_update_are_not_published(trial, train, t
 
 
 def test_a_validation_without_an_answer_is_not_published(trial, train, records, tmp_path, monkeypatch):
-    measured = loop.evaluate_reconstruction
-    monkeypatch.setattr(loop, "evaluate_reconstruction", lambda *rest: {**measured(*rest), "val/ssim": math.nan})
+    measured = autoencoding.evaluate_reconstruction
+    monkeypatch.setattr(
+        autoencoding, "evaluate_reconstruction", lambda *rest: {**measured(*rest), "val/ssim": math.nan}
+    )
     with pytest.raises(DivergedError, match="a validation metric is not finite at step 4"):
         train(trial(recipe__steps=4))
     assert not records(event="validated")
@@ -297,7 +300,7 @@ def test_gradient_checkpointing_changes_memory_and_not_the_result(trial, train, 
 
 
 def test_average_is_that_of_the_weights(trial):
-    weights = TrialWeights(trial(recipe__ema_decay=0.5), World())
+    weights = TrialWeights(Autoencoding(trial(recipe__ema_decay=0.5), World()))
     parameter, averaged = next(weights.model.parameters()), next(weights.averaged.parameters())
     expected = parameter.detach().clone()
     assert torch.equal(averaged, expected)
@@ -314,7 +317,7 @@ def test_initial_weights_are_the_models_own_from_the_seed(trial):
     work = trial(grid__seeds=[3])
     torch.manual_seed(3)
     fresh = create_model(work.model).state_dict()
-    weights = TrialWeights(work, World()).model.state_dict()
+    weights = TrialWeights(Autoencoding(work, World())).model.state_dict()
     assert all(torch.equal(fresh[key], weights[key]) for key in fresh)
 
 

@@ -9,7 +9,7 @@ from tests.training.ranks import as_ranks
 from tests.training.twins import KilledError, assert_same, last_state
 
 from transvae_platform.study.journal import Journal
-from transvae_platform.training import loop, preemption
+from transvae_platform.training import autoencoding, loop, preemption
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.preemption import (
     FALLBACK_SECONDS,
@@ -108,7 +108,7 @@ def test_a_trial_at_its_last_step_finishes(trial, train, records, held):
 
 
 def test_a_diverged_loss_is_not_saved_at_a_notice(trial, train, records, monkeypatch, held):
-    objective = loop.Criterion.generator
+    objective = autoencoding.Criterion.generator
     calls = iter(range(1, 100))
 
     def poisoned(self, *arguments):
@@ -116,7 +116,7 @@ def test_a_diverged_loss_is_not_saved_at_a_notice(trial, train, records, monkeyp
         factor = float("nan") if next(calls) == 6 else 1.0
         return total * factor, judged * factor, terms
 
-    monkeypatch.setattr(loop.Criterion, "generator", poisoned)
+    monkeypatch.setattr(autoencoding.Criterion, "generator", poisoned)
     train(trial(**STEPS, evaluation__log_every=50), world=noticed_at(6))
     assert [record["step"] for record in records(event="preempted")] == [6]
     assert [record["step"] for record in records(event="checkpoint")] == [4, 8, 12, 14], "none of the bad step"

@@ -8,6 +8,7 @@ from tests.training.twins import KilledError
 
 from transvae_platform.study.journal import Journal
 from transvae_platform.training import loop, preemption
+from transvae_platform.training.autoencoding import Autoencoding
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.course import Course
 from transvae_platform.training.folder import Folder
@@ -169,7 +170,7 @@ def test_a_kill_on_the_way_back_to_the_target_changes_no_bit(twin, train, record
 
 
 def test_the_checkpoint_that_a_rewind_leads_to_stays(trial):
-    weights = TrialWeights(trial(), World())
+    weights = TrialWeights(Autoencoding(trial(), World()))
     weights.step, weights.guard.target = 9, 4
     assert 4 in weights.snapshot({}).needed
 

@@ -11,6 +11,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.lease import Fence, SupersededError
 from transvae_platform.training import tensors
+from transvae_platform.training.autoencoding import Autoencoding
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.saver import Saver
 from transvae_platform.training.tensors import own_share, read_tensors
@@ -44,7 +45,7 @@ def same(one, other):
 
 @pytest.fixture
 def weights(trial):
-    weights = TrialWeights(trial(), World())
+    weights = TrialWeights(Autoencoding(trial(), World()))
     advance(weights)
     return weights
 
@@ -100,7 +101,7 @@ def test_checkpoint_holds_the_weights_of_its_step(saver, store, weights, monkeyp
     advance(weights, seed=1)
     gate.set()
     saver.finish()
-    restored = TrialWeights(trial(), World())
+    restored = TrialWeights(Autoencoding(trial(), World()))
     assert restored.restore(store, World())
     assert restored.step == 1
     assert same(everything(restored), at_save)
@@ -111,11 +112,11 @@ def test_checkpoint_holds_the_weights_of_its_step(saver, store, weights, monkeyp
 
 def test_restored_moments_lie_in_memory_like_their_parameters(saver, store, trial):
     convolutions = trial(grid__families={"cnn": ["T"]})
-    weights = TrialWeights(convolutions, World())
+    weights = TrialWeights(Autoencoding(convolutions, World()))
     advance(weights)
     saver.save(weights)
     saver.finish()
-    restored = TrialWeights(convolutions, World())
+    restored = TrialWeights(Autoencoding(convolutions, World()))
     restored.restore(store, World())
     strides = {value.stride() for value in restored.model.parameters() if value.dim() == 4}
     assert any(stride[1] == 1 for stride in strides)
@@ -134,12 +135,12 @@ def test_parts_of_others_are_saved_too(saver, store, trial):
         def load_state_dict(self, state):
             self.state = state
 
-    weights = TrialWeights(trial(), World())
+    weights = TrialWeights(Autoencoding(trial(), World()))
     weights.parts["other"] = Other()
     weights.parts["other"].state = {"window": torch.tensor([1.0, 2.0, 3.0]), "skipped": 2, "last": 0.1}
     saver.save(weights)  # at the first step, before the optimiser has any state
     saver.finish()
-    restored = TrialWeights(trial(), World())
+    restored = TrialWeights(Autoencoding(trial(), World()))
     restored.parts["other"] = Other()
     weights.step = 1
     saver.save(weights)
@@ -149,7 +150,7 @@ def test_parts_of_others_are_saved_too(saver, store, trial):
     assert state.pop("window").tolist() == [1.0, 2.0, 3.0]
     assert state == {"skipped": 2, "last": 0.1}
     with pytest.raises(UserError, match=r"holds model, optimizer, guard, other, this version of the project saves"):
-        TrialWeights(trial(), World()).restore(store, World())
+        TrialWeights(Autoencoding(trial(), World())).restore(store, World())
 
 
 def test_state_says_what_it_is_of(saver, store, weights, trial):
@@ -237,7 +238,7 @@ def test_superseded_writer_ends_the_training(store, weights, tmp_path):
 
 
 def test_best_steps_are_as_many_as_are_kept(trial):
-    weights = TrialWeights(trial(evaluation__keep_best=2), World())
+    weights = TrialWeights(Autoencoding(trial(evaluation__keep_best=2), World()))
     seen = []
     for step, psnr in enumerate((10.0, 12.0, 12.0, 11.0, 13.0), 1):
         weights.step = step
@@ -256,7 +257,7 @@ def test_every_tensor_has_one_owner_and_all_own_about_as_much(weights):
 
 def restore_and_save(world, work, folder):
     """On every rank: take the state that one process wrote, save it, meet a full disk, save again."""
-    weights = TrialWeights(work, world)
+    weights = TrialWeights(Autoencoding(work, world))
     assert weights.restore(CheckpointStore(folder / "alone", keep=1), world), "written by one process, read by two"
     assert weights.step == 1
     journal = Journal(folder / "journal.jsonl") if world.rank == 0 else None
@@ -291,7 +292,7 @@ def test_two_ranks_read_what_one_wrote_and_one_what_two_wrote(trial, weights, tm
         halves = [shard.stat().st_size for shard in shards]
         assert max(halves) < 1.2 * min(halves)
         assert len(read_tensors(folder / "state")) > 100
-    restored = TrialWeights(trial(), World())
+    restored = TrialWeights(Autoencoding(trial(), World()))
     restored.restore(together, World())
     assert same(everything(restored), everything(weights))
     events = [(record["event"], record["step"]) for record in read_journal(tmp_path / "journal.jsonl")]

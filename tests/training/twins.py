@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from transvae.autoencoder import Autoencoder
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.tensors import read_tensors
@@ -25,7 +25,7 @@ def last_state(folder: Path) -> tuple[int, dict[str, torch.Tensor], dict[str, An
     with CheckpointStore(folder / "checkpoints", keep=9).newest_good() as found:
         step, path = found
         tensors = read_tensors(path / "state")
-        averaged = Autoencoder.from_pretrained(path / "ema").state_dict()
+        averaged = load_file(path / "ema" / "model.safetensors")
         state = json.loads((path / "state.json").read_text())
     tensors |= {f"average/{key}": value for key, value in averaged.items()}
     return step, tensors, {key: state[key] for key in ("step", "metrics", "best", "parts")}
@@ -40,10 +40,10 @@ def assert_same(one: Any, other: Any) -> None:
     assert one[2] == other[2]
 
 
-def kill_at(monkeypatch: pytest.MonkeyPatch, steps: Iterable[int]) -> None:
+def kill_at(monkeypatch: pytest.MonkeyPatch, steps: Iterable[int], stream: type[Any] = TrainStream) -> None:
     """Let the process end in the middle of these steps, once each."""
     left = list(steps)
-    read = TrainStream.batch
+    read = stream.batch
 
     def batch(self, step):
         if left and step == left[0]:
@@ -51,4 +51,4 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, steps: Iterable[int]) -> None:
             raise KilledError
         return read(self, step)
 
-    monkeypatch.setattr(TrainStream, "batch", batch)
+    monkeypatch.setattr(stream, "batch", batch)

@@ -21,7 +21,7 @@ Series = list[tuple[int, float]]
 
 def loss_panels(state: StudyState) -> list[Panel]:
     """One panel per family that has any loss yet."""
-    trials = [trial for trial in ordered(state.trials.values()) if _series(trial, TRAIN) or _series(trial, VALIDATION)]
+    trials = [trial for trial in ordered(state.autoencoders) if _series(trial, TRAIN) or _series(trial, VALIDATION)]
     if not trials:
         return []
     steps = max(trial.trial.recipe.steps for trial in trials)

@@ -82,7 +82,7 @@ def losses(state: StudyState) -> Html:
         [family_mark(trial.trial.family), trial.trial.label.partition("-")[2], str(trial.trial.seed),
          f"{trial.step:,}", _last(trial.train, TRAIN), _last(trial.validation, "val/l1"),
          ", ".join(f"{start['resumed_from']:,}" for start in trial.started[1:]) or formats.NONE]
-        for trial in ordered(state.trials.values())
+        for trial in ordered(state.autoencoders)
     ]  # fmt: skip
     head = ["Family", "Size", "Seed", "Step", "Training L1", "Validation L1", "Resumed from step"]
     numbers = details("The numbers", table(head, body, label="Losses at the last step", text=(1,)))

@@ -8,15 +8,19 @@ Legend: B batch, d latent channels, h, w latent positions, N tokens, C width, p 
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from transvae.generation.config import DiTConfig
+from transvae.generation.config import DiTConfig, dit_config
+from transvae.generation.folder import LatentSpace, load_config, save
 from transvae.layers.attention import attention
 from transvae.layers.normalisation import EPS, RMSNorm
+from transvae.storage import load_weights, locate
 
 TIME_FEATURES = 256  # LightningDiT, as DiT
 MAX_PERIOD = 10_000  # of time features, rotation and sin-cos embedding (LightningDiT)
@@ -24,11 +28,14 @@ TABLE_STD = 0.02  # of the label table and the time MLP (DiT)
 
 
 class LightningDiT(nn.Module):
-    """v(x, t, y): the velocity from noise (t = 0) to data (t = 1), of the shape of x."""
+    """v(x, t, y): the velocity from noise (t = 0) to data (t = 1), of the shape of x.
 
-    def __init__(self, config: DiTConfig) -> None:
+    `latents` says what x is: a trained network means nothing without it.
+    """
+
+    def __init__(self, config: DiTConfig, latents: LatentSpace | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.latents = config, latents
         self.patches = nn.Conv2d(config.latent_dim, config.width, config.patch, stride=config.patch)
         self.time = nn.Sequential(
             nn.Linear(TIME_FEATURES, config.width), nn.SiLU(), nn.Linear(config.width, config.width)
@@ -38,16 +45,30 @@ class LightningDiT(nn.Module):
         self.norm = RMSNorm(config.width)
         self.modulation = nn.Linear(config.width, 2 * config.width)
         self.out = nn.Linear(config.width, config.patch**2 * config.latent_dim)
-        cos_Nd, sin_Nd = rotations(config.grid, config.width // config.heads)
         self.cos_Nd: Tensor
         self.sin_Nd: Tensor
         self.position_NC: Tensor
-        # functions of the configuration: no part of a checkpoint
-        self.register_buffer("cos_Nd", cos_Nd, persistent=False)
-        self.register_buffer("sin_Nd", sin_Nd, persistent=False)
-        self.register_buffer("position_NC", sincos(config.grid, config.width), persistent=False)
+        self._make_tables()
         self.gradient_checkpointing = False
         self._initialise()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes config.json, model.safetensors and README.md (a model card) into `folder`, made if missing."""
+        save(Path(folder), self.config, self.latents, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: torch.device | str = "cpu") -> Self:
+        """Loads what `save_pretrained` wrote, in eval mode: from a local folder, or from a Hugging Face hub id.
+
+        Raises FileNotFoundError where neither can be reached, naming both, and ValueError for a file that does not fit.
+        """
+        folder = locate(source)
+        with torch.device("meta"):
+            model = cls(*load_config(folder))
+        load_weights(folder, model, device)
+        with torch.device(device):
+            model._make_tables()
+        return model.eval()
 
     def forward(self, x_Bdhw: Tensor, t_B: Tensor, y_B: Tensor) -> Tensor:
         """The velocity at latents, times in [0, 1] and labels; `classes` is the null label.
@@ -69,6 +90,13 @@ class LightningDiT(nn.Module):
                 x_BNC = block(x_BNC, condition_BC, self.cos_Nd, self.sin_Nd)
         shift_BC, scale_BC = self.modulation(condition_BC).chunk(2, dim=1)
         return self._unpatch(self.out(modulated_norm(self.norm, x_BNC, shift_BC, scale_BC)))
+
+    def _make_tables(self) -> None:
+        """Functions of the configuration: no part of a checkpoint."""
+        cos_Nd, sin_Nd = rotations(self.config.grid, self.config.width // self.config.heads)
+        self.register_buffer("cos_Nd", cos_Nd, persistent=False)
+        self.register_buffer("sin_Nd", sin_Nd, persistent=False)
+        self.register_buffer("position_NC", sincos(self.config.grid, self.config.width), persistent=False)
 
     def _unpatch(self, x_BNE: Tensor) -> Tensor:
         c = self.config
@@ -92,6 +120,16 @@ class LightningDiT(nn.Module):
         for layer in (self.modulation, self.out, *modulations):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+
+def create_dit(
+    name: str, latent_dim: int, latent_size: int, *, classes: int = 1000, qk_norm: bool = False
+) -> LightningDiT:
+    """A LightningDiT by name, e.g. `lightning_dit-B/1`, for latents (latent_dim, latent_size, latent_size).
+
+    Raises ValueError for an unknown name or parts that do not fit.
+    """
+    return LightningDiT(dit_config(name, latent_dim, latent_size, classes=classes, qk_norm=qk_norm))
 
 
 class Block(nn.Module):

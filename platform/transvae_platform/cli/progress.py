@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -115,9 +116,20 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.0f} d"
 
 
+def quality(metrics: Mapping[str, float | None]) -> str:
+    """The one number of a validation that tells most: PSNR in dB, or of a generator its distance, or its loss."""
+    shown = {
+        "val/psnr": "{:.2f} dB",
+        "val/gfid": "FID {:.2f}",
+        "val/gfid_random": "random {:.3g}",
+        "val/loss": "loss {:.3f}",
+    }
+    return next((text.format(metrics[key]) for key, text in shown.items() if metrics.get(key) is not None), "")
+
+
 def _table(state: StudyState) -> Table:
     table = Table(title=f"study {state.name}", title_justify="left", box=None, pad_edge=False)
-    for column in ("trial", "state", "step", "loss", "PSNR", "s/step"):
+    for column in ("trial", "state", "step", "loss", "quality", "s/step"):
         table.add_column(column, justify="left" if column in ("trial", "state") else "right")
     order = {"running": 0, "queued": 1, "failed": 2, "stopped": 3, "finished": 4}
     trials = sorted(state.trials.values(), key=lambda trial: order[trial.state])
@@ -129,7 +141,6 @@ def _table(state: StudyState) -> Table:
 def _row(trial: TrialState) -> tuple[str, ...]:
     train = trial.train[max(trial.train)] if trial.train else None
     loss = train["metrics"]["train/loss"] if train else None  # null in the journal where it was not finite
-    psnr = trial.validation[max(trial.validation)]["metrics"]["val/psnr"] if trial.validation else None
     colour = COLOURS[trial.state]
     seed = f" s{trial.trial.seed}" if trial.trial.seed else ""
     return (
@@ -137,6 +148,6 @@ def _row(trial: TrialState) -> tuple[str, ...]:
         f"[{colour}]{trial.state}[/]",
         f"{trial.step}/{trial.trial.recipe.steps}",
         f"{loss:.4f}" if loss is not None else "",
-        f"{psnr:.2f}" if psnr is not None else "",
+        quality(trial.validation[max(trial.validation)]["metrics"] if trial.validation else {}),
         f"{train['seconds_per_step']:.3f}" if train else "",
     )

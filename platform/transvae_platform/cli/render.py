@@ -128,7 +128,7 @@ def print_outcome(state: StudyState, page: Path | None, home: Path, tracking_uri
         soft_wrap=True,
     )
     if registered:
-        best = max(registered, key=lambda record: float(record["psnr"]))
+        best = max(registered, key=lambda record: float(record.get("psnr", "-inf")))
         call = load_call(f"models:/{best['name']}@best", home, shown)
         out.print(f"load:    from transvae_platform import load_model; vae = {call}", soft_wrap=True)
 

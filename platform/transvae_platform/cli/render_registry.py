@@ -10,15 +10,19 @@ from transvae_platform.cli.tables import console, table
 def print_models(models: list[dict[str, str]]) -> None:
     """The registered models, a line per alias."""
     rows = table(
-        ("model", "left"), ("version", "right"), ("PSNR dB", "right"), ("architecture", "left"),
+        ("model", "left"), ("version", "right"), ("PSNR dB or loss", "right"), ("architecture", "left"),
         ("promoted", "left"), ("by", "left"), ("before", "right"),
     )  # fmt: skip
     for model in models:
         rows.add_row(
-            model["uri"], model["version"], f"{float(model['psnr']):.2f}", model["model"],
+            model["uri"], model["version"], _quality(model), model["model"],
             model["promoted_at"][:16].replace("T", " ") or "not recorded", model["promoted_by"], model["previous"],
         )  # fmt: skip
     console().print(rows if models else "no models are registered yet")
+
+
+def _quality(model: dict[str, str]) -> str:
+    return f"{float(model['psnr']):.2f}" if model["psnr"] else f"loss {float(model['loss']):.4f}"
 
 
 def print_version(version: dict[str, Any], call: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from transvae_platform.cli.progress import format_seconds
+from transvae_platform.cli.progress import format_seconds, quality
 from transvae_platform.cli.render import SCHEMA_VERSION
 from transvae_platform.cli.tables import console, table
 from transvae_platform.study.eta import seconds_left, study_seconds_left
@@ -37,7 +37,7 @@ def print_status(state: StudyState) -> None:
         ("trial", "left"),
         ("state", "left"),
         ("step", "right"),
-        ("PSNR", "right"),
+        ("quality", "right"),
         ("time", "right"),
         ("left", "right"),
         ("attempts", "right"),
@@ -45,12 +45,12 @@ def print_status(state: StudyState) -> None:
         ("remarks", "left"),
     )
     for row in document["trials"]:
-        psnr, left = row["metrics"].get("val/psnr"), row["seconds_left"]
+        left = row["seconds_left"]
         rows.add_row(
             row["trial"],
             row["state"],
             f"{row['step']}/{row['steps']}",
-            f"{psnr:.2f}" if psnr is not None else "",
+            quality(row["metrics"]),
             format_seconds(row["seconds"]),
             f"~{format_seconds(left)}" if row["state"] == "running" and left is not None else "",
             str(row["attempts"]),

@@ -12,11 +12,18 @@ from transvae.losses.features import locate_features
 from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
 from transvae.losses.perceptual import SMALLEST, locate_lpips
 from transvae_platform.errors import SpecError, UnreachableError
+from transvae_platform.evaluation.inception import locate_inception
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.spec import StudySpec
 
 FOLDER = "frozen"
 """In the home: files of frozen networks, fetched once for all nodes."""
+KEYS = {
+    "vgg16": "recipe.losses.lpips.network",
+    "features": "recipe.losses.vf.network",
+    "inception": "downstream.curve.inception",
+}
+"""What asks for the published weights behind each key of `resources.frozen`."""
 
 
 def refuse_impossible_losses(trials: Sequence[Trial]) -> None:
@@ -25,7 +32,7 @@ def refuse_impossible_losses(trials: Sequence[Trial]) -> None:
     Raises:
         SpecError: names the key.
     """
-    for trial in trials:
+    for trial in (trial for trial in trials if trial.generator is None):
         losses, compression = trial.recipe.losses, int(trial.model_config_values["compression"])
         for side in {trial.resolution, *(bucket.size for bucket in trial.sampling.buckets or ())}:
             try:
@@ -48,7 +55,7 @@ def refuse_missing_files(spec: StudySpec, trials: Sequence[Trial]) -> None:
     needed = _needed(trials)
     for name, file in spec.resources.frozen.items():
         if name not in needed:
-            raise SpecError(f"resources.frozen.{name}: no loss of this study reads it - remove it")
+            raise SpecError(f"resources.frozen.{name}: nothing in this study reads it - remove it")
         if not Path(file).is_file():
             raise SpecError(f"resources.frozen.{name}: there is no file {file} - give the path on the head node")
     for network in {trial.recipe.losses.vf.features for trial in trials if trial.recipe.losses.vf}:
@@ -74,21 +81,34 @@ def fetch_frozen(spec: StudySpec, trials: Sequence[Trial], home: Path) -> StudyS
         given = dict[str, str](**spec.resources.frozen).get(name)
         config = FrozenConfig(path=given) if given else FrozenConfig(download=True)
         try:
-            found = locate_lpips(config) if name == "vgg16" else locate_features(networks[0], config)
+            found = _locate(name, networks[0], config)
         except FrozenWeightsError as error:
             raise UnreachableError(
                 f"{error} - copy the file here and name it: resources.frozen.{name}=/path/to/file; or, to test the "
-                f"line only, recipe.losses.{'lpips' if name == 'vgg16' else 'vf'}.network=random"
+                f"line only, {KEYS[name]}=random"
             ) from None
         assert found is not None, "pretrained weights have a file"
         files[name] = str(_in_home(found, home / FOLDER / name))
     return spec.model_copy(update={"resources": spec.resources.model_copy(update={"frozen": files})})
 
 
+def _locate(name: str, network: str, config: FrozenConfig) -> Path | None:
+    match name:
+        case "vgg16":
+            return locate_lpips(config)
+        case "inception":
+            return locate_inception(config)
+        case _:
+            return locate_features(network, config)
+
+
 def _needed(trials: Sequence[Trial]) -> dict[str, list[str]]:
     """The networks behind each key of `resources.frozen` whose published weights some trial needs."""
     needed: dict[str, list[str]] = {}
-    for losses in (trial.recipe.losses for trial in trials):
+    for trial in trials:
+        losses, curve = trial.recipe.losses, trial.generator.curve if trial.generator else None
+        if curve and curve.inception == "pretrained":
+            needed["inception"] = ["inception"]
         if losses.lpips and losses.lpips.network == "pretrained":
             needed["vgg16"] = ["vgg16"]
         if losses.vf and losses.vf.network == "pretrained":

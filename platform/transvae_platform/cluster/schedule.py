@@ -16,7 +16,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -138,13 +138,14 @@ def run_trials(
     study_folder: Path,
     fence: Fence,
     lineage: dict[str, Any],
-    places: dict[str, Any],
+    places: Callable[[Trial], dict[str, Any]],
     until: int | None = None,
 ) -> list[str]:
     """Run trials to their end, or to the step `until`, each as one Tune trial; outcomes stand in the trials' journals.
 
     Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says
-    where workers find the data set. Returns the ids of those that were never started (`StudyQueue.left_over`).
+    where a trial's workers find what it is trained on. Returns the ids of those that were never started
+    (`StudyQueue.left_over`).
     """
     ray_storage = study_folder / "ray"
     together = _most_together()
@@ -152,7 +153,7 @@ def run_trials(
         trial.id: {
             "trial": trial.model_dump(mode="json"),
             "folder": str(study_folder / "trials" / trial.id),
-            **places,
+            **places(trial),
             "ray_storage": str(ray_storage),
             "one_node": trial.workers.device == "gpu" and trial.workers.workers <= together,
             "fence": {"lock": str(fence.lock), "token": fence.token},

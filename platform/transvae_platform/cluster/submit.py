@@ -11,9 +11,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from transvae_platform.cluster.devices import check_devices, local_devices, local_gpu_bytes
+from transvae_platform.cluster.downstream import Generators, Places, find_tokenizers, refuse_labels
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
 from transvae_platform.cluster.initial import find_initial
@@ -102,11 +104,12 @@ def prepare_elsewhere(spec: StudySpec, home: Path) -> Prepared:
 
 
 def _refuse_too_few(samples: int, trials: Sequence[Trial]) -> None:
-    batch = max(trial.recipe.batch_size for trial in trials)
+    largest = max(trials, key=lambda trial: trial.recipe.batch_size)
+    batch, key = largest.recipe.batch_size, "downstream.recipe" if largest.generator else "recipe"
     if samples < batch:
         raise SpecError(
             f"data: {samples} training samples are fewer than one batch of {batch} - add images, cut "
-            "more crops (data.view.per_photograph) or lower recipe.batch_size"
+            f"more crops (data.view.per_photograph) or lower {key}.batch_size"
         )
 
 
@@ -165,6 +168,7 @@ def submit_study(
         tracker = Tracker(server, state, home)
         if left:
             spec = fetch_frozen(prepared.spec, prepared.trials, home)
+            tokenizers = find_tokenizers(left, home, tracking_uri)
             listen(state, "starting Ray")
             with ray_session(address):
                 cpus, gpus = local_devices() if address is None else cluster_devices()
@@ -180,6 +184,7 @@ def submit_study(
                     cluster=address or "local",
                 )
                 made = _ingest(prepared, home, journal, state, listen)
+                refuse_labels(prepared.spec, made)
                 sets = {
                     name: make_source(other, home, lambda text: listen(state, text))
                     for name, other in prepared.sets.items()
@@ -190,15 +195,29 @@ def submit_study(
                 left = _left(left, state, ended)  # the record of a trial that had finished may have been damaged
                 agenda = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state).agenda
 
-                def run(trials: Sequence[Trial], until: int | None) -> None:
-                    places, now = _places(made, sets, prepared.spec), replace(agenda, budget=_budget_left(spec, state))
+                shared = _places(made, sets, prepared.spec)
+
+                def run(trials: Sequence[Trial], until: int | None, own: Places = MappingProxyType({})) -> None:
+                    now = replace(agenda, budget=_budget_left(spec, state))
                     with Follower(state, tracker, lease, listen):
-                        waiting = run_trials(trials, now, folder, fence, record, places, until)
+                        waiting = run_trials(
+                            trials, now, folder, fence, record, lambda trial: shared | own.get(trial.id, {}), until
+                        )
                     if waiting:
                         journal.append("not_started", trials=waiting, budget=spec.resources.budget)
 
                 # `left` may be empty: a finished study's images may only have had to be read again
-                run_rounds(spec.calibration, left, state, fence, run, lambda: tracker.take(state.refresh()))
+                first = [trial for trial in left if trial.generator is None]
+                run_rounds(spec.calibration, first, state, fence, run, lambda: tracker.take(state.refresh()))
+                waiting = [trial for trial in left if trial.generator]
+                if waiting:
+                    _register(state, tracker, journal, listen)
+                    opened = Generators(
+                        made, tokenizers, home, tracking_uri, journal, state, fence, lambda text: listen(state, text)
+                    )
+                    places = opened.open(waiting)
+                    if ready := [trial for trial in waiting if trial.id in places]:
+                        run(ready, None, places)
         tracker.take(state.refresh())
         _note_ends(state, journal)
         _register(state, tracker, journal, listen)

@@ -1,7 +1,8 @@
 """What Ray runs for one trial: the driver (one Tune trial, on the head) and its Ray Train workers.
 
-The driver starts a `TorchTrainer` and waits; the workers run `training/loop.py`. Checkpoints, journal and data order
-are the platform's own, so a worker that Ray starts again continues from the newest good checkpoint by itself.
+The driver starts a `TorchTrainer` and waits; the workers run `training/loop.py` on the trial's kind of task.
+Checkpoints, journal and data order are the platform's own, so a worker that Ray starts again continues from the newest
+good checkpoint by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from transvae_platform.study.lease import Fence, SupersededError
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
-    from transvae_platform.world import Notice
+    from transvae_platform.world import Notice, World
 
 WELL = ("finished", "paused")
 """Events with which an attempt ends as it was meant to."""
@@ -108,10 +109,6 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     """One Ray Train worker: connect the training loop to its process group, its device and its journal."""
     from ray.train.torch import get_device, prepare_model
 
-    from transvae_platform.data.sets.mixture import open_training_data
-    from transvae_platform.data.sets.remote import default_cache
-    from transvae_platform.training.loop import DivergedError, train_vae
-    from transvae_platform.training.shard_check import DamagedDataError, ShardCheck
     from transvae_platform.world import World
 
     trial, folder = Trial.model_validate(job["trial"]), Path(job["folder"])
@@ -127,19 +124,35 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     if world.rank == 0:
         journal = Journal(folder / "journal.jsonl", _fence(job).attempt(folder), patience=PATIENCE)
     try:
-        cache, cache_bytes = default_cache(), job["cache_bytes"]
-        samples = open_training_data(job["data"], cache, cache_bytes, trial.resolution)
-        sets = {name: open_training_data(places, cache, cache_bytes)[1] for name, places in job["sets"].items()}
-        every = [location for places in (job["data"], *job["sets"].values()) for location, _ in places]
-        check = ShardCheck(every, world)
-        return train_vae(trial, samples, folder, journal, world, job["lineage"], sets, job["until"], check)
-    except (DivergedError, DamagedDataError) as error:  # no retry would end differently
-        if journal:
-            journal.append("failed", reason=str(error), diverged=isinstance(error, DivergedError))
-        return {"failed": str(error)}
+        return train_one(job, trial, world, journal)
     finally:
         if journal:
             journal.close()
+
+
+def train_one(job: dict[str, Any], trial: Trial, world: World, journal: Journal | None) -> dict[str, Any]:
+    """Train a trial of either kind on what its job names; a failure that every attempt would repeat is recorded."""
+    from transvae_platform.data.sets.mixture import open_training_data
+    from transvae_platform.data.sets.remote import default_cache
+    from transvae_platform.training import loop
+    from transvae_platform.training.generating import open_generating
+    from transvae_platform.training.shard_check import DamagedDataError, ShardCheck
+
+    folder, own = Path(job["folder"]), job.get("generator") or {}
+    try:
+        cache, cache_bytes = default_cache(), job["cache_bytes"]
+        samples = open_training_data(job["data"], cache, cache_bytes, None if own else trial.resolution)
+        sets = {name: open_training_data(places, cache, cache_bytes)[1] for name, places in job["sets"].items()}
+        read = (job["data"], *job["sets"].values(), own.get("images", []))
+        check = ShardCheck([location for places in read for location, _ in places], world)
+        if own:
+            task = open_generating(trial, world, samples[0], **own)
+            return loop.train(task, samples, folder, journal, job["lineage"], until=job["until"], check=check)
+        return loop.train_vae(trial, samples, folder, journal, world, job["lineage"], sets, job["until"], check)
+    except (loop.DivergedError, DamagedDataError) as error:  # no retry would end differently
+        if journal:
+            journal.append("failed", reason=str(error), diverged=isinstance(error, loop.DivergedError))
+        return {"failed": str(error)}
 
 
 def _notice() -> Notice | None:

@@ -35,7 +35,7 @@ def evaluate_reconstruction(
         `val/l1` and `val/mse` on floats in [-1, 1]; `val/psnr` in dB per image from 8-bit values, then averaged, as
         VA-VAE's evaluation does; `val/ssim` with an 11 x 11 Gaussian window, sigma 1.5, range 2.
     """
-    ids = _spread(images, samples)[world.rank :: world.size]
+    ids = spread(images, samples)[world.rank :: world.size]
     totals = torch.zeros(5, dtype=torch.float64, device=world.device)
     for start in range(0, len(ids), batch_size):
         x_BCHW = to_model_input(torch.from_numpy(samples.read(ids[start : start + batch_size])), world.device)
@@ -66,7 +66,7 @@ def _sums(x_BCHW: Tensor, reconstruction_BCHW: Tensor) -> Tensor:
     )
 
 
-def _spread(count: int, samples: Samples) -> np.ndarray:
+def spread(count: int, samples: Samples) -> np.ndarray:
     """Up to `count` ids at even distances: a photograph's crops lie side by side, and all photographs should count."""
     return np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(np.int64)
 
@@ -79,7 +79,7 @@ def to_8bit(x: Tensor) -> Tensor:
 @torch.no_grad()
 def save_pictures(model: nn.Module, samples: Samples, count: int, device: torch.device, path: Path) -> list[float]:
     """Write originals (top row) above reconstructions (bottom row) as one PNG; returns each picture's PSNR in dB."""
-    ids = _spread(count, samples)
+    ids = spread(count, samples)
     x_BCHW = to_model_input(torch.from_numpy(samples.read(ids)), device)
     reconstruction_BCHW, *_ = model(x_BCHW)
     rows = [to_8bit(images.float().clamp(-1, 1)) for images in (x_BCHW, reconstruction_BCHW)]

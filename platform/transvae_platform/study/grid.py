@@ -1,5 +1,6 @@
 """From a study to its trials: families x sizes x seeds x variants, each fully resolved and named by what it is.
 
+With `downstream`, every autoencoder has trials of generators, whose ids follow from its own.
 A trial's id ends in a hash of everything that decides its result: model, data, recipe, evaluation, seed. Where it
 runs (workers, device) is not part of it, so that a study can move to other machines.
 """
@@ -12,18 +13,23 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from transvae.config import AutoencoderConfig
+from transvae.generation.config import FAMILY as DIT
+from transvae.generation.config import dit_config
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Sampling
+from transvae_platform.study.downstream_spec import Downstream, Generator
+from transvae_platform.study.evaluation_spec import Evaluation
 from transvae_platform.study.recipe_spec import Recipe, TrialRecipe
 from transvae_platform.study.section import Section
-from transvae_platform.study.spec import Evaluation, StudySpec, Workers
+from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.variants import Variant, read_variant, sweep
+from transvae_platform.study.workers_spec import Workers
 
 HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
 
@@ -33,6 +39,22 @@ NO_RESULT = ("keep_best",)
 ADDED = {"compile": False, "channels_last": True}
 """Keys that `recipe` has gained, with what it did before them: so set they are no part of a trial's identity, and
 studies that were begun before go on."""
+
+
+class Rank(NamedTuple):
+    """Which validation metric says how good a checkpoint is."""
+
+    metric: str
+    higher: bool
+    """Whether more is better."""
+
+    def order(self, value: float) -> float:
+        """Smaller for the better of two values."""
+        return -value if self.higher else value
+
+
+QUALITY = {"autoencoder": Rank("val/psnr", higher=True), "generator": Rank("val/loss", higher=False)}
+"""What the best checkpoint of a trial is chosen by."""
 
 
 class Initial(Section):
@@ -81,6 +103,13 @@ class Trial(Section):
     """Where the study's checkpoints lie (`resources.checkpoints`)."""
     frozen: dict[str, str] = Field(default={})
     """Files of the frozen networks' weights (`resources.frozen`)."""
+    generator: Generator | None = None
+    """What it is trained on, if it trains a generator: then `model` and its configuration (`DiTConfig`) are of that."""
+
+    @property
+    def ranked_by(self) -> Rank:
+        """What its best checkpoint is chosen by."""
+        return QUALITY["generator" if self.generator else "autoencoder"]
 
     @property
     def cell(self) -> str:
@@ -100,7 +129,7 @@ def build_grid(
     sets: Mapping[str, str] | None = None,
     rates: Mapping[str, float] | None = None,
 ) -> tuple[Trial, ...]:
-    """All trials of a study, largest models first within the grid's order of families.
+    """All trials of a study, largest models first within the grid's order of families; generators after autoencoders.
 
     Args:
         initial: what the trials of a `family-size` start from, where `recipe.start_from` names it.
@@ -129,7 +158,8 @@ def build_grid(
     ]
     # as people read them; who starts first is decided by `scheduling.py`
     order = {size: rank for rank, size in enumerate(("giant_printed", "G", "H", "L", "B", "T"))}
-    return tuple(sorted(trials, key=lambda trial: order[trial.size]))
+    autoencoders = sorted(trials, key=lambda trial: order[trial.size])
+    return (*autoencoders, *_generator_trials(spec, autoencoders, made))
 
 
 def model_name(spec: StudySpec, family: str, size: str) -> str:
@@ -145,17 +175,7 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
     recipe = variant.recipe(_overridden(spec.recipe, cell)).resolve(cell, made.rates)
     workers = _resolve_workers(spec, cell)
     initial = made.initial.get(cell)
-    for key, count in (("workers", workers.workers), ("workers x accumulate", workers.workers * workers.accumulate)):
-        if recipe.batch_size % count:
-            raise SpecError(
-                f"{spec.study}: recipe.batch_size: {recipe.batch_size} does not divide among the {count} {key} of "
-                f"{cell} - choose a multiple"
-            )
-    if workers.sharding == "fsdp" and workers.workers == 1:
-        raise SpecError(
-            f"{spec.study}: resources.sharding: fsdp divides weights among the workers of a trial, and {cell} has one "
-            "- give it more `workers`, or ddp"
-        )
+    _check_batch(spec, "recipe.batch_size", cell, recipe.batch_size, workers)
     if contradictions := recipe.contradictions():
         raise SpecError("\n".join(f"{spec.study}: {cell}: recipe.{message}" for message in contradictions))
     if late := [step for step in spec.evaluation.at if step > recipe.steps]:
@@ -199,6 +219,110 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
         checkpoints=spec.resources.checkpoints,
         frozen={str(name): file for name, file in spec.resources.frozen.items()},
     )
+
+
+class _Source(NamedTuple):
+    """What makes the latents of some generators."""
+
+    label: str
+    seed: int
+    compression: int
+    channels: int
+    generator: dict[str, Any]
+    """Of `Generator`, what names it."""
+
+
+def _sources(spec: StudySpec, down: Downstream, autoencoders: Sequence[Trial]) -> Iterator[_Source]:
+    if not down.tokenizers or down.vaes != ("*",):
+        _check_patterns("downstream.vaes", down.vaes, [trial.label for trial in autoencoders])
+    for trial in autoencoders:
+        if any(fnmatch.fnmatchcase(trial.label, pattern) for pattern in down.vaes):
+            values = trial.model_config_values
+            named: dict[str, Any] = {"autoencoder": trial.id, "tokenizer": None}
+            yield _Source(trial.label, trial.seed, values["compression"], values["latent_dim"], named)
+    for name, tokenizer in down.tokenizers.items():
+        compression, channels = map(int, tokenizer.code.removeprefix("f").split("d"))
+        for seed in spec.grid.seeds:
+            named = {"autoencoder": None, "tokenizer": tokenizer.model_dump()}
+            yield _Source(name, seed, compression, channels, named)
+
+
+def _generator_trials(spec: StudySpec, autoencoders: Sequence[Trial], made: _Made) -> list[Trial]:
+    """Every generator of every autoencoder and tokenizer that `downstream` names, largest first.
+
+    Raises:
+        SpecError: a generator that does not exist, or whose patches do not fit the latents.
+    """
+    down = spec.downstream
+    if down is None:
+        return []
+    sources = _sources(spec, down, autoencoders)
+    trials = [_generator_trial(spec, down, source, name, made) for source in sources for name in down.generators]
+
+    def work(trial: Trial) -> int:
+        shape = trial.model_config_values
+        return -int(shape["depth"]) * int(shape["width"]) ** 2 * (int(shape["latent_size"]) // int(shape["patch"])) ** 2
+
+    return sorted(trials, key=work)
+
+
+def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: str, made: _Made) -> Trial:
+    size = spec.data.resolution
+    if size % source.compression:
+        raise SpecError(
+            f"{spec.study}: data.resolution: latents are made of whole images, and {size} is not a multiple of the "
+            f"compression {source.compression} of {source.label}"
+        )
+    try:
+        latent = source.channels, size // source.compression
+        config = dit_config(f"{DIT}{name}", *latent, classes=down.classes, qk_norm=down.qk_norm)
+    except ValueError as error:
+        raise SpecError(f"{spec.study}: downstream.generators: {name} of {source.label}: {error}") from None
+    workers = down.resources or Workers(**{key: getattr(spec.resources, key) for key in Workers.model_fields})
+    _check_batch(spec, "downstream.recipe.batch_size", name, down.recipe.batch_size, workers)
+    variant, flat = f"on-{source.label}", name.replace("/", "-")
+    identity: dict[str, Any] = {
+        **source.generator, "network": config.to_dict(), "seed": source.seed, "data": made.data, **down.decides(),
+    }  # fmt: skip
+    return Trial(
+        id=f"dit-{flat}-{variant}-s{source.seed}-{stable_hash(identity)[:HASH_LENGTH]}",
+        study=spec.study,
+        family="dit",
+        size=flat,
+        variant=variant,
+        seed=source.seed,
+        model=f"{DIT}{name}",
+        model_config_values=config.to_dict(),
+        data_fingerprint=made.data,
+        resolution=size,
+        sampling=Sampling(flip=down.latents.flip, shuffle_window=spec.data.sampling.shuffle_window),
+        recipe=down.recipe.resolve(),
+        evaluation=down.evaluation,
+        workers=workers,
+        max_failures=spec.resources.max_failures,
+        checkpoints=spec.resources.checkpoints,
+        frozen={str(key): file for key, file in spec.resources.frozen.items()},
+        generator=Generator(
+            **source.generator,
+            latents=down.latents,
+            label_dropout=down.recipe.label_dropout,
+            sampler=down.sampler,
+            curve=down.curve,
+        ),
+    )
+
+
+def _check_batch(spec: StudySpec, key: str, cell: str, batch: int, workers: Workers) -> None:
+    for what, count in (("workers", workers.workers), ("workers x accumulate", workers.workers * workers.accumulate)):
+        if batch % count:
+            raise SpecError(
+                f"{spec.study}: {key}: {batch} does not divide among the {count} {what} of {cell} - choose a multiple"
+            )
+    if workers.sharding == "fsdp" and workers.workers == 1:
+        raise SpecError(
+            f"{spec.study}: resources.sharding: fsdp divides weights among the workers of a trial, and {cell} has one "
+            "- give it more `workers`, or ddp"
+        )
 
 
 def _model_config(spec: StudySpec, name: str, variant: Variant) -> AutoencoderConfig:

@@ -51,6 +51,8 @@ def _comparable(values: dict[str, Any]) -> dict[str, Any]:
     evaluation = {key: value for key, value in values["evaluation"].items() if key not in NO_RESULT}
     evaluation["sets"] = {name: _without_place(data) for name, data in evaluation.get("sets", {}).items()}
     kept = {key: value for key, value in values.items() if key != "resources"}
+    if downstream := kept.get("downstream"):
+        kept["downstream"] = {key: value for key, value in downstream.items() if key != "resources"}
     return {**kept, "data": _without_place(values["data"]), "evaluation": evaluation}
 
 

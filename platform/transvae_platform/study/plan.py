@@ -19,6 +19,7 @@ from transvae.losses import cost
 from transvae.memory import CAST_BYTES, STATE_BYTES, WEIGHT_BYTES, count_activations
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.data_spec import training_sizes
+from transvae_platform.study.generator_plan import generator_activations, generator_cost, sampling_flops
 from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.ordering import good_order
 from transvae_platform.study.scheduling import Agenda, Work
@@ -53,7 +54,8 @@ class TrialPlan:
     training_flops: float
     """Of the whole trial."""
     losses_flops: float
-    """Of the networks of its losses: VGG16, the feature network, the discriminator. Of the whole trial, too."""
+    """Of the networks of its losses: VGG16, the feature network, the discriminator. Of the whole trial, too. Of a
+    generator: of the samples that are drawn and measured along its training."""
     steps: int
     devices: str
     seconds: float
@@ -131,6 +133,8 @@ def model_cost(trial: Trial) -> dict[str, float]:
 
     Raises ValueError for a size that the model cannot see.
     """
+    if trial.generator is not None:
+        return generator_cost(trial)
     config = AutoencoderConfig.from_dict(trial.model_config_values)
     counted = count_model(config, trial.resolution)
     sizes = training_sizes(trial.sampling, trial.resolution)
@@ -146,8 +150,10 @@ def model_cost(trial: Trial) -> dict[str, float]:
 def losses_flops(trial: Trial, until: int | None = None) -> float:
     """FLOPs of the networks of a trial's losses for all its images, or those of the steps `until` one.
 
-    `transvae/losses/cost.py` says what counts.
+    `transvae/losses/cost.py` says what counts. Of a generator: those of the samples that are drawn and measured.
     """
+    if trial.generator is not None:
+        return sampling_flops(trial, until)
     recipe, losses = trial.recipe, trial.recipe.losses
     vf, gan, steps, total = losses.vf, losses.gan, recipe.steps if until is None else until, 0.0
     edge = min(recipe.stage_edge, steps)
@@ -176,10 +182,13 @@ def memory_bytes(trial: Trial, parameters: int) -> int:
     An estimate from counted tensors; on a GPU it has not been compared with a measurement yet.
     """
     recipe, bf16 = trial.recipe, trial.recipe.precision == "bf16"
-    config = AutoencoderConfig.from_dict(trial.model_config_values)
     images = recipe.batch_size // (trial.workers.workers * trial.workers.accumulate)
     size = max(size for size, _ in training_sizes(trial.sampling, trial.resolution))
-    kept = _activations(config, size, bf16, recipe.gradient_checkpointing)
+    if trial.generator is not None:
+        kept = generator_activations(trial)
+    else:
+        config = AutoencoderConfig.from_dict(trial.model_config_values)
+        kept = _activations(config, size, bf16, recipe.gradient_checkpointing)
     if recipe.losses.lpips:
         kept += LPIPS_BYTES_PER_PIXEL * size * size
     networks = FROZEN_BYTES if recipe.losses.vf and recipe.losses.vf.network == "pretrained" else 0

@@ -12,6 +12,8 @@ from transvae_platform.errors import SpecError
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # what every generator takes, also after mixing in a step
 
+Code = Annotated[str, StringConstraints(pattern=r"^f\d+d\d+$")]
+
 MOST = 10**9
 """Counts above this are typing errors (assumption)."""
 

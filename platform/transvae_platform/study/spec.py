@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
-from transvae_platform.study.data_spec import Data, Sampling
+from transvae_platform.study.data_spec import Data
+from transvae_platform.study.downstream_spec import Downstream
+from transvae_platform.study.evaluation_spec import Evaluation
 from transvae_platform.study.rate_rules import Calibration
 from transvae_platform.study.recipe_spec import Recipe
-from transvae_platform.study.section import MOST, Name, Section, Seed
+from transvae_platform.study.section import Code, Name, Section, Seed
+from transvae_platform.study.workers_spec import Workers
 
 Family = Literal["transvae", "cnn", "vit", "swin"]
 Size = Literal["T", "B", "L", "H", "G", "giant_printed"]
@@ -34,7 +37,7 @@ class Grid(Section):
     """The sizes to train of each family, e.g. `transvae: [T, B, L]`."""
     ladder: Literal["paper", "micro"] = "paper"
     """Which size tables: the paper's (tables 3-6) or the micro ladder for laptop-sized machines."""
-    code: Annotated[str, StringConstraints(pattern=r"^f\d+d\d+$")] = "f16d32"
+    code: Code = "f16d32"
     """Latent code: spatial compression f and channels d, e.g. `f16d32`."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """One trial per seed; a seed sets initial weights, data order, augmentation and latent noise."""
@@ -51,21 +54,6 @@ class Grid(Section):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds names a seed twice: {list(self.seeds)}")
         return self
-
-
-class Workers(Section):
-    """Where a trial runs: it changes how fast a trial is, never what it is."""
-
-    workers: Annotated[int, Field(ge=1)] = 1
-    """Ray Train workers (processes) per trial; the global batch is divided among them."""
-    device: Literal["cpu", "gpu"] = "cpu"
-    """One CPU core, or one GPU, per worker."""
-    accumulate: Annotated[int, Field(ge=1)] = 1
-    """Pieces that a worker takes its share of a batch in, one after the other: less memory for activations, the same
-    global batch. Adaptive weights are those of each piece."""
-    sharding: Literal["ddp", "fsdp"] = "ddp"
-    """How workers hold a trial's weights: each all of them (DistributedDataParallel), or each a part of every weight,
-    of its moments and its average (FSDP2), which models that do not fit into one device's memory need."""
 
 
 class Resources(Workers):
@@ -88,46 +76,9 @@ class Resources(Workers):
     gpu_memory: Annotated[float, Field(gt=0)] | None = None
     """Of one GPU, in GB (10^9 bytes): a trial that is estimated to need more is refused before it starts. By default
     that of this machine's GPUs, where it has any."""
-    frozen: dict[Literal["vgg16", "features"], str] = Field(default_factory=dict)
+    frozen: dict[Literal["vgg16", "features", "inception"], str] = Field(default_factory=dict)
     """Local files of the frozen networks' weights, in their published formats: `vgg16` for `losses.lpips`, `features`
-    for `losses.vf`; without one they come from the hub, or from its cache."""
-
-
-class Evaluation(Section):
-    """What is measured on the held-out photographs, and how often."""
-
-    every: Annotated[int, Field(ge=1)] = 1000
-    """Validate, checkpoint and report every this many steps (reproduction guide: 1000); always at the last step."""
-    at: tuple[Annotated[int, Field(ge=1, le=MOST)], ...] = ()
-    """Steps at which it does so, too: pictures of early training, e.g. `[512, 1500, 6000]`."""
-    sets: dict[Name, Data] = Field(default_factory=dict)
-    """Other images, possibly of another resolution, that the finished model is measured on once, at its last step: the
-    held-out samples of each, by a name that its metrics and pictures bear (`coco-512/psnr`)."""
-    images: Annotated[int, Field(ge=1, le=MOST)] = 1024
-    """Held-out samples per validation (fewer if there are fewer)."""
-    pictures: Annotated[int, Field(ge=1, le=64)] = 8
-    """Held-out samples shown in the reconstruction pictures."""
-    log_every: Annotated[int, Field(ge=1)] = 10
-    """Write training losses to the journal every this many steps."""
-    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
-    """Newest checkpoints kept besides the best ones."""
-    keep_best: Annotated[int, Field(ge=1)] = 1
-    """Best checkpoints (highest PSNR) kept besides the newest ones."""
-
-    def due(self, step: int) -> bool:
-        """Whether a validation belongs to this step."""
-        return step % self.every == 0 or step in self.at
-
-    @model_validator(mode="after")
-    def _steps_ascend_and_sets_only_evaluate(self) -> Evaluation:
-        if list(self.at) != sorted(set(self.at)):
-            raise ValueError(f"at names steps in ascending order, each once: {list(self.at)}")
-        for name, other in self.sets.items():
-            if name in ("val", "train"):
-                raise ValueError(f"sets.{name}: the name of metrics that every trial has - give another one")
-            if other.sampling != Sampling():
-                raise ValueError(f"sets.{name}.sampling belongs to training, no effect here - remove it")
-        return self
+    for `losses.vf`, `inception` for `downstream.curve`; without one they come from the hub, or from its cache."""
 
 
 class Fits(Section):
@@ -162,6 +113,8 @@ class StudySpec(Section):
     resources: Resources = Resources()
     evaluation: Evaluation = Evaluation()
     fits: Fits = Fits()
+    downstream: Downstream | None = None
+    """Generators that are trained on the latents of the grid's autoencoders once these are registered."""
     calibration: Calibration | None = None
     """Makes the study a calibration: the grid at several learning rates, of which another study takes the best."""
 
@@ -169,6 +122,8 @@ class StudySpec(Section):
     def _calibration_fits(self) -> StudySpec:
         if self.calibration is None:
             return self
+        if self.downstream is not None:
+            raise ValueError("calibration: a study calibrates or trains generators (`downstream`), not both - split it")
         if set(self.grid.variants) != {"base"} or self.grid.variants["base"]:
             raise ValueError("calibration: a study tries learning rates or grid.variants, not both - split it")
         for step in self.calibration.stop_at:

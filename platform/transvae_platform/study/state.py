@@ -189,6 +189,8 @@ class StudyState:
         """One record per submission: spec, lineage (code, versions, machine), tracking server."""
         self.data: Record | None = None
         """The ingest's result: counts, fingerprint, skipped files."""
+        self.latents: dict[str, dict[str, Any]] = {}
+        """By what made them: `model`, `weights_sha256`, and the `locations` of the latents."""
         self.trials: dict[str, TrialState] = {}
         self.not_started: Record | None = None
         """Which trials the last submission could not start, and its budget in device-hours."""
@@ -217,6 +219,16 @@ class StudyState:
             for path in found
             if path.name not in self.trials
         ]
+
+    @property
+    def autoencoders(self) -> list[TrialState]:
+        """The trials of the grid itself."""
+        return [trial for trial in self.trials.values() if trial.trial.generator is None]
+
+    @property
+    def generators(self) -> list[TrialState]:
+        """The trials of generators (`downstream`)."""
+        return [trial for trial in self.trials.values() if trial.trial.generator is not None]
 
     def refresh(self) -> list[tuple[TrialState, Record]]:
         """Read what the journals gained; returns the new trial records with their trial, in order.
@@ -268,6 +280,9 @@ class StudyState:
                 self.submissions.append(record)
             case "ingested":
                 self.data = record
+            case "latents":
+                known = ("model", "weights_sha256", "locations")
+                self.latents[record["model"]] = {key: record[key] for key in known}
             case "queued":
                 trial = Trial.model_validate(record["trial"])
                 folder = self.folder / "trials" / trial.id

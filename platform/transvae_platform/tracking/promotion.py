@@ -33,8 +33,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from transvae.generation.config import FAMILY
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import CLEAN, UNKNOWN
+from transvae_platform.study.grid import QUALITY, Rank
 from transvae_platform.tracking.runs import LINEAGE
 
 WEIGHTS = "model.safetensors"
@@ -79,7 +81,7 @@ class Promotion:
     """The version that had the alias before; empty for the first."""
     by: str
     how: str
-    """`command` (a person chose) or `registration` (the highest PSNR after a study)."""
+    """`command` (a person chose) or `registration` (the best one after a study)."""
 
 
 def promote(
@@ -124,6 +126,11 @@ def promotions(client: MlflowClient, name: str, alias: str | None = None) -> lis
         if match := re.fullmatch(r"promoted\.([\w-]+)\.(\S+)", key):
             found.append(Promotion(match[1], match[2], **json.loads(value)))
     return sorted((move for move in found if alias in (None, move.alias)), key=lambda move: move.at)
+
+
+def ranked_by(tags: Mapping[str, str]) -> Rank:
+    """What versions of this kind of model are compared by."""
+    return QUALITY["generator" if tags.get("model", "").startswith(FAMILY) else "autoencoder"]
 
 
 def refusals(candidate: Candidate, *, allow_unknown_code: bool = False) -> Iterator[str]:
@@ -179,8 +186,9 @@ def _of_trial(ended: Mapping[str, str]) -> Iterator[str]:
 
 def _of_metrics(candidate: Candidate) -> Iterator[str]:
     step = candidate.tags.get("step", "unknown")
-    if "val/psnr" not in candidate.validated:
-        yield f"evaluation: its run holds no validation (val/psnr) of step {step} - submit the study again"
+    metric = ranked_by(candidate.tags).metric
+    if metric not in candidate.validated:
+        yield f"evaluation: its run holds no validation ({metric}) of step {step} - submit the study again"
     for key, value in sorted(candidate.validated.items()):
         said = _number(candidate.tags.get(key.replace("/", ".")))
         if value is None or not math.isfinite(value):

@@ -1,7 +1,8 @@
 """The checkpoint registry: the best checkpoint of every finished trial as a version of an MLflow registered model.
 
 A model is named `<study>-<family>-<size>[-<variant>]`, a version is one trial (one seed), and the alias `best` points
-to the version with the highest PSNR of its name, unless a person promoted another. Only checkpoints that equal their
+to the version with the highest PSNR of its name (of generators: the lowest validation loss), unless a person promoted
+another. Only checkpoints that equal their
 manifest, with finite weights and metrics, become versions; what an alias asks for in addition: `promotion.py`.
 The files are ours (config.json, model.safetensors, README.md): loading executes no code from the registry.
 """
@@ -22,13 +23,14 @@ from mlflow.tracking import MlflowClient
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.state import TrialState
-from transvae_platform.tracking.promotion import of_bytes, promote, promotions
+from transvae_platform.tracking.promotion import of_bytes, promote, promotions, ranked_by
 from transvae_platform.tracking.result import INSTEAD, candidates, verified_result
 from transvae_platform.tracking.server import connect, existing_tracking_uri
 from transvae_platform.training.checkpoint import DamagedError
 
 if TYPE_CHECKING:
     from transvae.autoencoder import Autoencoder
+    from transvae.generation import LightningDiT
 
 BEST = "best"
 IDENTITY = ("trial_id", "weights_sha256")
@@ -38,11 +40,12 @@ IDENTITY = ("trial_id", "weights_sha256")
 def register_best(
     client: MlflowClient, experiment_id: str, run_id: str, trial: TrialState
 ) -> dict[str, str | int | float]:
-    """Register a finished trial's best checkpoint, once; returns name, version, address, PSNR and weights' SHA-256.
+    """Register a finished trial's best checkpoint, once; returns name, version, address, quality and weights' SHA-256.
 
     Which checkpoint takes its place if it is damaged: `cluster/reopen.py`.
 
-    The alias `best` moves to it if it has the highest PSNR of its name, unless a person gave `best` to another.
+    The alias `best` moves to it if it is the best of its name (`Trial.ranked_by`), unless a person gave `best` to
+    another.
 
     Raises:
         UserError: the trial may not be registered, or its version not be promoted, with the reasons.
@@ -76,7 +79,7 @@ def register_best(
         "name": name,
         "version": int(version.version),
         "uri": f"models:/{name}/{version.version}",
-        "psnr": _psnr(version),
+        trial.trial.ranked_by.metric.removeprefix("val/"): _quality(version),
         "sha256": version.tags["weights_sha256"],
         **({INSTEAD: version.tags[INSTEAD]} if INSTEAD in version.tags else {}),
     }
@@ -101,7 +104,25 @@ def load_model(uri: str, *, home: str | Path = "runs", tracking_uri: str | None 
     """
     from transvae.autoencoder import Autoencoder
 
-    return Autoencoder.from_pretrained(local_model(uri, home, tracking_uri)[0]).eval()
+    folder = local_model(uri, home, tracking_uri)[0]
+    try:
+        return Autoencoder.from_pretrained(folder).eval()
+    except ValueError as error:
+        raise UserError(f"{uri} is no autoencoder ({error}) - load_generator takes generators") from None
+
+
+def load_generator(uri: str, *, home: str | Path = "runs", tracking_uri: str | None = None) -> LightningDiT:
+    """A generator from the registry, in eval mode; `latents` says what it was trained on.
+
+    Arguments and errors are those of `load_model`.
+    """
+    from transvae.generation import LightningDiT
+
+    folder = local_model(uri, home, tracking_uri)[0]
+    try:
+        return LightningDiT.from_pretrained(folder)
+    except ValueError as error:
+        raise UserError(f"{uri} is no generator ({error}) - load_model takes autoencoders") from None
 
 
 def local_model(uri: str, home: str | Path, tracking_uri: str | None = None) -> tuple[Path, str]:
@@ -149,11 +170,11 @@ def _any_version(client: MlflowClient, uri: str) -> ModelVersion:
 
 
 def best_version(client: MlflowClient, uri: str) -> ModelVersion:
-    """Like `find_version`, but a bare name means its version with the highest PSNR."""
+    """Like `find_version`, but a bare name means the best of its versions."""
     version = find_version(client, uri)
     if "/" in uri.removeprefix("models:/") or "@" in uri:
         return version
-    return max(client.search_model_versions(f"name='{version.name}'"), key=_psnr)
+    return min(client.search_model_versions(f"name='{version.name}'"), key=_order)
 
 
 def registered_models(client: MlflowClient) -> list[dict[str, str]]:
@@ -175,7 +196,8 @@ def registered_models(client: MlflowClient) -> list[dict[str, str]]:
                 {
                     "uri": f"models:/{model.name}{selector or f'/{version.version}'}",
                     "version": str(version.version),
-                    "psnr": version.tags["val.psnr"],
+                    "psnr": version.tags.get("val.psnr", ""),
+                    "loss": version.tags.get("val.loss", ""),
                     "model": version.tags["model"],
                     "study": version.tags["study"],
                     "trial": version.tags["trial_id"],
@@ -232,7 +254,7 @@ def _new_version(
         source_run_id=run_id,
         tags=tags,
         params={key: f"{value:.0f}" for key, value in trial.cost.items()},
-        model_type="vae",
+        model_type="generator" if trial.trial.generator else "vae",
     )
     client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
@@ -247,17 +269,23 @@ def _new_version(
 
 
 def _may_move(client: MlflowClient, version: ModelVersion) -> bool:
-    """Whether registration is to move `best` here: the highest PSNR, and no person gave `best` to another version."""
+    """Whether registration is to move `best` here: it is the best, and no person gave `best` to another version."""
     chosen = client.get_registered_model(version.name).aliases.get(BEST)
     if chosen is None or str(chosen) == str(version.version):  # the latter: perhaps not recorded yet
         return True
     past = promotions(client, version.name, BEST)
     ours = bool(past) and past[-1].how == "registration" and past[-1].version == str(chosen)
-    return ours and _psnr(version) > _psnr(client.get_model_version(version.name, str(chosen)))
+    return ours and _order(version) < _order(client.get_model_version(version.name, str(chosen)))
 
 
-def _psnr(version: ModelVersion) -> float:
-    return float(version.tags.get("val.psnr", "-inf"))
+def _quality(version: ModelVersion) -> float:
+    rank = ranked_by(version.tags)
+    return float(version.tags.get(rank.metric.replace("/", "."), "-inf" if rank.higher else "inf"))
+
+
+def _order(version: ModelVersion) -> float:
+    """Smaller for the better of two versions."""
+    return ranked_by(version.tags).order(_quality(version))
 
 
 def _download(client: MlflowClient, version: ModelVersion, cache: Path) -> None:

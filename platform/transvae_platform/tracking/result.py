@@ -20,7 +20,7 @@ INSTEAD = "instead_of"
 
 
 def candidates(trial: TrialState, best: int) -> Iterator[int]:
-    """The best step, then the other validated ones with a checkpoint by PSNR: the result if those before are lost.
+    """The best step, then the other validated ones with a checkpoint, better ones first: what is left if it is lost.
 
     Raises:
         UnreachableError: the store does not tell what it has.
@@ -30,9 +30,10 @@ def candidates(trial: TrialState, best: int) -> Iterator[int]:
         steps = open_checkpoints(trial.trial, trial.folder).steps()
     except OSError as error:
         raise UnreachableError(f"{trial.trial.id}: its checkpoints cannot be listed ({error})") from None
-    known = {step: trial.validation[step]["metrics"].get("val/psnr") for step in steps if step in trial.validation}
-    psnr = {step: value for step, value in known.items() if value is not None and step != best}
-    yield from sorted(psnr, key=psnr.__getitem__, reverse=True)
+    rank = trial.trial.ranked_by
+    known = {step: trial.validation[step]["metrics"].get(rank.metric) for step in steps if step in trial.validation}
+    order = {step: rank.order(value) for step, value in known.items() if value is not None and step != best}
+    yield from sorted(order, key=order.__getitem__)
 
 
 @contextmanager

@@ -102,6 +102,7 @@ def _params(trial: TrialState) -> list[Param]:
         "workers": trial.trial.workers.workers,
         "device": trial.trial.workers.device,
         **{f"cost.{key}": value for key, value in trial.cost.items()},
+        **_flat("generator", trial.trial.generator.model_dump(mode="json") if trial.trial.generator else {}),
         **_flat("recipe", trial.trial.recipe.model_dump(mode="json", exclude={"overrides"})),
         **_flat("model", trial.trial.model_config_values),
     }

@@ -7,18 +7,19 @@ average is measured as it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
-from transvae.layers.stage import Stage
 from transvae_platform.errors import UserError
 
 SHAPES = 64
 """Versions of one block that are compiled, one per width and size of image (torch's own limit, 8, is below a CNN's)."""
 
 
-def compile_blocks(model: nn.Module, device: torch.device) -> None:
-    """Let every block of a model's stages run compiled, in place; names of modules and weights stay.
+def compile_blocks(blocks: Iterable[nn.Module], device: torch.device) -> None:
+    """Let every block of a model run compiled, in place; names of modules and weights stay.
 
     Raises:
         UserError: this machine has no compiler for the device.
@@ -27,11 +28,9 @@ def compile_blocks(model: nn.Module, device: torch.device) -> None:
     torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
     # adaptive weights go through a graph before the backward pass does: its buffers must outlive the first time
     torch._functorch.config.donated_buffer = False
-    for stage in model.modules():
-        if isinstance(stage, Stage):
-            for block in stage.blocks:
-                # the method, not the module: hooks of FSDP are no part of what is compiled
-                block.forward = torch.compile(block.forward, dynamic=False)
+    for block in blocks:
+        # the method, not the module: hooks of FSDP are no part of what is compiled
+        block.forward = torch.compile(block.forward, dynamic=False)
 
 
 def _refuse_without_compiler(device: torch.device) -> None:

@@ -1,9 +1,7 @@
-"""The training loop of a VAE trial: plain PyTorch, from the first line to the last without Ray or MLflow.
+"""The training loop of every trial: plain PyTorch, from the first line to the last without Ray or MLflow.
 
-What travels: ids -> uint8 images -> x_BCHW in [-1, 1] -> (reconstruction_BCHW, mu, logvar) -> losses -> weights.
+What travels: ids -> a batch -> what its task makes of it (`training/task.py`) -> losses -> weights.
 Everything that is random is a function of (seed, sample, step), so a resumed run continues as if it had never stopped.
-
-BCHW: batch, 3 channels, height, width.
 """
 
 from __future__ import annotations
@@ -15,20 +13,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.sets.stores import first_line
-from transvae_platform.data.stream.batches import Ahead, Batch, Stream, TrainStream
+from transvae_platform.data.stream.batches import Ahead, Stream
 from transvae_platform.errors import UserError
-from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.plan import model_cost
+from transvae_platform.training.autoencoding import VALIDATION, Autoencoding
 from transvae_platform.training.checkpoint import open_checkpoints
-from transvae_platform.training.criterion import Criterion
 from transvae_platform.training.guard import BadStretchError
 from transvae_platform.training.preemption import Notices, hold
 from transvae_platform.training.recorded import recorded_checkpoints, shortened, tell_again
@@ -36,11 +32,9 @@ from transvae_platform.training.saver import Saver
 from transvae_platform.training.shard_check import ShardCheck
 from transvae_platform.training.sharding import gathered
 from transvae_platform.training.step import train_step
+from transvae_platform.training.task import Task
 from transvae_platform.training.weights import TrialWeights
 from transvae_platform.world import Notice, World
-
-VALIDATION = "val"
-"""Begins the metrics of the held-out samples of the data that is trained on."""
 
 
 class DivergedError(UserError):
@@ -53,6 +47,20 @@ def train_vae(
     folder: Path,
     journal: Journal | None,
     world: World,
+    lineage: dict[str, Any],
+    sets: Mapping[str, Samples] | None = None,
+    until: int | None = None,
+    check: ShardCheck | None = None,
+) -> dict[str, float]:
+    """`train` for an autoencoder."""
+    return train(Autoencoding(trial, world), samples, folder, journal, lineage, sets, until, check)
+
+
+def train(
+    task: Task[Any],
+    samples: tuple[Samples, Samples],
+    folder: Path,
+    journal: Journal | None,
     lineage: dict[str, Any],
     sets: Mapping[str, Samples] | None = None,
     until: int | None = None,
@@ -74,23 +82,18 @@ def train_vae(
         DamagedDataError: a shard is damaged.
         UserError: there are fewer samples than one batch, or the last checkpoint or the journal cannot be written.
     """
-    recipe, train = trial.recipe, samples[0]
+    recipe, world = task.trial.recipe, task.world
     end = recipe.steps if until is None else until
     held_out = {VALIDATION: samples[1], **(sets or {})}
-    stream = Ahead(
-        TrainStream(
-            train, trial.sampling, batch_size=recipe.batch_size, seed=trial.seed, rank=world.rank, world=world.size
-        )
-    )
-    weights = TrialWeights(trial, world)
+    stream = Ahead(task.stream(samples[0]))
+    weights = TrialWeights(task)
     saver = _restore(weights, folder, journal, world, lineage, check)
-    criterion = Criterion(trial, weights.config.compression, world)
-    if journal and criterion.origins:
-        journal.append("frozen", networks=[asdict(origin) for origin in criterion.origins])
+    if journal and task.origins:
+        journal.append("frozen", networks=[asdict(origin) for origin in task.origins])
     try:
         while weights.step < end:
             try:
-                _train(weights, criterion, saver, stream, held_out, folder, journal, world, end)
+                _train(weights, saver, stream, held_out, folder, journal, world, end)
             except BadStretchError as breach:
                 _take_back(weights, saver, journal, world, str(breach))
         saver.finish()
@@ -104,7 +107,7 @@ def train_vae(
 
 
 def _train(
-    weights: TrialWeights, criterion: Criterion, saver: Saver, stream: Stream[Batch], held_out: Mapping[str, Samples],
+    weights: TrialWeights, saver: Saver, stream: Stream[Any], held_out: Mapping[str, Samples],
     folder: Path, journal: Journal | None, world: World, end: int,
 ) -> None:  # fmt: skip
     """From where the weights are to the step `end`, kept; or to a BadStretchError."""
@@ -113,7 +116,7 @@ def _train(
     notices = Notices(world)
     clock, since = time.monotonic(), weights.step
     while weights.step < end:
-        terms = train_step(weights, stream, criterion, world)
+        terms = train_step(weights, stream, world)
         step, last = weights.step, weights.step == recipe.steps
         progress: dict[str, float] = {"step": step, "images": step * recipe.batch_size, "flops": step * flops_per_step}
         if step % evaluation.log_every == 0 or last:
@@ -128,8 +131,8 @@ def _train(
             due = held_out if last else {VALIDATION: held_out[VALIDATION]}
             weights.optimizer.zero_grad(set_to_none=True)  # the gradients' memory, while nothing needs them
             with gathered(weights.averaged):
-                _validate(weights, due, world)
-                _keep(weights, due, saver, folder, journal, world, progress)
+                _validate(weights, due)
+                _keep(weights, due, saver, folder, journal, progress)
             clock, since = time.monotonic(), step
         if not last and (notice := notices.at(step)) is not None:
             _save_at_once(weights, saver, journal, world, notice)
@@ -183,15 +186,8 @@ def _mean_over_workers(terms: dict[str, Tensor], world: World) -> dict[str, floa
     return dict(zip((f"train/{name}" for name in terms), means.tolist(), strict=True))
 
 
-def _validate(weights: TrialWeights, held_out: Mapping[str, Samples], world: World) -> None:
-    trial, metrics = weights.trial, dict[str, float]()
-    for name, samples in held_out.items():
-        # what fits in training fits here: as many pixels at once
-        area = (samples.read(np.zeros(1, np.int64)).shape[1] / trial.resolution) ** 2
-        share = max(1, int(trial.recipe.batch_size // world.size / area))
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=trial.recipe.precision == "bf16"):
-            found = evaluate_reconstruction(weights.averaged, samples, trial.evaluation.images, share, world)
-        metrics |= {key.replace(VALIDATION, name, 1): value for key, value in found.items()}
+def _validate(weights: TrialWeights, held_out: Mapping[str, Samples]) -> None:
+    metrics = weights.task.validate(weights.averaged, held_out)
     if not all(math.isfinite(value) for value in metrics.values()):
         raise BadStretchError(f"a validation metric is not finite at step {weights.step}: {metrics}")
     weights.validated(metrics)
@@ -199,7 +195,7 @@ def _validate(weights: TrialWeights, held_out: Mapping[str, Samples], world: Wor
 
 def _keep(
     weights: TrialWeights, held_out: Mapping[str, Samples], saver: Saver, folder: Path, journal: Journal | None,
-    world: World, progress: dict[str, float],
+    progress: dict[str, float],
 ) -> None:  # fmt: skip
     """At a validated step: pictures on rank 0, then the checkpoint of all; each in the journal once it is there."""
     saver.wait()  # so that records stand in the order of their steps
@@ -209,9 +205,9 @@ def _keep(
     if journal and journal.problem is None:  # else not even a line finds room
         for name, samples in held_out.items():
             mark = "" if name == VALIDATION else f"_{name}"
-            picture, count = Path("pictures") / f"step_{step:09d}{mark}.png", weights.trial.evaluation.pictures
+            picture = Path("pictures") / f"step_{step:09d}{mark}.png"
             try:
-                psnr = save_pictures(weights.averaged, samples, count, world.device, folder / picture)
+                psnr = weights.task.draw(weights.averaged, samples, folder / picture)
             except OSError as error:  # the next checkpoint, or the next pictures, may find room again
                 told = f"{folder / picture} cannot be written ({first_line(error)}); training goes on"
                 saver.mind(f"pictures: {first_line(error)}", told)

@@ -15,7 +15,7 @@ Where nothing is sharded the functions here return what they are given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -24,12 +24,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from transvae.layers.stage import Stage
-from transvae_platform.training.network import Network
 from transvae_platform.world import World
 
 
-def shard(network: Network, world: World, bf16: bool) -> None:
+def shard(network: nn.Module, blocks: Iterable[nn.Module], world: World, bf16: bool) -> None:
     """Divide the weights of a network, equal on all ranks so far, among them; in place."""
     if world.device.type == "cuda":
         torch.cuda.set_device(world.device)
@@ -39,10 +37,8 @@ def shard(network: Network, world: World, bf16: bool) -> None:
     policy = MixedPrecisionPolicy(param_dtype=dtypes[0], reduce_dtype=dtypes[1], cast_forward_inputs=False)
     for parameter in network.parameters():
         parameter.data = parameter.data.contiguous()  # rows can be divided in this memory order only
-    for stage in network.modules():
-        if isinstance(stage, Stage):
-            for block in stage.blocks:
-                fully_shard(block, mesh=mesh, mp_policy=policy)
+    for block in [*blocks]:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(network, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
 
 

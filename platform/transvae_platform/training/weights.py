@@ -15,23 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from transvae import create_model, storage
-from transvae.autoencoder import Autoencoder
-from transvae.config import AutoencoderConfig
 from transvae_platform.errors import UserError
-from transvae_platform.study.grid import Trial
-from transvae_platform.training.adversary import Adversary
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.compiling import compile_blocks
 from transvae_platform.training.course import Course
-from transvae_platform.training.criterion import make_projection
 from transvae_platform.training.guard import Guard, course_of
 from transvae_platform.training.manifest import MANIFEST, sha256_of
-from transvae_platform.training.network import Network
 from transvae_platform.training.parts import Moments, Stateful, split_parts
 from transvae_platform.training.ranks import Ranks
 from transvae_platform.training.schedule import ema_decay
 from transvae_platform.training.sharding import gathered, local, parts_of, shard
+from transvae_platform.training.task import Task
 from transvae_platform.training.tensors import Copies, own_share, read_tensors, write_tensors
 from transvae_platform.world import World
 
@@ -51,7 +45,8 @@ class Snapshot:
     averaged: dict[str, Tensor]
     """Empty on ranks other than 0, as is what follows."""
     values: dict[str, Any]
-    config: AutoencoderConfig
+    publish: Callable[[Path, Mapping[str, Tensor]], None]
+    """`Task.publish`."""
 
     @property
     def needed(self) -> tuple[int, ...]:
@@ -64,7 +59,7 @@ class Snapshot:
         ranks.together(lambda: self._write_rest(folder) if ranks.rank == 0 else None)
 
     def _write_rest(self, folder: Path) -> None:
-        storage.save(folder / "ema", self.config, self.averaged)
+        self.publish(folder / "ema", self.averaged)
         (folder / "state.json").write_text(json.dumps(self.values, indent=1))
 
 
@@ -74,31 +69,21 @@ class TrialWeights:
     `parts` are saved and restored by name; whoever has a state of its own adds itself before `restore`.
     """
 
-    def __init__(self, trial: Trial, world: World) -> None:
-        self.trial, self._world = trial, world
-        self.config = AutoencoderConfig.from_dict(trial.model_config_values)
-        torch.manual_seed(trial.seed)  # initial weights; nothing after this constructor draws from the global generator
-        self.model = self._initial_model().to(world.device)
-        recipe = trial.recipe
-        for parameter in self.model.parameters():
-            if parameter.dim() == 4 and recipe.channels_last:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        if recipe.gradient_checkpointing:
-            self.model.enable_gradient_checkpointing()
-        projection = make_projection(recipe.losses, trial.frozen, self.config.latent_dim, world.device)
+    def __init__(self, task: Task[Any]) -> None:
+        self.task, self.trial, self._world = task, task.trial, task.world
+        self.model, self.network = task.model, task.network
+        recipe, world = self.trial.recipe, task.world
         self.step = 0
         self._ema = AveragedModel(self.model, multi_avg_fn=self._average)
         self._count_from(1)
-        self.network = Network(self.model, projection).to(world.device)
         self.wrapped: nn.Module = self.network
         self._stage = -1  # see `enter_stage`
         if recipe.compile:
-            compile_blocks(self.model, world.device)
-        self._sharded = trial.workers.sharding == "fsdp" and world.size > 1
+            compile_blocks(task.blocks(), world.device)
+        self._sharded = self.trial.workers.sharding == "fsdp" and world.size > 1
         if self._sharded:
-            shard(self.network, world, recipe.precision == "bf16")
+            shard(self.network, task.blocks(), world, recipe.precision == "bf16")
             self.averaged.load_state_dict(parts_of(self.averaged.state_dict(), self.model.state_dict()), assign=True)
-        self._projection = {key: value.clone() for key, value in self._projection_state().items()}
         self._named = named = {key.removeprefix("model."): value for key, value in self.network.named_parameters()}
         self.optimizer = torch.optim.AdamW(
             named.values(),
@@ -110,7 +95,6 @@ class TrialWeights:
         self.guard = Guard(recipe, world.device)
         # as torch's GradScaler does: where this tensor is 1 the fused kernel leaves weights, moments and counters alone
         self.optimizer.found_inf = self.guard.bad  # type: ignore[attr-defined]
-        self.adversary = Adversary(recipe, world, self.guard.bad) if recipe.losses.gan else None
         self.metrics: dict[str, float] = {}
         self._ranking: list[tuple[float, int]] = []
         self._copies = Copies()
@@ -118,27 +102,22 @@ class TrialWeights:
             "model": self.model,
             "optimizer": Moments(named, self.optimizer),
             "guard": self.guard,
+            **task.companions(self.guard.bad),
         }
-        if self.network.projection is not None:
-            self.parts["projection"] = self.network.projection
-        if self.adversary is not None:
-            self.parts |= {"discriminator": self.adversary.network, "discriminator_optimizer": self.adversary.moments}
 
     @property
-    def averaged(self) -> Autoencoder:
+    def averaged(self) -> nn.Module:
         """The model with the averaged weights, in eval mode: what is validated and registered."""
-        model = self._ema.module
-        assert isinstance(model, Autoencoder)
-        return model.eval()
+        return self._ema.module.eval()
 
     @property
     def best_steps(self) -> tuple[int, ...]:
-        """The steps with the highest PSNR so far, the best one first: as many as are kept."""
+        """The best steps so far by the trial's metric, the best one first: as many as are kept."""
         return tuple(step for _, step in self._ranking)
 
     @property
     def best_step(self) -> int | None:
-        """The step with the highest PSNR so far."""
+        """The best step so far."""
         return self.best_steps[0] if self._ranking else None
 
     @property
@@ -159,7 +138,7 @@ class TrialWeights:
         if self.step == self.trial.recipe.stage_edge:
             self.model.load_state_dict(self.averaged.state_dict())
             self.optimizer.state.clear()
-        self.network.freeze_encoder(self.decoder_only)
+        self.task.enter_stage(self.decoder_only)
         self.optimizer.zero_grad(set_to_none=True)
         self.network.train()
         self.wrapped = self.network if self._sharded else self._world.wrap(self.network)
@@ -170,10 +149,11 @@ class TrialWeights:
         self._ema.update_parameters(self.model)
 
     def validated(self, metrics: dict[str, float]) -> None:
-        """Remember the metrics of this good step, and the step if it is among the best so far (highest PSNR)."""
-        self.metrics, self.guard.target = metrics, self.step
+        """Remember the metrics of this good step, and the step if it is among the best so far."""
+        self.metrics, self.guard.target, rank = metrics, self.step, self.trial.ranked_by
         # of equal ones the earlier stays in front
-        ranking = sorted([*self._ranking, (metrics["val/psnr"], self.step)], key=lambda entry: (-entry[0], entry[1]))
+        found = [*self._ranking, (metrics[rank.metric], self.step)]
+        ranking = sorted(found, key=lambda entry: (rank.order(entry[0]), entry[1]))
         self._ranking = ranking[: self.trial.evaluation.keep_best]
 
     def forget(self, step: int) -> None:
@@ -202,7 +182,7 @@ class TrialWeights:
             {key: tensor for key, tensor in copies.items() if key not in averaged},
             {key.removeprefix("averaged/"): copies[key] for key in averaged},
             state if rank == 0 else {},
-            self.config,
+            self.task.publish,
         )
 
     def take_back(self, store: CheckpointStore, world: World) -> None:
@@ -247,22 +227,19 @@ class TrialWeights:
         for name, part in self.parts.items():
             own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
             part.load_state_dict({**own, **state["parts"][name]})
-        averaged = Autoencoder.from_pretrained(folder / "ema").state_dict()
+        averaged = self.task.published(folder / "ema")
         self.averaged.load_state_dict(parts_of(averaged, self.averaged.state_dict()))
         self.step, self.metrics, self._stage = state["step"], state["metrics"], -1
-        self._ranking = [(psnr, step) for psnr, step in state["best"]]
+        self._ranking = [(value, step) for value, step in state["best"]]
 
     def begin_again(self) -> None:
         """Everything as the trial's seed made it, in place."""
         torch.manual_seed(self.trial.seed)
-        initial = parts_of(self._initial_model().state_dict(), self.model.state_dict())
+        initial = parts_of(self.task.initial_model().state_dict(), self.model.state_dict())
         self.model.load_state_dict(initial)
         self.averaged.load_state_dict(initial)
-        if self.network.projection is not None:
-            self.network.projection.load_state_dict(self._projection)
         self.optimizer.state.clear()
-        if self.adversary is not None:
-            self.adversary.begin_again()
+        self.task.begin_again()
         self.guard.begin_again()
         self.step, self.metrics, self._ranking, self._stage = 0, {}, [], -1
 
@@ -273,26 +250,10 @@ class TrialWeights:
             return None
         return self._named.get(f"projection.{name}" if part == "projection" else name)
 
-    def _initial_model(self) -> Autoencoder:
-        """Drawn from the global generator, or the registered model that the trial starts from."""
-        if self.trial.initial is None:
-            return create_model(self.config)
-        folder, expected = Path(self.trial.initial.folder), self.trial.initial.weights_sha256
-        if sha256_of(folder / storage.WEIGHTS) != expected:
-            raise UserError(
-                f"recipe.start_from: the weights in {folder} are no longer those that the study began with (SHA-256 "
-                f"{expected}) - put them back, or give the study a new name"
-            )
-        return Autoencoder.from_pretrained(folder)
-
-    def _projection_state(self) -> dict[str, Tensor]:
-        return self.network.projection.state_dict() if self.network.projection is not None else {}
-
     def finite(self) -> bool:
         """Whether all current and averaged weights are finite numbers (waits for the device)."""
-        every: list[Tensor] = [*self.network.parameters(), *self.averaged.parameters()]
-        if self.adversary is not None:
-            every += self.adversary.network.parameters()
+        networks = (self.network, self.averaged, *self.task.beside())
+        every = [parameter for network in networks for parameter in network.parameters()]
         largest = torch._foreach_norm([part for part in map(local, every) if part.numel()], math.inf)
         return bool(torch.stack(largest).isfinite().all())
 

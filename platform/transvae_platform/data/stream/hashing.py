@@ -54,6 +54,16 @@ class Purpose(IntEnum):
     """Of the posterior, in latents that are stored."""
     EVALUATION = 10
     """Of the posterior, in evaluations."""
+    PATH = 11
+    """The noise that a path to a latent begins with, in a generator's training."""
+    TIME = 12
+    """Where on that path the generator is asked."""
+    DROPOUT = 13
+    """Whether it is told the label."""
+    SAMPLE = 14
+    """The noise that a sample begins with."""
+    SAMPLE_LABEL = 15
+    """Its label."""
 
 
 def keys(purpose: Purpose, seed: int, first: Integers, *more: Integers) -> Integers:

@@ -13,12 +13,16 @@ BCHW: batch, C latent channels, height and width of the latent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from transvae.generation import LatentSpace
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.buffers import Buffers
@@ -46,9 +50,10 @@ class LatentStream:
     """The batches of one worker: its slice of every global batch, for any step, without state."""
 
     def __init__(
-        self, samples: Samples, sampling: Sampling, *, batch_size: int, seed: int, rank: int = 0, world: int = 1
-    ) -> None:
-        """Of the sampling, `flip` and `shuffle_window` apply.
+        self, samples: Samples, sampling: Sampling, *, batch_size: int, seed: int, rank: int = 0, world: int = 1,
+        labelled: bool = True,
+    ) -> None:  # fmt: skip
+        """Of the sampling, `flip` and `shuffle_window` apply. Without labels all samples are of class 0.
 
         Raises:
             UserError: these are no latents to draw from, or fewer than one batch.
@@ -63,7 +68,7 @@ class LatentStream:
         if sampling.crop or sampling.buckets:
             raise SpecError("data.sampling: `crop` and `buckets` are for images, latents have one size - remove them")
         self._turns = Turns(samples, sampling.shuffle_window, batch_size, seed, rank, world)
-        self._samples, self._flip = samples, sampling.flip
+        self._samples, self._flip, self._labelled = samples, sampling.flip, labelled
         self._is_bfloat16 = samples.parts[0][0].settings["dtype"] == "bfloat16"
         self._buffers = Buffers()
 
@@ -75,8 +80,15 @@ class LatentStream:
         """
         ids, _, coins = self._turns.at(step)
         stored = self._samples.read(ids, *FIELDS, choice_B=coins & self._flip, empty=self._buffers.empty)
+        return self._as_batch(ids, stored)
+
+    def of(self, ids: Ids) -> LatentBatch:
+        """Some samples as they are, none mirrored."""
+        return self._as_batch(ids, self._samples.read(ids, FIELDS[0]))
+
+    def _as_batch(self, ids: Ids, stored: NDArray[Any]) -> LatentBatch:
         latents = torch.from_numpy(stored)
-        labels = torch.from_numpy(self._samples.labels(ids))
+        labels = torch.from_numpy(self._samples.labels(ids) if self._labelled else np.zeros(len(ids), np.int64))
         return LatentBatch(ids, latents.view(torch.bfloat16) if self._is_bfloat16 else latents, labels)
 
 
@@ -95,14 +107,12 @@ class ChannelScale:
         Raises:
             UserError: a data set has no statistics, or a channel that never changes.
         """
-        shares = np.array([share for _, share in samples.parts])
-        known = [_statistics(manifest) for manifest, _ in samples.parts]
-        means_NC, stds_NC = (np.array(values) for values in zip(*known, strict=True))
-        weights = shares / shares.sum()
-        mean_C = weights @ means_NC
-        # what varies within the parts, and between them
-        std_C = np.sqrt(weights @ (stds_NC**2 + (means_NC - mean_C) ** 2))
-        return cls(*(torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean_C, std_C)))
+        return cls.from_values(*channel_values(samples))
+
+    @classmethod
+    def from_values(cls, mean: Sequence[float], std: Sequence[float]) -> ChannelScale:
+        """From one mean and one deviation per channel."""
+        return cls(*(torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (mean, std)))
 
     def to(self, device: torch.device) -> ChannelScale:
         """The same on a device."""
@@ -117,6 +127,34 @@ class ChannelScale:
     def restore(self, z_BCHW: Tensor) -> Tensor:
         """What a generator made, as the decoder wants it: z * std + mean."""
         return z_BCHW * self.std + self.mean
+
+
+def channel_values(samples: Samples) -> tuple[list[float], list[float]]:
+    """(mean, deviation) of every channel; errors are those of `ChannelScale.of`."""
+    shares = np.array([share for _, share in samples.parts])
+    known = [_statistics(manifest) for manifest, _ in samples.parts]
+    means_NC, stds_NC = (np.array(values) for values in zip(*known, strict=True))
+    weights = shares / shares.sum()
+    mean_C = weights @ means_NC
+    # what varies within the parts, and between them
+    std_C = np.sqrt(weights @ (stds_NC**2 + (means_NC - mean_C) ** 2))
+    return mean_C.tolist(), std_C.tolist()
+
+
+def latent_space(samples: Samples) -> LatentSpace:
+    """What a generator's folder says of the latents that it was trained on; errors as `ChannelScale.of`."""
+    manifests = [manifest for manifest, _ in samples.parts]
+    first = manifests[0].settings
+    mean, std = channel_values(samples)
+    return LatentSpace(
+        fingerprint="+".join(manifest.fingerprint for manifest in manifests),
+        data="+".join(str(manifest.settings["data"]) for manifest in manifests),
+        resolution=int(first["resolution"]),
+        content=str(first["content"]),
+        tokenizer=dict(first["model"]),
+        mean=tuple(mean),
+        std=tuple(std),
+    )
 
 
 def _statistics(manifest: Manifest) -> tuple[list[float], list[float]]:

@@ -1,0 +1,191 @@
+"""The generators of a study: once its autoencoders are registered, their latents are made and generators train on them.
+
+Protocol
+1. Autoencoders first, all of them; then, for each that generators wait for, the latents; then the generators. What
+   stands before a kill is found again: finished trials by their journals, versions by the registry, latents by their
+   fingerprint and, half made, by their finished pieces (`data/making/work.py`).
+2. Latents are made of the version that the registry keeps of the autoencoder's trial, with its images; the study's
+   journal says which (`latents`).
+3. Generators of an autoencoder that failed fail with that reason, and wait again when a submission tries it again.
+   Those of one that is not registered (the tracking server is silent, it may not be registered) stay queued.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from transvae.tokenizers import TokenizerError, open_tokenizer
+from transvae.tokenizers.opening import locate
+from transvae_platform.cluster.schedule import cluster_devices
+from transvae_platform.data.latents.extract import extract_latents, plan_extraction
+from transvae_platform.data.making.on_ray import run_on_ray
+from transvae_platform.data.sets.catalogue import TrainingData
+from transvae_platform.data.sets.mixture import open_training_data
+from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
+from transvae_platform.data.sets.samples import manifest_at
+from transvae_platform.errors import SpecError, UserError
+from transvae_platform.study.grid import Trial
+from transvae_platform.study.journal import Journal
+from transvae_platform.study.lease import Fence
+from transvae_platform.study.spec import StudySpec
+from transvae_platform.study.state import StudyState
+from transvae_platform.tracking.registry import local_model
+
+
+class Maker(NamedTuple):
+    """What makes latents."""
+
+    model: str
+    """As people name it."""
+    folder: Path
+    weights_sha256: str
+
+
+Places = Mapping[str, dict[str, Any]]
+"""By trial: where its workers find what they train on."""
+Say = Callable[[str], None]
+
+
+def refuse_labels(spec: StudySpec, made: TrainingData) -> None:
+    """Images without labels, or with labels beyond the classes that generators are told: before anything is trained.
+
+    Data sets on an object store are not read for this; a training refuses such a label when it comes.
+
+    Raises:
+        SpecError: names the key and the label.
+    """
+    if spec.downstream is None or spec.downstream.classes == 1:
+        return
+    classes = spec.downstream.classes
+    places = [(part.location, share) for part, share in made.parts if "://" not in part.location]
+    for samples in open_training_data(places, default_cache(), CACHE_BYTES) if places else ():
+        try:
+            labels = samples.labels(np.arange(len(samples)))
+        except UserError as error:
+            raise SpecError(f"downstream.classes: {error} - or set 1, which reads no labels") from None
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+            raise SpecError(
+                f"downstream.classes: {classes}, but the images have labels from {labels.min()} to {labels.max()} - "
+                f"set {int(labels.max()) + 1} or more"
+            )
+
+
+def find_tokenizers(trials: Sequence[Trial], home: Path, tracking_uri: str) -> dict[str, Maker]:
+    """What the study does not train and some of these generators need, by its `model`: found, and of its code.
+
+    Raises:
+        SpecError: there is none, or it has another code.
+        UnreachableError: the registry does not answer.
+    """
+    found: dict[str, Maker] = {}
+    for source in (trial.generator.tokenizer for trial in trials if trial.generator):
+        if source is None or source.model in found:
+            continue
+        try:
+            if source.model.startswith("models:/"):
+                folder, _ = local_model(source.model, home, tracking_uri)
+            else:
+                folder = locate(source.model)
+            facts = open_tokenizer(folder).facts
+        except (TokenizerError, UserError) as error:
+            raise SpecError(f"downstream.tokenizers: {source.model}: {error}") from None
+        if (code := f"f{facts.compression}d{facts.channels}") != source.code:
+            raise SpecError(f"downstream.tokenizers: {source.model} is {code}, not {source.code} - correct its code")
+        found[source.model] = Maker(source.model, _in_home(folder, home, facts.weights_sha256), facts.weights_sha256)
+    return found
+
+
+def _in_home(path: Path, home: Path, weights: str) -> Path:
+    """A copy that all nodes see; hubs keep theirs in one machine's cache."""
+    if path.resolve().is_relative_to(home.resolve()):
+        return path
+    target = home / "models" / f"tokenizer-{weights[:16]}"
+    if not target.exists():
+        draft = target.with_name(f".{target.name}.{os.getpid()}")
+        if path.is_dir():
+            shutil.copytree(path, draft)
+        else:
+            draft.mkdir(parents=True)
+            shutil.copyfile(path, draft / path.name)
+        draft.rename(target)
+    return target if path.is_dir() else target / path.name
+
+
+class Generators:
+    """The generators of one submission; see the protocol above."""
+
+    def __init__(
+        self, made: TrainingData, tokenizers: Mapping[str, Maker], home: Path, tracking_uri: str, journal: Journal,
+        state: StudyState, fence: Fence, say: Say,
+    ) -> None:  # fmt: skip
+        """`tokenizers` as `find_tokenizers` found them."""
+        self._made, self._tokenizers, self._home, self._uri = made, tokenizers, home, tracking_uri
+        self._journal, self._state, self._fence, self._say = journal, state, fence, say
+
+    def open(self, waiting: Sequence[Trial]) -> Places:
+        """Those of the waiting ones that can be trained now, by id, with what their workers need; makes the latents.
+
+        Those of failed autoencoders have failed.
+
+        Raises:
+            UserError: a model or its latents cannot be used.
+            UnreachableError: the registry does not answer.
+        """
+        ready: dict[str, dict[str, Any]] = {}
+        for trial in waiting:
+            maker = self._maker(trial)
+            if maker is not None:
+                ready[trial.id] = self._places(trial, maker)
+        self._state.refresh()
+        return ready
+
+    def _maker(self, trial: Trial) -> Maker | None:
+        """What makes the latents of a generator; None while there is nothing."""
+        of = trial.generator
+        assert of is not None
+        if of.tokenizer is not None:
+            return self._tokenizers[of.tokenizer.model]
+        vae = self._state.trials[str(of.autoencoder)]
+        if vae.state in ("failed", "stopped"):
+            own = Journal(self._state.trials[trial.id].folder / "journal.jsonl", self._fence)
+            own.append("failed", reason=f"its autoencoder {vae.trial.label} {vae.state}: {vae.reason}")
+            own.close()
+        if vae.state != "finished" or vae.registered is None or vae.unregistered is not None:
+            return None
+        uri = str(vae.registered["uri"])
+        return Maker(uri, *local_model(uri, self._home, self._uri))
+
+    def _places(self, trial: Trial, maker: Maker) -> dict[str, Any]:
+        of = trial.generator
+        assert of is not None
+        gpu = trial.workers.device == "gpu"
+        mapper = partial(run_on_ray, actors=cluster_devices()[gpu], gpus=1 if gpu else 0)
+        latents = []
+        for part, share in self._made.parts:
+            plan = plan_extraction(
+                manifest_at(part.location), part.location, maker.folder, model_name=maker.model,
+                content=of.latents.content, dtype=of.latents.dtype, seed=of.latents.seed,
+            )  # fmt: skip
+            device, tell = "cuda" if gpu else "cpu", partial(self._tell, maker.model)
+            manifest = extract_latents(plan, self._home, mapper, device=device, listen=tell)
+            latents.append((str(self._home / "data" / manifest.fingerprint), share))
+        self._record(maker, [location for location, _ in latents])
+        images = [(part.location, share) for part, share in self._made.parts]
+        own = {"autoencoder": str(maker.folder), "weights_sha256": maker.weights_sha256, "images": images}
+        return {"data": latents, "sets": {}, "generator": {**own, "home": str(self._home)}}
+
+    def _tell(self, model: str, done: int, images: int) -> None:
+        self._say(f"latents of {model}, {done} of {images} images")
+
+    def _record(self, maker: Maker, locations: list[str]) -> None:
+        kept = {"model": maker.model, "weights_sha256": maker.weights_sha256, "locations": locations}
+        if self._state.latents.get(maker.model) != kept:
+            self._journal.append("latents", **kept)
+            self._state.refresh()

@@ -1,0 +1,184 @@
+"""The downstream section of a study file: generators trained on the latents of the study's own autoencoders.
+
+Defaults are LightningDiT's, whose settings the paper follows (section 4.1), where its published code states them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from transvae_platform.study.evaluation_spec import Evaluation
+from transvae_platform.study.losses_spec import Losses
+from transvae_platform.study.rate_rules import Rate, Steps
+from transvae_platform.study.recipe_spec import GuardLimits, TrialRecipe
+from transvae_platform.study.section import MOST, Code, Name, Section, Seed
+from transvae_platform.study.workers_spec import Workers
+
+
+class Latents(Section):
+    """What an autoencoder makes of the images, once, before generators train on it."""
+
+    content: Literal["sample", "mean"] = "sample"
+    """`sample`: one draw of the posterior (LightningDiT), or its `mean`."""
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """How latents are stored (LightningDiT: float32; half of it moves no FID that was measured: assumption)."""
+    seed: Seed = 0
+    """Of the samples' noise."""
+    flip: bool = True
+    """Take the latent of the mirrored image for half of the samples (LightningDiT)."""
+
+
+class GeneratorRecipe(Section):
+    """How generators are trained."""
+
+    steps: Annotated[int, Field(ge=1, le=MOST)]
+    """Optimiser steps (LightningDiT: 80 000 are 64 epochs of ImageNet; paper: 160 epochs, XL/1 80)."""
+    batch_size: Annotated[int, Field(ge=1, le=MOST)] = 1024
+    """Global batch in latents (LightningDiT)."""
+    learning_rate: Rate = 2e-4
+    """Constant after the warm-up (LightningDiT, paper)."""
+    warmup_steps: Steps = 0
+    """Linear warm-up (LightningDiT: none)."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    """AdamW betas (LightningDiT)."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """AdamW weight decay (LightningDiT: none)."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Clip the global gradient norm (LightningDiT: in no published configuration; its author's advice against NaN)."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    """Decay of the weight average that samples and is registered (LightningDiT; warms up over the first steps)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 = autocast to bfloat16 with fp32 weights and losses (LightningDiT trains so)."""
+    gradient_checkpointing: bool = False
+    """Recompute activations block by block in the backward pass."""
+    compile: bool = False
+    """torch.compile, block by block."""
+    label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of labels that training replaces by the null label, which guidance needs (LightningDiT)."""
+    guard: GuardLimits = GuardLimits()
+
+    def resolve(self) -> TrialRecipe:
+        """As the recipe of a trial: of losses it has none but the objective of generators."""
+        values = self.model_dump(exclude={"label_dropout"})
+        return TrialRecipe.model_validate({**values, "losses": Losses(), "channels_last": False})
+
+
+class GuidanceSpec(Section):
+    """Classifier-free guidance, as LightningDiT applies it."""
+
+    scale: Annotated[float, Field(gt=1)]
+    """v = v_null + scale (v_label - v_null) (LightningDiT: 10.0 after 64 epochs, 6.7 after 800)."""
+    start: Annotated[float, Field(ge=0, le=1)] = 0.11
+    """Labels are not guided before this time (LightningDiT)."""
+    channels: Annotated[int, Field(ge=1)] | None = 3
+    """The first channels that are guided; null: all (LightningDiT: 3)."""
+
+
+class SamplerSpec(Section):
+    """How latents are drawn: with these values a sample is a function of its number."""
+
+    method: Literal["euler", "dopri5"] = "euler"
+    """`euler` with a time shift for final numbers, `dopri5` for curves (LightningDiT's author); never both in one."""
+    times: Annotated[int, Field(ge=2, le=10_000)] = 250
+    """Of `euler`: points in time, one fewer evaluations (LightningDiT)."""
+    shift: Annotated[float, Field(gt=0)] = 0.3
+    """Of `euler`: t' = s t / (1 + (s - 1) t) (LightningDiT)."""
+    guidance: GuidanceSpec | None = None
+    """None samples without guidance, as the paper's figure 6 does."""
+    labels: Literal["random", "balanced"] = "random"
+    """Uniformly at random (LightningDiT), or each class equally often (RAE; about 0.1 lower FID)."""
+    seed: Seed = 0
+    """Of noise and labels: the same for all trials."""
+    batch: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Samples drawn together; `dopri5` chooses its steps for all of them (assumption: 64 fill a GPU)."""
+
+
+class Curve(Section):
+    """The Fréchet distance of samples along the training, at every validation."""
+
+    samples: Annotated[int, Field(ge=2, le=2**19)] = 10_000
+    """How many are drawn (paper, figure 6: FID-10k)."""
+    inception: Literal["pretrained", "random"] = "pretrained"
+    """Random weights give a distance that is no FID, and is called `gfid_random`."""
+    extractor: Literal["torch-fidelity", "pytorch-fid"] = "torch-fidelity"
+    """How images reach Inception (torch-fidelity: as ADM's evaluator sees them)."""
+    against: Literal["train", "validation"] = "train"
+    """The split of the data set whose images samples are compared with (ADM's reference: all training images)."""
+    originals: Annotated[int, Field(ge=2, le=2**19)] = 50_000
+    """How many of them at most, spread evenly over the split (assumption; sums beyond 2^19 features are not exact)."""
+
+
+class TokenizerSource(Section):
+    """A tokenizer that the study does not train."""
+
+    model: str
+    """`models:/NAME@best`, a folder or file that all nodes see, or a published name such as `flux-vae`
+    (`transvae.tokenizers`)."""
+    code: Code
+    """Its spatial compression and channels, e.g. `f8d16`; a tokenizer of another code is refused."""
+
+
+class Downstream(Section):
+    """Generators of every autoencoder of the grid: (VAE x generator) trials, each after its VAE is registered."""
+
+    generators: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+/[1-9]\d*$")], ...], Field(min_length=1)
+    ]
+    """Sizes with their patches, e.g. `[B/1, XL/1]` or `[micro-S/1]`."""
+    vaes: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
+    """Patterns over the autoencoders' names (`transvae-T`, `transvae-T-no-vf`): whose latents are trained on."""
+    tokenizers: dict[Name, TokenizerSource] = Field(default_factory=dict)
+    """Further tokenizers whose latents generators are trained on, by the name that their trials bear."""
+    classes: Annotated[int, Field(ge=1, le=MOST)] = 1000
+    """Labels are 0 to classes - 1 (ImageNet: 1000). 1: labels are not read, all images are of one class."""
+    qk_norm: bool = False
+    """RMSNorm of queries and keys (LightningDiT: off; its author: against divergence after 200 epochs, at some FID)."""
+    latents: Latents = Latents()
+    recipe: GeneratorRecipe
+    evaluation: Evaluation = Evaluation()
+    """When generators are validated, on so many held-out latents; `pictures` are samples."""
+    sampler: SamplerSpec = SamplerSpec()
+    """How pictures and the samples of the curve are drawn."""
+    curve: Curve | None = None
+    """Measure samples at every validation, too; none without this section."""
+    resources: Workers | None = None
+    """Of every generator trial; by default those of `resources`."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Downstream:
+        if len(set(self.generators)) != len(self.generators):
+            raise ValueError(f"generators names one twice: {list(self.generators)}")
+        if self.evaluation.sets:
+            raise ValueError("evaluation.sets are for autoencoders - remove them")
+        late = [step for step in self.evaluation.at if step > self.recipe.steps]
+        if late:
+            raise ValueError(f"evaluation.at: {late[0]} is beyond the {self.recipe.steps} steps")
+        if self.recipe.warmup_steps >= self.recipe.steps:
+            raise ValueError(f"recipe.warmup_steps: not below the {self.recipe.steps} steps - shorten it")
+        if self.sampler.guidance and not self.recipe.label_dropout:
+            raise ValueError(
+                "sampler.guidance: without recipe.label_dropout no null label is trained, guidance needs it - "
+                "give a share, or sample without guidance"
+            )
+        return self
+
+    def decides(self) -> dict[str, Any]:
+        """What decides the result of a generator beside its autoencoder, its network and its seed."""
+        values = self.model_dump(mode="json", exclude={"generators", "vaes", "tokenizers", "resources"})
+        del values["evaluation"]["sets"]
+        return values
+
+
+class Generator(Section):
+    """What makes a trial one of a generator."""
+
+    autoencoder: str | None
+    """The trial whose latents it is trained on;"""
+    tokenizer: TokenizerSource | None
+    """or what else made them."""
+    latents: Latents
+    label_dropout: float
+    sampler: SamplerSpec
+    curve: Curve | None

@@ -1,0 +1,153 @@
+"""The downstream section: which generators a study has, what decides their ids, what is refused."""
+
+import pytest
+
+from transvae.generation import create_dit
+from transvae_platform.errors import SpecError
+from transvae_platform.study.generator_plan import sampling_flops
+from transvae_platform.study.identity import refuse_changed_study
+from transvae_platform.study.plan import build_plan, model_cost
+from transvae_platform.study.state import StudyState
+
+DOWN = {"generators": ["micro-S/1", "micro-B/2"], "recipe": {"steps": 20, "batch_size": 8}, "classes": 10}
+OTHER = {"flux": {"model": "flux-vae", "code": "f8d16"}}
+CURVE = {"samples": 100, "inception": "random"}
+
+
+def down(**changes):
+    """The section with changes such as `recipe__steps=3`."""
+    values = {key: dict(value) if isinstance(value, dict) else value for key, value in DOWN.items()}
+    for path, value in changes.items():
+        section, (*parents, last) = values, path.split("__")
+        for part in parents:
+            section = section.setdefault(part, {})
+        section[last] = value
+    return {"downstream": values}
+
+
+def generators(trials):
+    return [trial for trial in trials if trial.generator]
+
+
+def test_every_generator_of_every_autoencoder_after_all_of_them(grid):
+    trials = grid(**down())
+    assert [trial.id for trial in trials[:3]] == [trial.id for trial in grid()]
+    made = generators(trials[3:])
+    assert {trial.label for trial in made} == {
+        f"dit-{size}-on-{vae}" for size in ("micro-S-1", "micro-B-2") for vae in ("transvae-T", "transvae-B", "cnn-T")
+    }
+    assert len({trial.id for trial in made}) == 6
+    vaes = {trial.id: trial for trial in trials[:3]}
+    for trial in made:
+        assert trial.variant == f"on-{vaes[trial.generator.autoencoder].label}"
+        assert (trial.model_config_values["latent_dim"], trial.model_config_values["latent_size"]) == (8, 4)
+        assert (trial.recipe.betas, trial.recipe.learning_rate, trial.recipe.warmup_steps) == ((0.9, 0.95), 2e-4, 0)
+        assert trial.ranked_by.order(1.0) < trial.ranked_by.order(2.0)
+        assert "/" not in trial.id
+
+
+def test_patterns_choose_autoencoders_and_tokenizers_join_them(grid):
+    made = generators(grid(**down(vaes=["transvae-*"], tokenizers=OTHER)))
+    labels = {trial.variant for trial in made}
+    assert labels == {"on-transvae-T", "on-transvae-B", "on-flux"}
+    (flux,) = [trial for trial in made if (trial.variant, trial.size) == ("on-flux", "micro-S-1")]
+    assert (flux.generator.autoencoder, flux.generator.tokenizer.model) == (None, "flux-vae")
+    assert flux.model_config_values["latent_dim"] == 16
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe__steps": 21}, {"recipe__label_dropout": 0.2}, {"latents": {"content": "mean"}}, {"qk_norm": True},
+        {"classes": 11}, {"sampler": {"times": 9}}, {"curve": CURVE}, {"evaluation": {"every": 5}},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_ids_depend_on_everything_that_decides_the_result(grid, change):
+    before, after = grid(**down()), grid(**down(**change))
+    assert not {trial.id for trial in generators(before)} & {trial.id for trial in generators(after)}
+    assert [trial.id for trial in before[:3]] == [trial.id for trial in after[:3]]
+
+
+def test_ids_follow_from_the_autoencoders_and_not_from_where_they_run(grid):
+    ids = [trial.id for trial in generators(grid(**down()))]
+    other = [trial.id for trial in generators(grid(**down(), recipe__learning_rate=2e-3))]
+    assert not {*ids} & {*other}
+    assert ids == [trial.id for trial in generators(grid(**down(resources={"workers": 2})))]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"generators": ["micro-S/3"]},
+            r"micro-S/3 of .*: patches of 3 do not divide a latent of 4 positions",
+        ),
+        ({"generators": ["nano/1"]}, r"'lightning_dit-nano/1' is no DiT"),
+        ({"vaes": ["swin-*"]}, r"downstream.vaes: 'swin-\*' matches no model of the grid"),
+        ({"recipe__batch_size": 6, "resources": {"workers": 4}}, r"downstream.recipe.batch_size: 6 does not divide"),
+        ({"tokenizers": {"x": {"model": "y", "code": "f5d4"}}}, r"data.resolution: .* 32 is not a multiple .* 5 of x"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(grid, change, told):
+    with pytest.raises(SpecError, match=told):
+        grid(**down(**change))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"sampler": {"guidance": {"scale": 4.0}}, "recipe__label_dropout": 0.0},
+            "sampler.guidance: without recipe.label_dropout no null label is trained",
+        ),
+        ({"generators": ["micro-S/1", "micro-S/1"]}, "generators names one twice"),
+        ({"evaluation": {"at": [30]}}, "evaluation.at: 30 is beyond the 20 steps"),
+        ({"recipe__warmup_steps": 20}, "recipe.warmup_steps: not below the 20 steps"),
+    ],
+)
+def test_contradictions_of_the_section_are_refused(spec, change, told):
+    with pytest.raises(ValueError, match=told):
+        spec(**down(**change))
+
+
+def test_a_calibration_trains_no_generators(spec):
+    calibration = {"learning_rates": [1e-3, 2e-3], "stop_at": [20], "keep": 0.5}
+    with pytest.raises(ValueError, match="calibrates or trains generators"):
+        spec(**down(), calibration=calibration)
+
+
+def test_a_plan_counts_generators_and_their_samples(grid, tmp_path):
+    trials = grid(**down(curve=CURVE, sampler={"times": 11}, evaluation={"every": 5}))
+    plan = build_plan(trials, {"cpu": 2}, tmp_path, None)
+    for row, trial in zip(plan.rows[3:], trials[3:], strict=True):
+        shape = trial.model_config_values
+        network = create_dit(trial.model, shape["latent_dim"], shape["latent_size"], classes=shape["classes"])
+        assert row.parameters == sum(parameter.numel() for parameter in network.parameters())
+        assert row.training_flops == 3 * row.forward_flops * 8 * 20
+        assert row.losses_flops == sampling_flops(trial) > 4 * 100 * 10 * row.forward_flops
+        assert row.memory_bytes > 20 * row.parameters
+    guided = grid(**down(curve=CURVE, sampler={"times": 11, "guidance": {"scale": 2}}, evaluation={"every": 5}))[3]
+    network = 4 * 100 * 10 * model_cost(guided)["forward_flops"]
+    assert sampling_flops(guided) - sampling_flops(trials[3]) == pytest.approx(network)
+
+
+def test_state_tells_generators_from_autoencoders_and_remembers_latents(writer):
+    study = writer(**down())
+    study.submit()
+    for trial in study.trials:
+        study.queue(trial).append("queued")
+    kept = {"model": "models:/a/1", "weights_sha256": "ff", "locations": ["data/x"]}
+    study.study.append("latents", **kept)
+    state = StudyState(study.folder)
+    assert [len(state.autoencoders), len(state.generators)] == [3, 6]
+    assert state.latents == {"models:/a/1": kept}
+
+
+def test_where_generators_run_may_change_in_a_begun_study(writer, spec):
+    study = writer(**down())
+    study.submit()
+    state = StudyState(study.folder)
+    refuse_changed_study(state, spec(**down(resources={"workers": 2})), None)
+    with pytest.raises(SpecError, match=r"downstream\.recipe\.steps: 20 -> 21"):
+        refuse_changed_study(state, spec(**down(recipe__steps=21)), None)
