@@ -296,7 +296,7 @@ from pathlib import Path
 import numpy as np
 from transvae_platform.data.sets import remote
 from transvae_platform.data.sets.samples import open_data
-remote.PATIENCE = 60
+remote.PATIENCE = 20
 location, cache, bound, seed = sys.argv[1:]
 train, _ = open_data(location, Path(cache), int(bound))
 random, total = np.random.default_rng(int(seed)), 0
