@@ -35,9 +35,13 @@ class GeneratorValues(Section):
     """What an override may change for some generators; unset fields keep the recipe's value."""
 
     steps: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    """Optimiser steps."""
     batch_size: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    """Global batch in latents."""
     learning_rate: Rate | None = None
+    """After the warm-up."""
     gradient_checkpointing: bool | None = None
+    """Whether activations are recomputed."""
     source: str | None = None
     """Where the values come from; decides nothing."""
 
