@@ -50,7 +50,7 @@ def test_latents_that_do_not_meet_the_features_are_refused():
             ("resources.frozen={vgg16: /nowhere.pth}", "recipe.losses={lpips: {}}"),
             "frozen.vgg16: there is no file /nowhere",
         ),
-        (("resources.frozen={features: /nowhere.pth}",), "frozen.features: no loss of this study reads it"),
+        (("resources.frozen={features: /nowhere.pth}",), "frozen.features: nothing in this study reads it"),
         (
             ("recipe.losses={vf: {features: vit_huge_patch99}}",),
             "vf.features: 'vit_huge_patch99' is no vision transformer",

@@ -104,11 +104,21 @@ def test_what_does_not_fit_is_refused_by_name(grid, change, told):
         ({"generators": ["micro-S/1", "micro-S/1"]}, "generators names one twice"),
         ({"evaluation": {"at": [30]}}, "evaluation.at: 30 is beyond the 20 steps"),
         ({"recipe__warmup_steps": 20}, "recipe.warmup_steps: not below the 20 steps"),
+        ({"recipe__overrides": {"XL/*": {"steps": 3}}}, "recipe.overrides: 'XL/\\*' matches none of micro-S/1"),
     ],
 )
 def test_contradictions_of_the_section_are_refused(spec, change, told):
     with pytest.raises(ValueError, match=told):
         spec(**down(**change))
+
+
+def test_overrides_change_the_generators_that_they_name(grid):
+    plain = {trial.label: trial for trial in generators(grid(**down()))}
+    longer = {"micro-B/*": {"steps": 30, "gradient_checkpointing": True, "source": "nowhere"}}
+    for trial in generators(grid(**down(recipe__overrides=longer))):
+        named = trial.size == "micro-B-2"
+        assert (trial.recipe.steps, trial.recipe.gradient_checkpointing) == ((30, True) if named else (20, False))
+        assert (trial.id == plain[trial.label].id) != named
 
 
 def test_a_calibration_trains_no_generators(spec):

@@ -17,10 +17,10 @@ OWN = ("quickstart", "micro20", "calibration")
 PAPER = [path for path in FILES if path.stem not in OWN]
 EXPERIMENTS = (
     "appendix_f", "appendix_g", "figure1", "figure3a", "figure3b", "figure3c", "figure4a", "figure4b", "figure4c",
-    "figure5", "figure7", "guide", "table1_table2_f16d32", "table1_table2_f8d16",
+    "figure5", "figure6a", "figure6bc", "figure7", "guide", "table1_table2_f16d32", "table1_table2_f8d16",
 )  # fmt: skip
 NOT_EPOCHS = ("figure1_early_training", "guide_quick_verification")
-EPOCHS = {"figure4c": (10, 0), "figure5": (3, 0), "table": (100, 10)}
+EPOCHS = {"figure4c": (10, 0), "figure5": (3, 0), "figure6": (100, 10), "table": (100, 10)}
 """Of stage 1 and stage 2; all others have 5."""
 PRINTED = {
     "transvae": (44, 140, 545, 1300, 2300),
@@ -46,6 +46,7 @@ def losses(trials):
     return {
         trial.label: ({name for name, value in trial.recipe.losses if value}, trial.recipe.decoder_stage is None)
         for trial in trials
+        if trial.generator is None
     }
 
 
@@ -119,6 +120,27 @@ def test_figure5_trains_the_twenty_models_of_the_tables():
     assert sorted(t.label for t in trials) == sorted(f"{f}-{size}" for f in PRINTED for size in "TBLHG")
     for trial in trials:
         assert trial.model_config_values == model_config(f"{trial.label}/f16d32").to_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs"), [("figure6a_f8d16", {"B/2": 160}), ("figure6bc_f16d32", {"B/1": 160, "XL/1": 80})]
+)
+def test_figure6_trains_its_generators_on_three_tokenizers(name, epochs):
+    full, micro = (grid(ROOT / "studies" / f"{name}.yaml", *scale) for scale in ((), ("scale=micro",)))
+    made = [trial for trial in full if trial.generator]
+    assert len({trial.variant for trial in made}) == 3
+    for trial in made:
+        generator = trial.model.removeprefix("lightning_dit-")
+        assert trial.recipe.steps == round(epochs[generator] * 1_281_167 / 1024)
+        assert (trial.recipe.batch_size, trial.recipe.learning_rate, trial.recipe.betas) == (1024, 2e-4, (0.9, 0.95))
+        assert (trial.generator.curve.samples, trial.generator.sampler.guidance) == (10_000, None)
+    assert {trial.generator.curve.inception for trial in micro if trial.generator} == {"random"}
+
+
+def test_the_proxy_is_b1_for_100_000_steps():
+    made = [t for t in grid(ROOT / "studies" / "figure6bc_f16d32.yaml", "scale=proxy") if t.generator]
+    assert {(trial.model, trial.recipe.steps) for trial in made} == {("lightning_dit-B/1", 100_000)}
+    assert len(made) == 3
 
 
 @pytest.mark.slow

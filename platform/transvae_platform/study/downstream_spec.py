@@ -5,11 +5,12 @@ Defaults are LightningDiT's, whose settings the paper follows (section 4.1), whe
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from transvae_platform.study.evaluation_spec import Evaluation
+from transvae_platform.study.evaluation_spec import NO_RESULT, Evaluation
 from transvae_platform.study.losses_spec import Losses
 from transvae_platform.study.rate_rules import Rate, Steps
 from transvae_platform.study.recipe_spec import GuardLimits, TrialRecipe
@@ -28,6 +29,21 @@ class Latents(Section):
     """Of the samples' noise."""
     flip: bool = True
     """Take the latent of the mirrored image for half of the samples (LightningDiT)."""
+
+
+class GeneratorValues(Section):
+    """What an override may change for some generators; unset fields keep the recipe's value."""
+
+    steps: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    """Optimiser steps."""
+    batch_size: Annotated[int, Field(ge=1, le=MOST)] | None = None
+    """Global batch in latents."""
+    learning_rate: Rate | None = None
+    """After the warm-up."""
+    gradient_checkpointing: bool | None = None
+    """Whether activations are recomputed."""
+    source: str | None = None
+    """Where the values come from; decides nothing."""
 
 
 class GeneratorRecipe(Section):
@@ -58,10 +74,20 @@ class GeneratorRecipe(Section):
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of labels that training replaces by the null label, which guidance needs (LightningDiT)."""
     guard: GuardLimits = GuardLimits()
+    overrides: dict[str, GeneratorValues] = Field(default_factory=dict)
+    """Values for some generators: a pattern over their names such as `XL/*`, later ones win."""
+
+    def of(self, name: str) -> GeneratorRecipe:
+        """The recipe of one generator, with the overrides applied."""
+        values: dict[str, Any] = {"overrides": {}}
+        for pattern, override in self.overrides.items():
+            if fnmatch.fnmatchcase(name, pattern):
+                values |= override.model_dump(exclude={"source"}, exclude_none=True)
+        return self.model_copy(update=values)
 
     def resolve(self) -> TrialRecipe:
         """As the recipe of a trial: of losses it has none but the objective of generators."""
-        values = self.model_dump(exclude={"label_dropout"})
+        values = self.model_dump(exclude={"label_dropout", "overrides"})
         return TrialRecipe.model_validate({**values, "losses": Losses(), "channels_last": False})
 
 
@@ -152,11 +178,15 @@ class Downstream(Section):
             raise ValueError(f"generators names one twice: {list(self.generators)}")
         if self.evaluation.sets:
             raise ValueError("evaluation.sets are for autoencoders - remove them")
-        late = [step for step in self.evaluation.at if step > self.recipe.steps]
-        if late:
-            raise ValueError(f"evaluation.at: {late[0]} is beyond the {self.recipe.steps} steps")
-        if self.recipe.warmup_steps >= self.recipe.steps:
-            raise ValueError(f"recipe.warmup_steps: not below the {self.recipe.steps} steps - shorten it")
+        for pattern in self.recipe.overrides:
+            if not fnmatch.filter(self.generators, pattern):
+                raise ValueError(f"recipe.overrides: {pattern!r} matches none of {', '.join(self.generators)}")
+        for name in self.generators:
+            steps = self.recipe.of(name).steps
+            if late := [step for step in self.evaluation.at if step > steps]:
+                raise ValueError(f"evaluation.at: {late[0]} is beyond the {steps} steps of {name}")
+            if self.recipe.warmup_steps >= steps:
+                raise ValueError(f"recipe.warmup_steps: not below the {steps} steps of {name} - shorten it")
         if self.sampler.guidance and not self.recipe.label_dropout:
             raise ValueError(
                 "sampler.guidance: without recipe.label_dropout no null label is trained, guidance needs it - "
@@ -164,11 +194,12 @@ class Downstream(Section):
             )
         return self
 
-    def decides(self) -> dict[str, Any]:
-        """What decides the result of a generator beside its autoencoder, its network and its seed."""
+    def decides(self, name: str) -> dict[str, Any]:
+        """What decides the result of a generator beside its latents, its network and its seed."""
         values = self.model_dump(mode="json", exclude={"generators", "vaes", "tokenizers", "resources"})
-        del values["evaluation"]["sets"]
-        return values
+        for key in ("sets", *NO_RESULT):
+            del values["evaluation"][key]
+        return {**values, "recipe": self.recipe.of(name).model_dump(mode="json", exclude={"overrides"})}
 
 
 class Generator(Section):

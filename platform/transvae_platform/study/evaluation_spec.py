@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from transvae_platform.study.data_spec import Data, Sampling
 from transvae_platform.study.section import MOST, Name, Section
 
+NO_RESULT = ("keep_best",)
+"""Keys of `evaluation` that decide no result: not part of a trial's identity, free to change in a study."""
+
 
 class Evaluation(Section):
     """What is measured on the held-out photographs, and how often."""

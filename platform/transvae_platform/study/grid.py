@@ -24,7 +24,7 @@ from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Sampling
 from transvae_platform.study.downstream_spec import Downstream, Generator
-from transvae_platform.study.evaluation_spec import Evaluation
+from transvae_platform.study.evaluation_spec import NO_RESULT, Evaluation
 from transvae_platform.study.recipe_spec import Recipe, TrialRecipe
 from transvae_platform.study.section import Section
 from transvae_platform.study.spec import StudySpec
@@ -34,8 +34,6 @@ from transvae_platform.study.workers_spec import Workers
 HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
 
 
-NO_RESULT = ("keep_best",)
-"""Keys of `evaluation` that decide no result: not part of a trial's identity, free to change in a study."""
 ADDED = {"compile": False, "channels_last": True}
 """Keys that `recipe` has gained, with what it did before them: so set they are no part of a trial's identity, and
 studies that were begun before go on."""
@@ -279,10 +277,11 @@ def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: s
     except ValueError as error:
         raise SpecError(f"{spec.study}: downstream.generators: {name} of {source.label}: {error}") from None
     workers = down.resources or Workers(**{key: getattr(spec.resources, key) for key in Workers.model_fields})
-    _check_batch(spec, "downstream.recipe.batch_size", name, down.recipe.batch_size, workers)
+    recipe = down.recipe.of(name)
+    _check_batch(spec, "downstream.recipe.batch_size", name, recipe.batch_size, workers)
     variant, flat = f"on-{source.label}", name.replace("/", "-")
     identity: dict[str, Any] = {
-        **source.generator, "network": config.to_dict(), "seed": source.seed, "data": made.data, **down.decides(),
+        **source.generator, "network": config.to_dict(), "seed": source.seed, "data": made.data, **down.decides(name),
     }  # fmt: skip
     return Trial(
         id=f"dit-{flat}-{variant}-s{source.seed}-{stable_hash(identity)[:HASH_LENGTH]}",
@@ -296,7 +295,7 @@ def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: s
         data_fingerprint=made.data,
         resolution=size,
         sampling=Sampling(flip=down.latents.flip, shuffle_window=spec.data.sampling.shuffle_window),
-        recipe=down.recipe.resolve(),
+        recipe=recipe.resolve(),
         evaluation=down.evaluation,
         workers=workers,
         max_failures=spec.resources.max_failures,
@@ -305,7 +304,7 @@ def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: s
         generator=Generator(
             **source.generator,
             latents=down.latents,
-            label_dropout=down.recipe.label_dropout,
+            label_dropout=recipe.label_dropout,
             sampler=down.sampler,
             curve=down.curve,
         ),

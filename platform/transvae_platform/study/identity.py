@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from transvae_platform.errors import SpecError
-from transvae_platform.study.grid import NO_RESULT
+from transvae_platform.study.evaluation_spec import NO_RESULT
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 
@@ -52,7 +52,9 @@ def _comparable(values: dict[str, Any]) -> dict[str, Any]:
     evaluation["sets"] = {name: _without_place(data) for name, data in evaluation.get("sets", {}).items()}
     kept = {key: value for key, value in values.items() if key != "resources"}
     if downstream := kept.get("downstream"):
+        looked = {key: value for key, value in downstream["evaluation"].items() if key not in NO_RESULT}
         kept["downstream"] = {key: value for key, value in downstream.items() if key != "resources"}
+        kept["downstream"]["evaluation"] = looked
     return {**kept, "data": _without_place(values["data"]), "evaluation": evaluation}
 
 
