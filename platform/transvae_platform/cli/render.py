@@ -116,7 +116,7 @@ def print_outcome(state: StudyState, page: Path, home: Path, tracking_uri: str) 
         count = len(state.data["skipped"])
         out.print(f"\n{count} image{'s were' if count > 1 else ' was'} skipped at ingest: {skipped}", markup=False)
     for trial in state.trials.values():
-        if reason := trial.reason or trial.unregistered:
+        if reason := trial.reason or trial.unregistered or state.waits_for(trial):
             out.print(f"{trial.trial.id}: {trial.state}: {reason}", markup=False)
     if note := code_changed(state):
         out.print(note)
