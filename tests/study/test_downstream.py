@@ -154,6 +154,26 @@ def test_state_tells_generators_from_autoencoders_and_remembers_latents(writer):
     assert state.latents == {"models:/a/1": kept}
 
 
+def test_a_generator_says_what_it_waits_for(writer):
+    study = writer(**down(vaes=["cnn-T"]))
+    study.submit()
+    journals = {trial.id: study.queue(trial) for trial in study.trials}
+    generator = next(trial for trial in study.trials if trial.generator)
+    vae = generator.generator.autoencoder
+
+    def told():
+        state = StudyState(study.folder)
+        return state.waits_for(state.trials[generator.id])
+
+    assert told() is None  # its autoencoder trains
+    journals[vae].append("finished", step=40, metrics={})
+    assert told() == "waits for cnn-T, which is not registered"
+    study.study.append("not_registered", trial=vae, reason="no commit is known\nand more")
+    assert told() == "waits for cnn-T, which is not registered (no commit is known)"
+    study.study.append("registered", trial=vae, uri="models:/a/1")
+    assert told() is None
+
+
 def test_where_generators_run_may_change_in_a_begun_study(writer, spec):
     study = writer(**down())
     study.submit()

@@ -116,7 +116,7 @@ def print_outcome(state: StudyState, page: Path | None, home: Path, tracking_uri
         count = len(state.data["skipped"])
         out.print(f"\n{count} image{'s were' if count > 1 else ' was'} skipped at ingest: {skipped}", markup=False)
     for trial in state.trials.values():
-        if reason := trial.reason or trial.unregistered:
+        if reason := trial.reason or trial.unregistered or state.waits_for(trial):
             out.print(f"{trial.trial.id}: {trial.state}: {reason}", markup=False)
     for note in state.notes:
         out.print(note, highlight=False)

@@ -24,7 +24,7 @@ def status_document(state: StudyState) -> dict[str, Any]:
         "study": state.name,
         "lease": lease,
         "seconds_left": _rounded(study_seconds_left(state)) if left else None,
-        "trials": [_trial(trial, left.get(trial.trial.id)) for trial in state.trials.values()],
+        "trials": [_trial(trial, left.get(trial.trial.id), state.waits_for(trial)) for trial in state.trials.values()],
         "damaged": state.damaged,
         "notes": state.notes,
     }
@@ -65,7 +65,7 @@ def print_status(state: StudyState) -> None:
         out.print(note, highlight=False)
 
 
-def _trial(trial: TrialState, left: float | None) -> dict[str, Any]:
+def _trial(trial: TrialState, left: float | None, waits_for: str | None) -> dict[str, Any]:
     return {
         "trial": trial.trial.id,
         "state": trial.state,
@@ -77,6 +77,7 @@ def _trial(trial: TrialState, left: float | None) -> dict[str, Any]:
         "seconds_left": _rounded(left),
         "reason": trial.reason,
         "alarm": trial.alarm,
+        "waits_for": waits_for,
         "lost": trial.lost,
         "metrics": trial.validation[max(trial.validation)]["metrics"] if trial.validation else {},
         "registered": trial.registered["uri"] if trial.registered else None,
@@ -85,8 +86,8 @@ def _trial(trial: TrialState, left: float | None) -> dict[str, Any]:
 
 
 def _remark(row: dict[str, Any]) -> str:
-    if row["reason"] or row["alarm"]:
-        return str(row["reason"] or row["alarm"])
+    if row["reason"] or row["alarm"] or row["waits_for"]:
+        return str(row["reason"] or row["alarm"] or row["waits_for"])
     if row["unregistered"]:
         return f"not registered: {row['unregistered']}"
     return f"earlier: {row['lost'][-1]}" if row["lost"] else ""

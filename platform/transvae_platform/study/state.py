@@ -230,6 +230,18 @@ class StudyState:
         """The trials of generators (`downstream`)."""
         return [trial for trial in self.trials.values() if trial.trial.generator is not None]
 
+    def waits_for(self, trial: TrialState) -> str | None:
+        """Why a generator has not begun although everything before it has ended; None if nothing is in its way."""
+        of = trial.trial.generator
+        if of is None or of.autoencoder is None or trial.state != "queued":
+            return None
+        vae = self.trials.get(of.autoencoder)
+        if vae is None or vae.state != "finished" or (vae.registered and vae.unregistered is None):
+            return None
+        return f"waits for {vae.trial.label}, which is not registered" + (
+            f" ({vae.unregistered.splitlines()[0]})" if vae.unregistered else ""
+        )
+
     def refresh(self) -> list[tuple[TrialState, Record]]:
         """Read what the journals gained; returns the new trial records with their trial, in order.
 
