@@ -1,5 +1,7 @@
 """All losses in two stages: what learns when, and that a resumed run equals an uninterrupted one in either stage."""
 
+import math
+
 import pytest
 import torch
 from tests.training.twins import KilledError, kill_at
@@ -100,6 +102,15 @@ def test_killed_in_either_stage_and_resumed_equals_uninterrupted(trial, train, t
     train(trial(**STAGES))
     assert not changed(state(whole), state(tmp_path / "run"), "")
     assert metrics_of(tmp_path / "run") == metrics_of(whole)
+
+
+def test_bfloat16_goes_through_all_losses_of_both_stages(trial, train, tmp_path):
+    stages = {"recipe__steps": 5, "recipe__decoder_stage": {"steps": 2}, "evaluation__log_every": 1}
+    train(trial(**{**STAGES, **stages}, recipe__precision="bf16"))
+    last = metrics_of(tmp_path / "run")[5]
+    assert {"train/lpips_random", "train/vf_random", "train/gan_discriminator", "train/gan_weight"} <= last.keys()
+    assert all(math.isfinite(value) for value in last.values())
+    assert state(tmp_path / "run")["model/decoder.head.0.weight"].dtype == torch.float32
 
 
 def test_stage_2_alone_starts_from_a_saved_model_and_keeps_its_encoder(trial, train, tmp_path, whole):

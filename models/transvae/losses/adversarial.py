@@ -47,7 +47,8 @@ class PatchDiscriminator(nn.Module):
     def forward(self, x_B3HW: Tensor) -> Tensor:
         for side in x_B3HW.shape[2:]:
             logits_side(side, self.layers)
-        logits_B1hw: Tensor = self.parts(x_B3HW)
+        # a reconstruction under autocast is bfloat16; the discriminator, as all losses, works in fp32
+        logits_B1hw: Tensor = self.parts(x_B3HW.float())
         return logits_B1hw
 
 
