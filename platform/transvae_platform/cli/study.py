@@ -122,10 +122,15 @@ def submit(
         except UnreachableError as error:  # the study is done all the same
             unsent = error
     print_outcome(state, page, home, uri)
+    if spec.tables is not None:
+        from transvae_dashboards.evaluations import write_evaluations
+
+        for title, written in write_evaluations(home.resolve(), state.folder, state.measured).items():
+            print(f"{title}: {written.resolve().as_uri()}")
     if unsent is not None:
         raise unsent
     unregistered = any(trial.unregistered for trial in state.in_state("finished"))
-    if unregistered or sum(len(state.in_state(over)) for over in OVER) < len(prepared.trials):
+    if unregistered or state.not_measured or sum(len(state.in_state(over)) for over in OVER) < len(prepared.trials):
         raise typer.Exit(3)
 
 

@@ -13,6 +13,7 @@ from transvae_platform.study.data_spec import Data, Sampling
 from transvae_platform.study.rate_rules import Calibration
 from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.study.section import MOST, Name, Section, Seed
+from transvae_platform.study.tables_spec import Tables
 
 Family = Literal["transvae", "cnn", "vit", "swin"]
 Size = Literal["T", "B", "L", "H", "G", "giant_printed"]
@@ -164,6 +165,8 @@ class StudySpec(Section):
     fits: Fits = Fits()
     calibration: Calibration | None = None
     """Makes the study a calibration: the grid at several learning rates, of which another study takes the best."""
+    tables: Tables | None = None
+    """Measure the registered models for tables 1 and 2 once all are trained."""
 
     @model_validator(mode="after")
     def _calibration_fits(self) -> StudySpec:
