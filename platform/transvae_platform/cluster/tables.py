@@ -21,7 +21,7 @@ from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
 from transvae.losses.perceptual import locate_lpips
 from transvae_platform.cluster.frozen import FOLDER, in_home
 from transvae_platform.cluster.mapping import ray_mapper
-from transvae_platform.cluster.sources import find_source
+from transvae_platform.cluster.sources import Source, find_source
 from transvae_platform.data.latents.extract import extract_latents, plan_extraction
 from transvae_platform.data.making.work import Mapper
 from transvae_platform.data.sets.catalogue import DataSet, NoDataSetError, at_home, find_data_set
@@ -49,8 +49,11 @@ CONTENT: dict[Kind, str] = {"probe": "mean", "density": "sample"}
 """Of the latents: a probe reads means (reference), the density is that of samples (LightningDiT's latents)."""
 
 
-def refuse_impossible_tables(spec: StudySpec, trials: Sequence[Trial], home: Path) -> None:
+def refuse_impossible_tables(spec: StudySpec, source: Source, trials: Sequence[Trial], home: Path) -> None:
     """Data sets that do not exist or cannot be evaluated, files that are not there, settings that contradict.
+
+    Args:
+        source: of the study's own images; labels of a data set that is made already are not read here.
 
     Raises:
         SpecError: names the key.
@@ -59,6 +62,8 @@ def refuse_impossible_tables(spec: StudySpec, trials: Sequence[Trial], home: Pat
         return
     if spec.tables.probe:
         ProbeProtocol(**spec.tables.probe.model_dump())
+        if source.listing is not None and not source.listing.classes:
+            raise SpecError("tables.probe: a probe learns classes, the images of `data` have none - remove it")
     asked = spec.tables.reconstruction
     for name, file in (asked.files if asked else {}).items():
         if not Path(file).is_file():
