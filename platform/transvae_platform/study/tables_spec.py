@@ -84,8 +84,11 @@ class Tables(Section):
     """What tables 1 and 2 show of a study's registered models."""
 
     reconstruction: Reconstruction | None = None
+    """Table 1, and with it extrapolation over resolutions; none without this section."""
     probe: ProbeSpec | None = None
+    """Table 2a, of the study's own images; none without this section."""
     density: DensitySpec | None = None
+    """Table 2b, of the study's own images; none without this section."""
 
     @model_validator(mode="after")
     def _something_is_asked_for(self) -> Tables:
