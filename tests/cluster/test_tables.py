@@ -18,9 +18,10 @@ from transvae import create_model
 from transvae.losses.frozen import Frozen, Origin
 from transvae.tokenizers.files import file_sha256
 from transvae_dashboards.evaluations import write_evaluations
-from transvae_platform.cluster import sources, tables
+from transvae_platform.cluster import sources, table_inputs, tables
 from transvae_platform.cluster.sources import find_source, make_source
-from transvae_platform.cluster.tables import fetch_networks, measure_models, refuse_impossible_tables
+from transvae_platform.cluster.table_inputs import fetch_networks, refuse_impossible_tables
+from transvae_platform.cluster.tables import measure_models
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.evaluation import finish, measure
@@ -206,9 +207,9 @@ def test_images_without_classes_are_not_probed(tmp_path, images):
 
 def test_missing_weights_end_the_submission_before_anything_trains(tmp_path, images, monkeypatch):
     def missing(config, *_):
-        raise tables.FrozenWeightsError("VGG16 of LPIPS: no weights")
+        raise table_inputs.FrozenWeightsError("VGG16 of LPIPS: no weights")
 
-    monkeypatch.setattr(tables, "locate_lpips", missing)
+    monkeypatch.setattr(table_inputs, "locate_lpips", missing)
     with pytest.raises(UnreachableError, match=r"tables.reconstruction.files.vgg=/path/to/file"):
         fetch_networks(study(images, {"reconstruction": {}}), tmp_path)
 

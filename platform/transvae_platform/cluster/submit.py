@@ -22,7 +22,8 @@ from transvae_platform.cluster.reopen import reopen_lost
 from transvae_platform.cluster.rounds import run_rounds
 from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
 from transvae_platform.cluster.sources import Source, assume_source, find_source, make_source
-from transvae_platform.cluster.tables import fetch_networks, measure_models, refuse_impossible_tables
+from transvae_platform.cluster.table_inputs import fetch_networks, refuse_impossible_tables
+from transvae_platform.cluster.tables import measure_models
 from transvae_platform.data.sets.catalogue import TrainingData
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
