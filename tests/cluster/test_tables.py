@@ -196,13 +196,13 @@ def test_one_broken_model_does_not_stop_the_others(trained, worked):
 def test_what_cannot_be_measured_is_refused_before_anything_trains(tmp_path, images, asked, said):
     spec = study(images, asked)
     with pytest.raises(SpecError, match=said):
-        refuse_impossible_tables(spec, find_source(spec.data, tmp_path), build_grid(spec, "d"), tmp_path)
+        refuse_impossible_tables(spec, find_source(spec.data, tmp_path), tmp_path)
 
 
 def test_images_without_classes_are_not_probed(tmp_path, images):
     spec = study(images / "a", {"probe": {}})
     with pytest.raises(SpecError, match=r"tables.probe: a probe learns classes"):
-        refuse_impossible_tables(spec, find_source(spec.data, tmp_path), build_grid(spec, "d"), tmp_path)
+        refuse_impossible_tables(spec, find_source(spec.data, tmp_path), tmp_path)
 
 
 def test_missing_weights_end_the_submission_before_anything_trains(tmp_path, images, monkeypatch):

@@ -85,7 +85,7 @@ def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Pre
     _refuse_too_few(source.train, trials)
     refuse_missing_files(spec, trials)
     refuse_impossible_losses(trials)
-    refuse_impossible_tables(spec, source, trials, home)
+    refuse_impossible_tables(spec, source, home)
     return Prepared(spec, source, sets, trials, initial, rates)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.evaluation.inception import locate_inception
 from transvae_platform.evaluation.latent_space.probe import ProbeProtocol
 from transvae_platform.evaluation.protocols import PRESETS
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.tables_spec import OWN, Reconstruction
 
@@ -23,7 +22,7 @@ Frozen = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """By preset: options of `FrozenConfig` for `lpips` and `inception`."""
 
 
-def refuse_impossible_tables(spec: StudySpec, source: Source, trials: Sequence[Trial], home: Path) -> None:
+def refuse_impossible_tables(spec: StudySpec, source: Source, home: Path) -> None:
     """Data sets that do not exist or cannot be evaluated, files that are not there, settings that contradict.
 
     Args:
@@ -49,11 +48,11 @@ def refuse_impossible_tables(spec: StudySpec, source: Source, trials: Sequence[T
             manifest = find_data_set(home, reference).manifest
         except NoDataSetError as error:
             raise SpecError(f"tables.reconstruction.data: {error}") from None
-        compressions = {int(trial.model_config_values["compression"]) for trial in trials}
-        if odd := [f for f in sorted(compressions) if manifest.resolution % f]:
+        compression, _ = map(int, spec.grid.code.removeprefix("f").split("d"))
+        if manifest.resolution % compression:
             raise SpecError(
                 f"tables.reconstruction.data: {reference} has images of {manifest.resolution} x {manifest.resolution}, "
-                f"no multiple of the compression {odd[0]}"
+                f"no multiple of the compression {compression}"
             )
         assert asked
         if manifest.kind != "images" or not manifest.samples(asked.split):
