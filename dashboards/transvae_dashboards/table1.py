@@ -14,6 +14,7 @@ from transvae_dashboards import formats
 from transvae_dashboards.document import document, write_page
 from transvae_dashboards.markup import Html, section, table, tag
 from transvae_platform.evaluation.paper import METRICS, SETS, SOURCE, TABLE1, printed
+from transvae_platform.evaluation.protocols import ORIGINALS
 from transvae_platform.evaluation.records import Record, shown
 
 NAMES = {"rfid": "rFID", "psnr": "PSNR", "lpips": "LPIPS", "ssim": "SSIM"}
@@ -45,6 +46,7 @@ def _measured(records: list[Record]) -> Html:
     body = [_row(record, present, compared) for record in sorted(records, key=lambda record: record.model["name"])]
     lead = (
         f"Protocol {protocol['name']} ({protocol['identity']}): images {protocol['geometry']}, "
+        f"{protocol.get('originals', ORIGINALS)}, "  # records of earlier releases do not say it
         f"latent {protocol['latent']}, PSNR of {protocol['psnr']}, SSIM of {protocol['ssim'] or 'nothing'}, "
         f"LPIPS {protocol['trunk'] or 'none'} of {protocol['lpips'] or 'nothing'}, "
         f"FID features as {protocol['extractor']}."

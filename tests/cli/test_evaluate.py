@@ -4,14 +4,16 @@ import re
 
 import pytest
 import torch
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from torch import Tensor
 
 from transvae import create_model
 from transvae.losses.frozen import Frozen, Origin
+from transvae.tokenizers.files import file_sha256
 from transvae_platform.cluster import jobs
 from transvae_platform.evaluation import finish, measure
 from transvae_platform.evaluation.records import all_records
-from transvae_platform.tracking import evaluations, registry
+from transvae_platform.tracking.server import connect
 
 
 class Means(Frozen):
@@ -116,12 +118,24 @@ def test_a_job_of_an_evaluation_does_what_was_typed(transvae, evaluate, tmp_path
     assert "--lpips: vgg.pth is relative" in refused.err
 
 
-def test_an_evaluation_of_a_registered_model_is_told_to_mlflow(transvae, evaluate, tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(registry, "local_model", lambda uri, home, tracking_uri: (tmp_path / "model", "sha"))
-    monkeypatch.setattr(evaluations, "log_evaluation", lambda uri, record, *_: told.append((uri, record.model["name"])))
-    arguments = ("--data", "mine", "--preset", "detok", "--random-networks")
+def test_an_evaluation_of_a_registered_model_is_told_to_mlflow(transvae, evaluate, tmp_path):
+    home = tmp_path / "home"
+    uri = f"sqlite:///{home}/mlflow.db"
+    client = connect(uri, home)
+    experiment = client.create_experiment("study", artifact_location=(home / "artifacts").as_uri())
+    trained = client.create_run(experiment).info.run_id
+    sha256 = file_sha256(tmp_path / "model" / "model.safetensors")
+    client.create_registered_model("m")
+    client.create_model_version("m", str(tmp_path / "model"), trained, tags={"weights_sha256": sha256})
+    client.set_registered_model_alias("m", "best", "1")
+    (home / "models").mkdir()
+    (tmp_path / "model").rename(home / "models" / sha256)
     for _ in range(2):  # found the second time, and told again: a server that was down gets it then
-        answer = transvae("evaluate", "models:/m@best", *arguments)
+        answer = transvae("evaluate", "models:/m@best", "--data", "mine", "--preset", "detok", "--random-networks")
         assert answer.code == 0, answer.err
-    assert told == [("models:/m@best", "models:/m@best")] * 2
+        assert "models:/m@best on mine (validation, 64 x 64)" in answer.out
+    (run,) = (run for run in client.search_runs([experiment]) if run.info.run_id != trained)
+    (record,) = all_records(home)
+    assert run.data.tags[MLFLOW_PARENT_RUN_ID] == trained
+    assert run.data.metrics["eval/psnr"] == record.metrics["psnr"]
+    assert run.data.params["weights_sha256"] == sha256

@@ -62,6 +62,7 @@ def test_numbers_are_those_of_a_plain_loop(model_folder, pictures, tmp_path):
     assert record.n == 10
     assert record.model["weights_sha256"]
     assert record.networks["inception"]["weights"] == "random"
+    assert record.protocol["originals"] == "8-bit levels, rounded once after the resize"
 
 
 def test_rows_are_in_the_order_of_the_data_set(model_folder, pictures, tmp_path):

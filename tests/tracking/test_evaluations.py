@@ -2,6 +2,7 @@
 
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from transvae_platform.evaluation.latent_space.records import LatentRecord
 from transvae_platform.evaluation.records import Record
 from transvae_platform.tracking.evaluations import log_evaluation
 from transvae_platform.tracking.server import connect
@@ -15,6 +16,12 @@ def record(key="abc"):
         metrics={"psnr": 20.5, "rfid_random": 3.25, "ssim": None, "lpips": float("inf")}, identical=0,
         warnings=("n = 12 is few",), seed=0, batch_size=4, lineage={},
     )  # fmt: skip
+
+
+def density():
+    result = {"n": 120, "runs": 2, "mean": {"gini": 0.3}, "spread": {"gini": 0.01}, "settings": {"kde": "scott"}}
+    latents = {"fingerprint": "f", "content": "sample", "resolution": 32, "images": "i", "model": {"name": "m"}}
+    return LatentRecord("density-key", "density", latents, result, {})
 
 
 def test_an_evaluation_is_a_run_below_the_models(tmp_path):
@@ -34,3 +41,6 @@ def test_an_evaluation_is_a_run_below_the_models(tmp_path):
     assert found.data.tags["warning.0"] == "n = 12 is few"
     assert [file.path for file in client.list_artifacts(run)] == ["record.json"]
     assert client.get_run(trained).data.metrics == {}  # the trial's run stays equal to its journal
+    mapped = client.get_run(log_evaluation("models:/m/1", density(), tmp_path, uri))
+    assert mapped.data.metrics == {"eval/gini": 0.3, "eval/gini_spread": 0.01}
+    assert mapped.data.params.items() >= {"n": "120", "content": "sample", "kde": "scott"}.items()

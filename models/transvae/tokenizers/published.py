@@ -37,10 +37,10 @@ def _kl(title: str, repository: str, channels: int, scale: float, licence: str, 
     )  # fmt: skip
 
 
-def _dc(f: int, d: int, scale: float) -> Published:
+def _dc(f: int, d: int, scale: float, parameters: int) -> Published:
     return Published(
         title=f"DC-AE f{f}d{d}", repository=f"mit-han-lab/dc-ae-f{f}c{d}-in-1.0-diffusers", compression=f, channels=d,
-        licence="MIT", scale=scale,
+        licence="MIT", scale=scale, parameters=parameters,
     )  # fmt: skip
 
 
@@ -56,12 +56,12 @@ PUBLISHED = {
         title="VA-VAE", repository="hustvl/vavae-imagenet256-f16d32-dinov2", compression=16, channels=32, licence="MIT",
         file="vavae-imagenet256-f16d32-dinov2.pt",
     ),
-    "dc-ae-f32c32-in": _dc(32, 32, 0.3189),
-    "dc-ae-f64c128-in": _dc(64, 128, 0.2889),
-    "dc-ae-f128c512-in": _dc(128, 512, 0.4883),
+    "dc-ae-f32c32-in": _dc(32, 32, 0.3189, 323_356_460),
+    "dc-ae-f64c128-in": _dc(64, 128, 0.2889, 676_896_140),
+    "dc-ae-f128c512-in": _dc(128, 512, 0.4883, 1_120_682_252),
     "rae-dinov2-b": Published(
         title="RAE DINOv2-B", repository="nyu-visionx/RAE-dinov2-wReg-base-ViTXL-n08", compression=16, channels=768,
-        licence="MIT", scale=1.0,
+        licence="MIT", scale=1.0, parameters=501_638_656,
     ),
     "detok-bb-ft": Published(
         title="DeTok-BB-FT", repository="jjiaweiyang/l-DeTok", compression=16, channels=16, licence="MIT",

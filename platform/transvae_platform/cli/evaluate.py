@@ -93,18 +93,11 @@ def tables(
     home: Home = Path("runs"),
 ) -> None:
     """Draw tables 1 and 2 beside the paper's values, and extrapolation (figure 3a), from every evaluation of a home."""
-    from transvae_dashboards.extrapolation import write_extrapolation
-    from transvae_dashboards.table1 import write_table1
-    from transvae_dashboards.table2 import write_table2
-    from transvae_platform.evaluation.latent_space.records import all_latent_records
-    from transvae_platform.evaluation.records import all_records
+    from transvae_dashboards.evaluations import write_evaluations
 
     home = home.resolve()
-    folder = (out or home / "evaluations").resolve()
-    records = all_records(home)
-    typer.echo(f"table 1: {write_table1(records, folder / 'table1.html')}")
-    typer.echo(f"table 2: {write_table2(all_latent_records(home), folder / 'table2.html')}")
-    typer.echo(f"extrapolation: {write_extrapolation(records, home, folder / 'extrapolation.html')}")
+    for title, page in write_evaluations(home, (out or home / "evaluations").resolve()).items():
+        typer.echo(f"{title}: {page}")
 
 
 def _source(model: str, home: Path, tracking_uri: str | None) -> tuple[Path, str | None]:

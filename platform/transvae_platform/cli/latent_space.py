@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from transvae_platform.cli.data import DataSetName, Home
-
-if TYPE_CHECKING:
-    from transvae_platform.data.sets.catalogue import DataSet
-    from transvae_platform.evaluation.latent_space.vectors import Latents
 
 
 def density(
@@ -24,18 +20,13 @@ def density(
     """Measure how evenly latents fill their space: density CV, normalised entropy, Gini (table 2b)."""
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render_evaluation import print_density
-    from transvae_platform.evaluation.latent_space.density import measure_density
-    from transvae_platform.evaluation.latent_space.records import keep, kept, key_of
+    from transvae_platform.data.sets.catalogue import find_data_set
+    from transvae_platform.evaluation.latent_space.measuring import measure
 
     home = home.resolve()
-    found, opened = _open(home, latents)
     settings = {"images": images, "runs": runs, "split": split}
-    key = key_of("density", found.manifest, settings)
-    record = kept(home, key)
-    if record is None:
-        with bar("mapping") as listen:
-            result = measure_density(opened[split], images=images, runs=runs, listen=listen)
-        record = keep(home, key, "density", latents, found.manifest, result)
+    with bar("mapping") as listen:
+        record = measure(home, "density", find_data_set(home, latents), latents, settings, listen)
     print_density(record)
 
 
@@ -58,30 +49,13 @@ def probe(
     from dataclasses import asdict
 
     from transvae_platform.cli.render_evaluation import print_probe
+    from transvae_platform.data.sets.catalogue import find_data_set
+    from transvae_platform.evaluation.latent_space.measuring import measure
     from transvae_platform.evaluation.latent_space.probe import ProbeProtocol
-    from transvae_platform.evaluation.latent_space.probe import probe as fit
-    from transvae_platform.evaluation.latent_space.records import keep, kept, key_of
 
     protocol = ProbeProtocol(
         features=features, solver=solver, c=tuple(c), iterations=iterations, epochs=epochs, batch_size=batch_size,
         learning_rate=learning_rate, augment=augment, seed=seed,
     )  # fmt: skip
     home = home.resolve()
-    found, opened = _open(home, latents)
-    key = key_of("probe", found.manifest, asdict(protocol))
-    record = kept(home, key)
-    if record is None:
-        result = fit(opened["train"], opened["validation"], protocol)
-        record = keep(home, key, "probe", latents, found.manifest, result)
-    print_probe(record)
-
-
-def _open(home: Path, name: str) -> tuple[DataSet, dict[str, Latents]]:
-    from transvae_platform.data.sets.catalogue import find_data_set
-    from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
-    from transvae_platform.data.sets.samples import open_data
-    from transvae_platform.evaluation.latent_space.vectors import Latents
-
-    found = find_data_set(home, name)
-    train, validation = open_data(found.location, default_cache(), CACHE_BYTES)
-    return found, {"train": Latents(train), "validation": Latents(validation)}
+    print_probe(measure(home, "probe", find_data_set(home, latents), latents, asdict(protocol)))

@@ -122,10 +122,15 @@ def submit(
         if spec.calibration is None:
             _tried(troubles, lambda: keep_fits(state, home, uri))
     print_outcome(state, page, home, uri)
+    if spec.tables is not None:
+        from transvae_dashboards.evaluations import write_evaluations
+
+        for title, written in write_evaluations(home.resolve(), state.folder, state.measured).items():
+            print(f"{title}: {written.resolve().as_uri()}")
     if troubles:
         raise type(troubles[0])("; ".join(dict.fromkeys(map(str, troubles))))
     unregistered = any(trial.unregistered for trial in state.in_state("finished"))
-    if unregistered or sum(len(state.in_state(over)) for over in OVER) < len(prepared.trials):
+    if unregistered or state.not_measured or sum(len(state.in_state(over)) for over in OVER) < len(prepared.trials):
         raise typer.Exit(3)
 
 

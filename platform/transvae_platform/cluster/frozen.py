@@ -88,7 +88,7 @@ def fetch_frozen(spec: StudySpec, trials: Sequence[Trial], home: Path) -> StudyS
                 f"line only, {KEYS[name]}=random"
             ) from None
         assert found is not None, "pretrained weights have a file"
-        files[name] = str(_in_home(found, home / FOLDER / name))
+        files[name] = str(in_home(found, home / FOLDER / name))
     return spec.model_copy(update={"resources": spec.resources.model_copy(update={"frozen": files})})
 
 
@@ -116,7 +116,7 @@ def _needed(trials: Sequence[Trial]) -> dict[str, list[str]]:
     return needed
 
 
-def _in_home(file: Path, folder: Path) -> Path:
+def in_home(file: Path, folder: Path) -> Path:
     """A copy that all nodes see; hubs keep theirs in one machine's cache."""
     target = folder / file.name
     if not target.exists() or target.stat().st_size != file.stat().st_size:

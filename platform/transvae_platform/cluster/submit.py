@@ -2,7 +2,7 @@
 
 Steps: check everything that can be checked, take the study's lease (or follow the process that holds it to its end),
 ingest the photographs, queue what is not finished, let Ray Tune run it while a follower reads the journals (progress,
-MLflow), register the best checkpoints.
+MLflow), register the best checkpoints, measure what they are for tables 1 and 2.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,8 @@ from transvae_platform.cluster.reopen import reopen_lost
 from transvae_platform.cluster.rounds import run_rounds
 from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
 from transvae_platform.cluster.sources import Source, assume_source, find_source, make_source
+from transvae_platform.cluster.table_inputs import fetch_networks, refuse_impossible_tables
+from transvae_platform.cluster.tables import measure_models
 from transvae_platform.data.sets.catalogue import TrainingData
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import lineage
@@ -84,6 +87,7 @@ def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Pre
     _refuse_too_few(source.train, trials)
     refuse_missing_files(spec, trials)
     refuse_impossible_losses(trials)
+    refuse_impossible_tables(spec, source, home)
     return Prepared(spec, source, sets, trials, initial, rates)
 
 
@@ -166,6 +170,7 @@ def submit_study(
         left = _left(prepared.trials, state, ended)
         record = lineage(folder / "lineage")
         tracker = Tracker(server, state, home)
+        networks = fetch_networks(prepared.spec, home)
         if left:
             spec = fetch_frozen(prepared.spec, prepared.trials, home)
             tokenizers = find_tokenizers(left, home, tracking_uri)
@@ -221,6 +226,8 @@ def submit_study(
         tracker.take(state.refresh())
         _note_ends(state, journal)
         _register(state, tracker, journal, listen)
+        say = partial(listen, state)
+        measure_models(prepared.spec, networks, home, tracking_uri, address, journal, state, say)
         journal.close()
     state.refresh()
     listen(state, "done")

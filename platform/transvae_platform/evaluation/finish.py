@@ -18,6 +18,7 @@ from transvae_platform.evaluation.frechet import disagreement, frechet_distance,
 from transvae_platform.evaluation.inception import DIMENSION
 from transvae_platform.evaluation.measure import ORIGINAL, OUTPUT
 from transvae_platform.evaluation.moments import Gaussian, Moments
+from transvae_platform.evaluation.protocols import ORIGINALS
 from transvae_platform.evaluation.records import IMAGES, Record, write_record
 from transvae_platform.evaluation.reference import keep_reference, kept_reference
 from transvae_platform.lineage import code, library_versions
@@ -54,7 +55,7 @@ def close(
         key=plan.key,
         model={key: value for key, value in plan.model.items() if key != "source"},
         data=_described(plan),
-        protocol={**vars(plan.protocol), "identity": plan.protocol.identity},
+        protocol={**vars(plan.protocol), "identity": plan.protocol.identity, "originals": ORIGINALS},
         networks=plan.networks,
         n=table.num_rows,
         metrics=metrics,

@@ -112,6 +112,8 @@ DENSITIES = {
     "TransVAE-L f8d16": (0.20, 0.9976, 0.112),
 }
 """Table 2b: density CV, normalised entropy, Gini."""
+GENERATION = {"SD3.5-VAE": 33.52, "FLUX-VAE": 37.45, "TransVAE-L f8d16": 28.72}
+"""Table 2b: FID-10k of LightningDiT-B/2 on these latents after 160 epochs, without guidance."""
 ALIGNMENT = (
     ("VA-VAE", 256, (0.28, 27.96, 0.096, 0.79), (0.26, 28.59, 0.089, 0.80)),
     ("TransVAE-T", 256, (0.40, 28.38, 0.091, 0.81), (0.34, 28.94, 0.091, 0.82)),

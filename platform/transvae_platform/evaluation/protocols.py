@@ -15,6 +15,9 @@ from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Geometry
 from transvae_platform.study.grid import stable_hash
 
+ORIGINALS = "8-bit levels, rounded once after the resize"
+"""What outputs are compared with, under every protocol, as data sets hold 8-bit images; part of every record.
+ADM's crop (DC-AE, RAE, DeTok) rounds so, too; VA-VAE resizes tensors, so that its SSIM and LPIPS see floats."""
 Latent = Literal["sample", "mean"]
 Values = Literal["levels", "clamped", "unclamped"]
 """Of both images: 8-bit levels, floats cut to [-1, 1], or floats as the decoder gives them."""

@@ -16,7 +16,7 @@ from transvae_platform.study.state import StudyState
 def refuse_changed_study(state: StudyState, spec: StudySpec, fingerprint: str | None) -> None:
     """A study keeps the specification and the images it began with.
 
-    `resources` may change, and the folder of the images may move: neither changes a result.
+    `resources` and `tables` may change, and the folder of the images may move: none changes a trial's result.
 
     Args:
         fingerprint: of the data set; None while it is not made.
@@ -50,7 +50,7 @@ def _with_todays_keys(values: dict[str, Any]) -> dict[str, Any]:
 def _comparable(values: dict[str, Any]) -> dict[str, Any]:
     evaluation = {key: value for key, value in values["evaluation"].items() if key not in NO_RESULT}
     evaluation["sets"] = {name: _without_place(data) for name, data in evaluation.get("sets", {}).items()}
-    kept = {key: value for key, value in values.items() if key != "resources"}
+    kept = {key: value for key, value in values.items() if key not in ("resources", "tables")}
     if downstream := kept.get("downstream"):
         looked = {key: value for key, value in downstream["evaluation"].items() if key not in NO_RESULT}
         kept["downstream"] = {key: value for key, value in downstream.items() if key != "resources"}

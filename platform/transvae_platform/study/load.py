@@ -106,6 +106,11 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         }
     )
     recipe = spec.recipe.model_copy(update={"start_from": full("recipe.start_from", spec.recipe.start_from)})
+    tables = spec.tables
+    if tables and tables.reconstruction and tables.reconstruction.files:
+        key = "tables.reconstruction.files"
+        files = {name: full(f"{key}.{name}", file) for name, file in tables.reconstruction.files.items()}
+        tables = tables.model_copy(update={"reconstruction": tables.reconstruction.model_copy(update={"files": files})})
     sets = {name: _located(data, start(f"evaluation.sets.{name}.path")) for name, data in spec.evaluation.sets.items()}
     return spec.model_copy(
         update={
@@ -113,6 +118,7 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
             "evaluation": spec.evaluation.model_copy(update={"sets": sets}),
             "resources": resources,
             "recipe": recipe,
+            "tables": tables,
             "scales": {},
         }
     )

@@ -15,6 +15,7 @@ from transvae_platform.study.evaluation_spec import Evaluation
 from transvae_platform.study.rate_rules import Calibration
 from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.study.section import Code, Name, Section, Seed
+from transvae_platform.study.tables_spec import Tables
 from transvae_platform.study.workers_spec import Workers
 
 Family = Literal["transvae", "cnn", "vit", "swin"]
@@ -117,6 +118,8 @@ class StudySpec(Section):
     """Generators that are trained on the latents of the grid's autoencoders once these are registered."""
     calibration: Calibration | None = None
     """Makes the study a calibration: the grid at several learning rates, of which another study takes the best."""
+    tables: Tables | None = None
+    """Measure the registered models for tables 1 and 2 once all are trained."""
 
     @model_validator(mode="after")
     def _calibration_fits(self) -> StudySpec:

@@ -194,6 +194,10 @@ class StudyState:
         self.trials: dict[str, TrialState] = {}
         self.not_started: Record | None = None
         """Which trials the last submission could not start, and its budget in device-hours."""
+        self.measured: list[str] = []
+        """Keys of the evaluations that tables 1 and 2 show of this study."""
+        self.not_measured: dict[tuple[str, str], str] = {}
+        """Trial and evaluation -> why there is no result of it."""
         self._damaged: list[int] = []
         self._study_reader = JournalReader(folder / "journal.jsonl")
         self._trial_readers: dict[str, JournalReader] = {}
@@ -314,6 +318,11 @@ class StudyState:
                 self.not_started = record
             case "not_registered":
                 self.trials[record["trial"]].unregistered = record["reason"]
+            case "measured":
+                self.measured.append(record["key"])
+                self.not_measured.pop((record["trial"], record["what"]), None)
+            case "not_measured":
+                self.not_measured[record["trial"], record["what"]] = record["reason"]
 
     @property
     def device_hours(self) -> float:
@@ -332,7 +341,7 @@ class StudyState:
                 f"is left of resources.budget ({self.device_hours:.3g} of {self.not_started['budget']:g} device-hours "
                 "are spent). The same command with a larger budget starts them."
             )
-        return found
+        return found + [f"{trial}: {what}: {reason}" for (trial, what), reason in self.not_measured.items()]
 
     def in_state(self, state: str) -> list[TrialState]:
         """The trials in one of `STATES`."""

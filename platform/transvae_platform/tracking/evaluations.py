@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from transvae_platform.evaluation.latent_space.records import LatentRecord
 from transvae_platform.evaluation.records import RECORD, Record
 from transvae_platform.tracking.registry import find_version
 from transvae_platform.tracking.server import answering, connect, existing_tracking_uri
@@ -22,7 +25,7 @@ from transvae_platform.tracking.server import answering, connect, existing_track
 DONE = "FINISHED"
 
 
-def log_evaluation(uri: str, record: Record, home: Path, tracking_uri: str | None = None) -> str:
+def log_evaluation(uri: str, record: Record | LatentRecord, home: Path, tracking_uri: str | None = None) -> str:
     """Write a record to the MLflow run of a registered model, once; returns the id of the evaluation's run.
 
     Raises:
@@ -37,22 +40,46 @@ def log_evaluation(uri: str, record: Record, home: Path, tracking_uri: str | Non
         for run in found:
             if run.info.status == DONE and run.data.tags.get(MLFLOW_PARENT_RUN_ID) == trained.info.run_id:
                 return str(run.info.run_id)
-        return _write(client, experiment, trained.info.run_id, record)
+        told = _reconstruction(record) if isinstance(record, Record) else _latents(record)
+        return _write(client, experiment, trained.info.run_id, record, told)
 
 
-def _write(client: MlflowClient, experiment: str, parent: str, record: Record) -> str:
-    name = f"{record.protocol['name']} {record.data['name']} {record.data['resolution']}"
-    tags = {"kind": "evaluation", "evaluation": record.key, MLFLOW_PARENT_RUN_ID: parent}
-    run = client.create_run(experiment, run_name=name, tags=tags).info.run_id
-    at = {f"eval/{metric}": value for metric, value in record.metrics.items() if value is not None}
-    metrics = [Metric(key, value, 0, 0) for key, value in at.items() if math.isfinite(value)]
+class _Told(NamedTuple):
+    name: str
+    metrics: Mapping[str, float | None]
+    params: Mapping[str, object]
+    warnings: Sequence[str]
+
+
+def _reconstruction(record: Record) -> _Told:
     params = {
         "n": record.n, "protocol": record.protocol["name"], "protocol_identity": record.protocol["identity"],
         "data": record.data["fingerprint"], "split": record.data["split"], "resolution": record.data["resolution"],
         "weights_sha256": record.model["weights_sha256"],
     }  # fmt: skip
-    warnings = [RunTag(f"warning.{number}", text) for number, text in enumerate(record.warnings)]
-    client.log_batch(run, metrics, [Param(key, str(value)) for key, value in params.items()], warnings)
+    name = f"{record.protocol['name']} {record.data['name']} {record.data['resolution']}"
+    return _Told(name, record.metrics, params, record.warnings)
+
+
+def _latents(record: LatentRecord) -> _Told:
+    result, latents = record.result, record.latents
+    params = {key: latents[key] for key in ("fingerprint", "content", "resolution", "images")}
+    if record.kind == "probe":
+        metrics = {"probe_accuracy": result["accuracy"]}
+        params |= {f"probe.{key}": value for key, value in result["protocol"].items()}
+    else:
+        metrics = result["mean"] | {f"{name}_spread": value for name, value in result["spread"].items()}
+        params |= {"n": result["n"], "runs": result["runs"], **result["settings"]}
+    return _Told(f"{record.kind} {latents['resolution']}", metrics, params, ())
+
+
+def _write(client: MlflowClient, experiment: str, parent: str, record: Record | LatentRecord, told: _Told) -> str:
+    tags = {"kind": "evaluation", "evaluation": record.key, MLFLOW_PARENT_RUN_ID: parent}
+    run = client.create_run(experiment, run_name=told.name, tags=tags).info.run_id
+    at = {f"eval/{metric}": value for metric, value in told.metrics.items() if value is not None}
+    metrics = [Metric(key, value, 0, 0) for key, value in at.items() if math.isfinite(value)]
+    warnings = [RunTag(f"warning.{number}", text) for number, text in enumerate(told.warnings)]
+    client.log_batch(run, metrics, [Param(key, str(value)) for key, value in told.params.items()], warnings)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / RECORD
         path.write_text(json.dumps(asdict(record), indent=1))

@@ -20,17 +20,32 @@ SD35 = {  # the published config.json
 }  # fmt: skip
 SD = {**SD35, "latent_channels": 4, "scaling_factor": 0.18215, "shift_factor": None, "use_quant_conv": True,
       "use_post_quant_conv": True, "sample_size": 256}  # fmt: skip
-DCAE = {  # f32c32-in, of the converter
-    "_class_name": "AutoencoderDC", "in_channels": 3, "latent_channels": 32, "attention_head_dim": 32,
-    "encoder_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
-    "decoder_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3,
-    "encoder_block_out_channels": [128, 256, 512, 512, 1024, 1024],
-    "decoder_block_out_channels": [128, 256, 512, 512, 1024, 1024],
-    "encoder_layers_per_block": [0, 4, 8, 2, 2, 2], "decoder_layers_per_block": [0, 5, 10, 2, 2, 2],
-    "encoder_qkv_multiscales": [[], [], [], [], [], []], "decoder_qkv_multiscales": [[], [], [], [], [], []],
-    "downsample_block_type": "Conv", "upsample_block_type": "interpolate",
-    "decoder_norm_types": ["batch_norm", "batch_norm", "batch_norm", "rms_norm", "rms_norm", "rms_norm"],
-    "decoder_act_fns": ["relu", "relu", "relu", "silu", "silu", "silu"], "scaling_factor": 0.3189,
+
+
+def dc(channels, wide, scale, down="pixel_unshuffle", up="pixel_shuffle"):
+    """DC-AE's f32c32-in with so many stages of width 2048 more: f64c128-in has one, f128c512-in two."""
+    published: dict = {
+        "_class_name": "AutoencoderDC", "in_channels": 3, "latent_channels": channels, "attention_head_dim": 32,
+        "downsample_block_type": down, "upsample_block_type": up, "scaling_factor": scale,
+        "decoder_norm_types": ["batch_norm"] * 3 + ["rms_norm"] * (3 + wide),
+        "decoder_act_fns": ["relu"] * 3 + ["silu"] * (3 + wide),
+    }  # fmt: skip
+    for side, layers in (("encoder", [0, 4, 8]), ("decoder", [0, 5, 10])):
+        published |= {
+            f"{side}_block_types": ["ResBlock"] * 3 + ["EfficientViTBlock"] * (3 + wide),
+            f"{side}_block_out_channels": [128, 256, 512, 512, 1024, 1024] + [2048] * wide,
+            f"{side}_layers_per_block": layers + [2] * (3 + wide),
+            f"{side}_qkv_multiscales": [[]] * (6 + wide),
+        }
+    return published
+
+
+DCAE = dc(32, 0, 0.3189)
+RAE = {  # with registers, base; decoder ViT-XL
+    "_class_name": "AutoencoderRAE", "encoder_type": "dinov2", "encoder_hidden_size": 768, "encoder_patch_size": 14,
+    "encoder_num_hidden_layers": 12, "encoder_input_size": 224, "patch_size": 16, "decoder_hidden_size": 1152,
+    "decoder_num_hidden_layers": 28, "decoder_num_attention_heads": 16, "decoder_intermediate_size": 4096,
+    "scaling_factor": 1.0,
 }  # fmt: skip
 SMALL_KL = {**SD35, "block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4}
 SMALL_DC = {**DCAE, "encoder_block_out_channels": [8, 16, 32, 32, 64, 64],
@@ -59,17 +74,29 @@ def folder(diffusers, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "millions"), [(SD35, 83.82), (SD, 83.65), (DCAE, 283.5)], ids=["sd3.5", "sd", "dc-ae"]
-)
+    ("config", "millions"),
+    [
+        (SD35, 83.82), (SD, 83.65),  # the reference's
+        (DCAE, 323.36),  # of DC-AE's own code; its paper: 323
+        (dc(32, 0, 0.3189, "Conv", "interpolate"), 283.52),  # the reference's: blocks of f32c32-sana
+        (dc(128, 1, 0.2889), 676.90), (dc(512, 2, 0.4883), 1120.68), (RAE, 501.64),
+    ],
+    ids=["sd3.5", "sd", "dc-ae-f32", "dc-ae-f32, sana's blocks", "dc-ae-f64", "dc-ae-f128", "rae"],
+)  # fmt: skip
 def test_parameters_of_the_published_configurations(diffusers, config, millions):
+    if config is RAE:
+        pytest.importorskip("transformers")
     with torch.device("meta"):
         options = {key: value for key, value in config.items() if not key.startswith("_")}
         network = getattr(diffusers, config["_class_name"])(**options)
     count = sum(parameter.numel() for parameter in network.parameters())
-    assert count / 1e6 == pytest.approx(millions, abs=0.06 if millions > 100 else 0.006)
-    for entry in PUBLISHED.values():
-        if entry.parameters and entry.channels == config["latent_channels"]:
-            assert entry.parameters == count, entry.name
+    assert count / 1e6 == pytest.approx(millions, abs=0.006)
+    channels = config.get("latent_channels", config.get("encoder_hidden_size"))
+    published = {entry.parameters for entry in PUBLISHED.values() if entry.channels == channels and entry.parameters}
+    assert published == {count} or config.get("downsample_block_type") == "Conv"
+    if config["_class_name"] == "AutoencoderDC":
+        (entry,) = (entry for entry in PUBLISHED.values() if entry.channels == channels and entry.parameters)
+        assert (network.spatial_compression_ratio, config["scaling_factor"]) == (entry.compression, entry.scale)
 
 
 def test_a_folder_of_autoencoder_kl(folder):
