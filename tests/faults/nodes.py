@@ -32,6 +32,7 @@ from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.lease import wait_for_lease
 from transvae_platform.study.load import load_study
 from transvae_platform.study.record import Record
+from transvae_platform.study.scheduling import Agenda, Work
 from transvae_platform.training.loop import train_vae
 from transvae_platform.world import World
 
@@ -71,7 +72,9 @@ class Bench:
         places = {"data": [(self._location, 1.0)], "sets": {}, "cache_bytes": self._cache}
         with wait_for_lease(study, lambda holder: None) as fence, ThreadPoolExecutor(1) as pool:
             deed = pool.submit(meanwhile, folders)
-            schedule.run_trials(trials, study, fence, {"code": "test"}, lambda _: places)
+            works = tuple(Work(trial.id, trial.workers.workers, 60.0, "cpu") for trial in trials)
+            agenda = Agenda(works, {"cpu": schedule.cluster_devices()[0]})
+            schedule.run_trials(trials, agenda, study, fence, {"code": "test"}, lambda _: places)
             deed.result(DEADLINE_SECONDS)
         return folders
 

@@ -44,7 +44,7 @@ SPEC = {
 }  # fmt: skip
 
 
-def train_here(trials, study_folder, fence, lineage, places, until=None):
+def train_here(trials, agenda, study_folder, fence, lineage, places, until=None):
     """In place of `run_trials`: one trial after the other, really trained, in this process."""
     torch.set_num_threads(1)
     for trial in trials:
@@ -53,6 +53,7 @@ def train_here(trials, study_folder, fence, lineage, places, until=None):
         job = {"folder": str(folder), "lineage": lineage, "until": until, **places(trial)}
         train_one(job, trial, World(), journal)
         journal.close()
+    return []
 
 
 def keep(client, experiment, run, trial):
@@ -136,11 +137,12 @@ def test_killed_at_every_boundary_it_comes_to_the_same_weights(command):
 
 
 def test_the_generator_of_a_failed_autoencoder_fails_with_it_and_is_tried_again(command, monkeypatch):
-    def failing(trials, study_folder, fence, *rest):
+    def failing(trials, agenda, study_folder, fence, *rest):
         for trial in trials:
             journal = Journal(study_folder / "trials" / trial.id / "journal.jsonl", fence)
             journal.append("failed", reason="as it was told to")
             journal.close()
+        return []
 
     with monkeypatch.context() as patch:
         patch.setattr(submit, "run_trials", failing)
