@@ -129,7 +129,7 @@ def _families(result: Mapping[str, Any]) -> None:
         if spread is not None and spread["apart"]:
             times, p = spread["ratio"] ** 0.5, spread["p_value"]
             _say(f"{fit['family']}: scatters {times:.2g} times as much as the others (p = {p:.2g}): own variance")
-        elif own is not None and fit["variance"]["kind"] == "pooled":
+        elif own is not None and fit["alpha"] is not None and fit["variance"]["kind"] == "pooled":
             _say(f"{fit['family']}: with its own variance alone alpha = {_estimate(fit['alpha'], own)}")
         if fit["saturation"] is not None:
             _say(f"{fit['family']}: {fit['saturation']['sentence']}")
