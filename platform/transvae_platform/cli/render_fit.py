@@ -66,6 +66,9 @@ def _law(result: Mapping[str, Any]) -> None:
     if spread:
         _say(f"bootstrap: {spread['replicates']} resamples of {spread['runs']} runs, seed {spread['seed']}, "
              f"{spread['failed']} not converged")  # fmt: skip
+        if spread["moved"] is not None:
+            _say(f"bootstrap: a term vanishes in the fit, so every resample started once more with all terms present; "
+                 f"{spread['moved']} found a lower optimum")  # fmt: skip
     _sweep(result["delta_sweep"])
     if (test := result["back_test"]) is not None:
         rivals = ", ".join(f"{k.replace('_', ' ')} {100 * v:.2f} %" for k, v in test["baselines"].items())

@@ -131,7 +131,7 @@ def _spread(draws: Bootstrap, request: Request) -> tuple[dict[str, Any], list[Re
         refused.append(term_vanishes(term))
     values = {
         "replicates": len(draws.theta), "seed": draws.seed, "generator": "numpy RandomState.randint",
-        "unit": "run", "runs": draws.runs, "failed": draws.failed, "level": request.level,
+        "unit": "run", "runs": draws.runs, "failed": draws.failed, "moved": draws.moved, "level": request.level,
         "standard_errors": {n: e if intervals[n] is not None else None for n, e in draws.errors().items()},
         "intervals": intervals,
     }  # fmt: skip
