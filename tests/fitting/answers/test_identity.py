@@ -52,7 +52,7 @@ def test_the_choice_that_is_offered_can_be_made():
 
 @pytest.mark.parametrize("status", ["failed", "diverged", "killed"])
 def test_broken_runs_are_in_no_form(status):
-    rows = [{**r, "D": 1e9 * 2 ** (i % 5), "status": status if i % 4 == 0 else "running"}
+    rows = [{**r, "D": 1e9 * 2 ** (i % 5), "status": status if i % 4 == 0 else "running", "family": "a", "seed": i}
             for i, r in enumerate(table(seeds=range(4)))]  # fmt: skip
     (document,) = ask(rows, "L(N,D)", columns={"D": "D"}, bootstrap=0)
     assert document["source"]["rows_fitted"] == 30
@@ -107,7 +107,7 @@ def test_a_rising_metric_is_known_by_its_values():
     assert document["result"]["gain_contrasts"] == []
     (fine,) = answer(runs_of(rows, "t"), Request(loss="1 - ssim"))
     assert fine["result"]["refusals"] == []
-    (law,) = answer(runs_of(rows, "t"), Request("power-law", loss="acc1"))
+    (law, _) = answer(runs_of(rows, "t"), Request("power-law", loss="acc1", group=("family",)))
     assert law["result"]["parameters"] is None
     assert "grows with N" in law["result"]["refusals"][0]
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.fitting.answers.request import Request
+from transvae_platform.fitting.answers.request import CURVE, FAMILIES, Request
 from transvae_platform.fitting.laws.forms import FloatArray
 from transvae_platform.fitting.refusals import rising_metric
 from transvae_platform.fitting.runs.checks import (
     Dropped,
     refuse_copies,
     refuse_duplicates,
+    refuse_families,
     refuse_mixed,
     run_names,
     usable,
@@ -106,6 +107,8 @@ def _prepare_group(
     else:
         refuse_copies(left)
     refuse_mixed(left, except_for=request.group)
+    if request.form not in (FAMILIES, CURVE):  # which have a law per family, or per run
+        refuse_families(left)
     return Prepared(request, label, left, columns, loss, names, dropped, held_out)
 
 

@@ -41,13 +41,13 @@ def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refu
                 f"{MANY_SIZES} sizes would be needed",
             )
         )
-    places = len(np.unique(np.column_stack([columns[v] for v in form.variables]), axis=0))
-    if places <= len(form.parameters) < len(loss):
+    distinct = places(form, columns)
+    if distinct <= len(form.parameters) < len(loss):
         found.append(
             Refusal(
                 "too-few-places",
                 form.name,
-                f"{places} distinct points for {len(form.parameters)} parameters leave nothing to check the law with",
+                f"{distinct} distinct points for {len(form.parameters)} parameters leave nothing to check the law with",
                 f"{len(form.parameters) + 1} different values of {', '.join(form.variables)} would be the least",
             )
         )
@@ -75,7 +75,27 @@ def growing(form: Form, columns: Columns, loss: FloatArray) -> list[Refusal]:
     return [Refusal("rising-metric", form.name, why, "fit the loss behind it (for an accuracy the error)")]
 
 
-def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[Refusal]:
+def too_few_for_bootstrap(form: Form, columns: Columns, runs: int) -> Refusal | None:
+    """A bootstrap of runs asks for many runs, at many places: those of one place share the misfit of the law there."""
+    distinct = places(form, columns)
+    if runs >= MIN_RUNS and distinct >= MIN_RUNS:
+        return None
+    variables, what = ", ".join(form.variables), "runs" if runs < MIN_RUNS else "places"
+    many = f"{runs} runs" if runs < MIN_RUNS else f"{runs} runs at {distinct} distinct values of {variables}"
+    return Refusal(
+        "no-interval",
+        form.name,
+        f"{many}: a bootstrap of so few {what} covers far less than it claims",
+        f"{MIN_RUNS} runs, no two at one place, would carry one; or size means with profile intervals: --form 'L(N)'",
+    )
+
+
+def places(form: Form, columns: Columns) -> int:
+    """How many distinct points the variables take."""
+    return len(np.unique(np.column_stack([columns[v] for v in form.variables]), axis=0))
+
+
+def refusals_after(fit: LawFit, columns: Columns, no_bootstrap: Refusal | None) -> list[Refusal]:
     """What the optimum does not support."""
     name, found = fit.form.name, [*_grows(fit, columns)]
     if not fit.converged:
@@ -87,15 +107,8 @@ def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[
                 "a simpler form, or points further apart, would make it sharp",
             )
         )
-    if few_runs is not None:
-        found.append(
-            Refusal(
-                "no-interval",
-                name,
-                f"{few_runs} runs: a bootstrap of so few runs covers far less than it claims",
-                f"{MIN_RUNS} runs would carry one; or size means with profile intervals: --form 'L(N)'",
-            )
-        )
+    if no_bootstrap is not None:
+        found.append(no_bootstrap)
     return [*found, *_strange(fit)]
 
 

@@ -92,6 +92,20 @@ def refuse_mixed(runs: Runs, except_for: Sequence[str] = ()) -> None:
         )
 
 
+def refuse_families(runs: Runs) -> None:
+    """One law is of one family: those of several differ by more than their points do.
+
+    Raises:
+        TableError: names the families.
+    """
+    families = sorted(set(_text(runs, "family") or ()))
+    if len(families) > 1:
+        raise TableError(
+            f"{runs.source}: the rows mix {len(families)} families ({', '.join(families[:6])}), and one law through "
+            "all would read their difference as scaling - use --group family, or choose one with --where"
+        )
+
+
 def numbers_of(runs: Runs, name: str) -> NDArray[np.float64]:
     """TableError unless the column holds numbers."""
     values = runs.column(name)
