@@ -10,7 +10,7 @@ from transvae_platform.fitting.answers.predict import compared, naive, predictio
 from transvae_platform.fitting.answers.prepare import Prepared
 from transvae_platform.fitting.answers.request import Request
 from transvae_platform.fitting.curve import SAME_RATE
-from transvae_platform.fitting.laws.bootstrap import Bootstrap, bootstrap
+from transvae_platform.fitting.laws.bootstrap import NEGLIGIBLE, Bootstrap, bootstrap
 from transvae_platform.fitting.laws.fit import LawFit, default_delta, delta_sweep, fit_law, least_absolute
 from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
 from transvae_platform.fitting.laws.models import Robust
@@ -127,7 +127,7 @@ def _spread(draws: Bootstrap, request: Request) -> tuple[dict[str, Any], list[Re
         interval = intervals[term.amplitude]
         if interval is None or not draws.vanishes(term.amplitude, request.level):
             continue
-        if not term.powers:
+        if not term.powers and interval[1] >= NEGLIGIBLE * draws.fit.model.unit:
             intervals[term.amplitude] = [0.0, interval[1]]
             refused.append(floor_at_zero(term.amplitude, term.amplitude, interval[1]))
             continue

@@ -64,14 +64,16 @@ def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refu
 
 
 def growing(form: Form, columns: Columns, loss: FloatArray) -> list[Refusal]:
-    """A law of one variable whose mean loss at its largest value exceeds that at its smallest."""
-    if len(form.variables) > 1:
+    """A loss that grows with each of the form's variables, by the slopes of its logarithm."""
+    logs = [np.log(columns[v]) for v in form.variables]
+    slopes = np.linalg.lstsq(np.column_stack([np.ones_like(loss), *logs]), np.log(loss), rcond=None)[0][1:]
+    rises = [float(np.expm1(slope * np.ptp(log))) for slope, log in zip(slopes, logs, strict=True)]
+    if min(rises) <= GROWTH:
         return []
-    x = columns[form.variables[0]]
-    first, last = float(loss[x == x.min()].mean()), float(loss[x == x.max()].mean())
-    if last <= first * (1 + GROWTH):
-        return []
-    why = f"the loss grows with {form.variables[0]} (from {first:.4g} to {last:.4g}), and the law is of one that falls"
+    by = ", ".join(
+        f"{name} (by {100 * rise:.2g} % over its range)" for name, rise in zip(form.variables, rises, strict=True)
+    )
+    why = f"the loss grows with {by}, and the law is of one that falls"
     return [Refusal("rising-metric", form.name, why, "fit the loss behind it (for an accuracy the error)")]
 
 
@@ -113,11 +115,11 @@ def refusals_after(fit: LawFit, columns: Columns, no_bootstrap: Refusal | None) 
 
 
 def term_vanishes(term: Term) -> Refusal:
-    exponents = ", ".join(exponent for _, exponent, _ in term.powers)
+    others = "".join(f", nor has {exponent}" for _, exponent, _ in term.powers)
     return Refusal(
         "vanishing-term",
         term.amplitude,
-        f"its term vanishes in resamples of the runs, so neither it nor {exponents} has an interval",
+        f"its term vanishes in resamples of the runs, so it has no interval{others}",
         "a wider range, or less scatter, may show what these points do not",
     )
 
