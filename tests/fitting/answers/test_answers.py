@@ -122,7 +122,7 @@ def test_a_registered_form_is_answered_like_any_other():
     register(own_form(name="mine-answered"))
     columns = {"N": np.geomspace(1e7, 1e10, 40)}
     rows = [{"n": n, "loss": 1.5 + 0.3 * (n / 1e9) ** -0.3} for n in columns["N"]]
-    (document,) = answer(runs_of(rows, "t"), Request("mine-answered", {"N": "n"}, "loss", bootstrap=20))
+    (document,) = answer(runs_of(rows, "t"), Request("mine-answered", {"N": "n"}, "loss", bootstrap=100))
     assert document["result"]["parameters"] == pytest.approx({"E": 1.5, "A": 0.3, "alpha": 0.3}, rel=1e-4)
     assert document["result"]["bootstrap"]["failed"] == 0
     assert "drawn in the form's bounds" in document["result"]["proof"]["start"]

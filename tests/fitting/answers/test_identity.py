@@ -70,7 +70,7 @@ def test_checkpoints_are_not_seeds():
     curves = [{"size": f"s{k}", "step": j, "N": 1e6 * 3**k, "D": 1e6 * (j + 1)} for k in range(6) for j in range(20)]
     for i, row in enumerate(curves):
         row["loss"] = 1 + 50 * row["N"] ** -0.3 + 30 * row["D"] ** -0.3 + 1e-3 * np.sin(7 * i)
-    (law,) = ask(curves, "L(N,D)", columns={"N": "N", "D": "D"}, bootstrap=10)
+    (law,) = ask(curves, "L(N,D)", columns={"N": "N", "D": "D"}, bootstrap=100)
     assert law["result"]["runs"] == 6
     assert law["result"]["bootstrap"] is None
     why = refused([{"x": r["parameters"] * r["step"] ** 1.1, "step": r["step"], "loss": r["loss"]} for r in

@@ -35,6 +35,9 @@ def test_unused_options(form, options, name):
         ({"form": "power-law", "delta": 0.0}, "delta must be positive"),
         ({"form": "power-law", "delta": float("nan")}, "delta must be positive"),
         ({"form": "envelope", "bins": 1}, "bins must be at least 2"),
+        ({"form": "power-law", "bootstrap": 20}, "bootstrap must be 0 or 100 to 100000"),
+        ({"form": "power-law", "bootstrap": 30_000_000}, "bootstrap must be 0 or 100 to 100000"),
+        ({"columns": {"N": "parameters", "D": "loss"}}, "does not use -c D= - its variables are N"),
         ({"where": "1 / 0"}, "cannot be computed"),
         ({"where": "where(loss)"}, "cannot be computed"),
         ({"where": "where(loss > 0, 1)"}, "cannot be computed"),
@@ -105,3 +108,10 @@ def test_a_wrong_form_is_named(name, functions, why):
     register(form)
     with pytest.raises(TableError, match=why):
         answer(runs_of(table(), "t"), Request(form.name, loss="loss", bootstrap=0, where="family == 'a'"))
+
+
+def test_helpers_are_read_by_later_columns_and_a_loss_is_asked_once():
+    helped = Request(loss="loss", columns={"M": "parameters", "N": "2 * M"})
+    assert answer(runs_of(table(), "t"), helped)
+    with pytest.raises(TableError, match="the loss loss is named twice"):
+        answer(runs_of(table(), "t"), Request(loss="loss"), ["loss"])

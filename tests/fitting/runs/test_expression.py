@@ -39,9 +39,21 @@ def test_value(text, value):
         ("M + 1", "no column 'M', nor 'M \\+ 1' as a whole - there are Training FLOP, N, who"),
         ("`Training flop`", "no column 'Training flop'"),
         ("N +", "is not an expression"),
+        ("exp(N, N) > 0", "exp takes 1 values, not 2"),
+        ("where(who == 'a', 1)", "where takes 3 values, not 2"),
+        ("-" * 20_000 + "N", "20001 characters, 10000 are read"),
+        ("N" + " + N" * 2400, "cannot be"),
+        ("-" * 9000 + "N", "cannot be"),
         ("who + 1", "does not fit the values"),
     ],
 )
 def test_refusal(text, why):
     with pytest.raises(TableError, match=why):
         evaluate(text, COLUMNS, 3)
+
+
+def test_the_table_cannot_be_written():
+    column = np.array([1.0, 2.0])
+    evaluate("exp(a) + a", {"a": column}, 2)
+    assert column.tolist() == [1.0, 2.0]
+    assert column.flags.writeable
