@@ -52,6 +52,12 @@ def test_refusal(text, why):
         evaluate(text, COLUMNS, 3)
 
 
+def test_a_long_expression_is_not_repeated():
+    with pytest.raises(TableError) as error:
+        evaluate("N" + " + N" * 2400, COLUMNS, 3)
+    assert len(str(error.value)) < 400
+
+
 def test_the_table_cannot_be_written():
     column = np.array([1.0, 2.0])
     evaluate("exp(a) + a", {"a": column}, 2)

@@ -23,6 +23,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "isfinite": (np.isfinite, 1), "where": (np.where, 3),
 }  # fmt: skip
 """With the number of values that each takes: one more would be where NumPy writes its answer."""
+SAID = 200  # characters of it in a message
 LONGEST = 10_000  # characters of an expression; the parser's own limits end the process (assumption)
 BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -41,20 +42,21 @@ def evaluate(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArr
         TableError: it cannot be read, names an unknown column, or does not fit the columns' values.
     """
     quoted: dict[str, str] = {}
+    whole, text = text, text if len(text) <= SAID else text[:SAID] + "..."
 
     def unquote(match: re.Match[str]) -> str:
         name = f"_quoted{len(quoted)}"
         quoted[name] = match.group(1)
         return name
 
-    if len(text) > LONGEST:
-        raise TableError(f"{text[:40]!r}...: an expression of {len(text)} characters, {LONGEST} are read")
+    if len(whole) > LONGEST:
+        raise TableError(f"{text!r}: an expression of {len(whole)} characters, {LONGEST} are read")
     try:
-        tree = ast.parse(re.sub(r"`([^`]+)`", unquote, text.strip()), mode="eval").body
+        tree = ast.parse(re.sub(r"`([^`]+)`", unquote, whole.strip()), mode="eval").body
     except SyntaxError:
         raise TableError(f"{text!r} is not an expression (names with spaces stand in backticks)") from None
     except (RecursionError, MemoryError, ValueError) as error:
-        raise TableError(f"{text[:40]!r}...: cannot be read ({_first(error)})") from None
+        raise TableError(f"{text!r} cannot be read ({_first(error)})") from None
     try:
         with np.errstate(all="ignore"):
             value = np.asarray(_value(tree, columns, quoted, text))
