@@ -114,6 +114,22 @@ def test_a_table_prints_its_laws_and_keeps_one_document(transvae, table, tmp_pat
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
 
 
+def test_markup_in_names_is_text(transvae, table, tmp_path):
+    path = tmp_path / "markup.csv"
+    path.write_text(table.read_text().replace("cnn", "[/b]cnn"))
+    answer = transvae("fit", path, "--x", "n", "--loss", "loss", "-o", tmp_path)
+    assert answer.code == 0, answer.err
+    assert "[/b]cnn - vit" in answer.out
+
+
+@needs_public_data
+def test_json_stands_alone_on_stdout(transvae, tmp_path):
+    file = DATA / "porian/optimal_pairs.csv"
+    answer = transvae("fit", file, "--preset", "porian", "--json", "-o", tmp_path)
+    assert len(json.loads(answer.out)) == 5
+    assert "published: " in answer.err
+
+
 @needs_public_data
 @pytest.mark.parametrize(
     ("preset", "file", "numbers"),
@@ -153,6 +169,9 @@ def test_a_table_is_fitted_without_anything_heavy(table, tmp_path):
     [
         (["--loss", "psnr"], "rises with quality"),
         (["--x", "n", "--loss", "val/l2"], "no column 'val'"),
+        (["--loss", "loss", "--x", "n", "-c", "N=images"], "--x is -c N=, and N is given twice"),
+        (["--loss", "loss", "-c", "N=n", "-c", "N=images"], "N is given twice"),
+        (["--loss", "loss", "--loss", "loss", "--x", "n"], "named twice"),
         (["--loss", "loss", "-c", "N"], "write VARIABLE=EXPRESSION"),
         (["--loss", "loss", "--form", "L(Q)"], "no form is named 'L(Q)'"),
         (["--loss", "loss", "--preset", "kaplan"], "none of chinchilla, gadre"),
@@ -176,9 +195,11 @@ def test_unknown_tables_and_studies_are_named(transvae, tmp_path):
 def test_a_form_of_ones_own(transvae, table, tmp_path):
     (tmp_path / "forms.py").write_text(OWN_FORM)
     form = f"{tmp_path / 'forms.py'}:MINE"
-    answer = transvae("fit", table, "--form", form, "-c", "N=n", "--loss", "loss", "--bootstrap", "20", "-o", tmp_path)
+    answer = transvae(
+        "fit", table, "--form", form, "-c", "N=n", "--loss", "loss", "--where", "family == 'vit'", "-o", tmp_path
+    )
     assert answer.code == 0, answer.err
-    assert "mine-on-disk fitted to loss: 30 rows" in answer.out
+    assert "mine-on-disk fitted to loss: 15 rows" in answer.out
     (path,) = tmp_path.glob("mine-mine_on_disk-loss-*.json")
     assert json.loads(path.read_text())["result"]["form_source"]["text"] == OWN_FORM
     wrong = transvae("fit", table, "--form", form.replace("MINE", "np"), "--loss", "loss")
@@ -186,7 +207,13 @@ def test_a_form_of_ones_own(transvae, table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("def (:", "SyntaxError"), ("import nothere", "ModuleNotFoundError"), ("1 / 0", "ZeroDivision")]
+    ("text", "why"),
+    [
+        ("def (:", "SyntaxError"),
+        ("import nothere", "ModuleNotFoundError"),
+        ("1 / 0", "ZeroDivision"),
+        ("raise SystemExit(0)", "SystemExit"),
+    ],
 )
 def test_a_form_that_cannot_be_loaded_is_named(transvae, table, tmp_path, text, why):
     (tmp_path / "broken.py").write_text(text)

@@ -76,6 +76,19 @@ def test_flat_and_rising_data_have_no_exponent():
         assert np.ptp(solution.law(x)) == 0
 
 
+def test_slopes_of_rounding_size_end_no_search(ladder):
+    """Sums over a batch of alphas round otherwise than those over one; a sign that flips is no reason to stop."""
+    rng = np.random.default_rng(6)
+    x = np.array(list(ladder.values()))
+    assert solve(make_problem(x, np.full(5, 0.122))).flat
+    for _ in range(150):
+        sizes = x * rng.uniform(0.9, 1.1, 5)
+        assert solve(make_problem(sizes, np.full(5, rng.uniform(0.1, 1.0)))).flat
+        wide = np.sort(10 ** rng.uniform(7, 16, 5))
+        problem = make_problem(wide, np.where(wide == wide[0], 1.0, 0.5) * np.exp(rng.normal(0, 1e-3, 5)))
+        assert solve(problem).sse <= project(problem, np.geomspace(1e-3, 10, 2000)).sse.min() * (1 + 1e-9)
+
+
 def test_unconverged_starts_are_noticed(law, ladder):
     from dataclasses import replace
 

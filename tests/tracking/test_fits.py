@@ -78,3 +78,14 @@ def test_a_study_that_ended_keeps_its_fits_as_files_and_runs(client, server, stu
         "parameters-val_l1",
         "training_flops-val_l1",
     ]
+
+
+def test_numbers_that_no_solver_takes_do_not_end_the_study(study, monkeypatch, capsys):
+    study.train(study.trials[0], 20.0)
+
+    def stuck(*_):
+        raise ValueError("f(a) and f(b) must have different signs")
+
+    monkeypatch.setattr("transvae_platform.fitting.answer", stuck)
+    keep_fits(study.state(), study.home, "http://nowhere")
+    assert "none were kept: f(a) and f(b) must have different signs" in capsys.readouterr().out

@@ -83,7 +83,7 @@ def fit(
             best_of=tuple(best_of or ()), at=tuple(at or ()), far=far,
         )  # fmt: skip
         if preset is not None:
-            request = _preset(preset, request, metrics)
+            request = _preset(preset, request, metrics, quiet=as_json)
         documents = [stamped(document) for document in answer(table, request, metrics[1:])]
     except TableError as error:
         raise SpecError(f"fit: {error}") from None
@@ -99,7 +99,7 @@ def fit(
         from transvae_platform.tracking.server import existing_tracking_uri
 
         ids = log_documents(study, documents, home, tracking_uri or existing_tracking_uri(home))
-        print(f"mlflow:  fit runs {', '.join(ids)}")
+        typer.echo(f"mlflow:  fit runs {', '.join(ids)}", err=as_json)
 
 
 def _runs(runs: str, home: Path) -> tuple[Runs, str | None, str]:
@@ -130,6 +130,9 @@ def _columns(column: list[str] | None, x: str | None) -> dict[str, str]:
     columns = {} if x is None else {"N": x}
     for text in column or ():
         name, sign, expression = text.partition("=")
+        if sign and name.strip() in columns:
+            once = "--x is -c N=, and" if name.strip() == "N" and x is not None else "--column:"
+            raise SpecError(f"{once} {name.strip()} is given twice - name each variable once")
         if not sign or not name.strip().isidentifier() or not expression.strip():
             raise SpecError(f"--column {text!r}: write VARIABLE=EXPRESSION, e.g. -c 'D=`Training FLOP` / (6 * N)'")
         columns[name.strip()] = expression.strip()
@@ -151,7 +154,7 @@ def _form(form: str) -> str:
         found = runpy.run_path(path).get(name)
     except OSError as error:
         raise SpecError(f"--form: {path} cannot be read ({error.strerror})") from None
-    except Exception as error:  # noqa: BLE001 - a stranger's file may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's file may raise anything
         raise SpecError(f"--form: {path} cannot be loaded ({type(error).__name__}: {error})") from None
     if not isinstance(found, UserForm):
         raise SpecError(f"--form: {path} defines no UserForm named {name!r} (transvae_platform.fitting.UserForm)")
@@ -163,8 +166,8 @@ def _form(form: str) -> str:
         raise SpecError(f"--form: {error}") from None
 
 
-def _preset(name: str, beside: Request, metrics: list[str]) -> Request:
-    """The published request; it takes no other options."""
+def _preset(name: str, beside: Request, metrics: list[str], *, quiet: bool) -> Request:
+    """The published request; it takes no other options. quiet: what it is goes to stderr."""
     from transvae_platform.errors import SpecError
     from transvae_platform.fitting.answers.request import DEFAULT_LOSS
     from transvae_platform.fitting.published import PUBLISHED
@@ -175,5 +178,5 @@ def _preset(name: str, beside: Request, metrics: list[str]) -> Request:
     if given:
         named = ", ".join("--" + option.replace("columns", "column").replace("_", "-") for option in given)
         raise SpecError(f"--preset {name} fixes the request: leave out {named}")
-    print(f"{name}: {PUBLISHED[name].source}\npublished: {PUBLISHED[name].prints}\n")
+    typer.echo(f"{name}: {PUBLISHED[name].source}\npublished: {PUBLISHED[name].prints}\n", err=quiet)
     return PUBLISHED[name].request

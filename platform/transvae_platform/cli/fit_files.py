@@ -72,7 +72,7 @@ def keep_fits(state: StudyState, home: Path, uri: str) -> None:
     """
     from transvae_dashboards.laws import fits_of
     from transvae_dashboards.runs import study_runs
-    from transvae_platform.fitting import Request, TableError, answer
+    from transvae_platform.fitting import Request, answer
 
     choice, table = fits_of(state), study_runs(state)
     if table is None:
@@ -87,7 +87,7 @@ def keep_fits(state: StudyState, home: Path, uri: str) -> None:
                         margin=choice.margin),
             )
         ]  # fmt: skip
-    except TableError as error:
+    except (ValueError, ArithmeticError) as error:  # TableError, or numbers that no solver takes: the study is done
         print(f"fits:    none were kept: {error}")
         return
     try:

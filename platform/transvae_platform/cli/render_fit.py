@@ -54,7 +54,7 @@ def _law(result: Mapping[str, Any]) -> None:
             error = spread["standard_errors"][name]
             cells += ["" if error is None else f"{error:.5g}", _span(spread["intervals"][name])]
         rows.add_row(*cells, *([f"{lad['parameters'][name]:.7g}"] if lad else []))
-    console().print(rows)
+    console().print(rows, markup=False)
     proof = result["proof"]
     _say(
         f"optimum: objective {proof['objective']:.13g} (sum, delta {proof['delta']}, {proof['residuals']} residuals), "
@@ -66,6 +66,9 @@ def _law(result: Mapping[str, Any]) -> None:
     if spread:
         _say(f"bootstrap: {spread['replicates']} resamples of {spread['runs']} runs, seed {spread['seed']}, "
              f"{spread['failed']} not converged")  # fmt: skip
+        if spread["moved"] is not None:
+            _say(f"bootstrap: a term vanishes in the fit, so every resample started once more with all terms present; "
+                 f"{spread['moved']} found a lower optimum")  # fmt: skip
     _sweep(result["delta_sweep"])
     if (test := result["back_test"]) is not None:
         rivals = ", ".join(f"{k.replace('_', ' ')} {100 * v:.2f} %" for k, v in test["baselines"].items())
@@ -87,7 +90,7 @@ def _sweep(sweep: Sequence[Mapping[str, Any]]) -> None:
         values = [f"{fit['parameters'][name]:.6g}" for name in names]
         rows.add_row(str(fit["delta"]), *values, f"{fit['objective']:.10g}", "yes" if fit["converged"] else "no")
     _say("what delta does to the estimates:")
-    console().print(rows)
+    console().print(rows, markup=False)
 
 
 def _predictions(predictions: Sequence[Mapping[str, Any]], what: str = "held out") -> None:
@@ -104,7 +107,7 @@ def _predictions(predictions: Sequence[Mapping[str, Any]], what: str = "held out
         rows.add_row(name, f"{cell['predicted']:.5g}", f"{cell['measured']:.5g}", f"{100 * cell['error']:+.4f} %")
         if cell.get("warning"):
             told.append(f"caution: {name}: {cell['warning']}")
-    console().print(rows)
+    console().print(rows, markup=False)
     for sentence in told:
         _say(sentence)
 
@@ -122,14 +125,14 @@ def _families(result: Mapping[str, Any]) -> None:
             _estimate(fit["E"], fit["E_interval"]), "" if gain is None else _estimate(gain["total"], gain["interval"]),
             "" if fit["seed_sd"] is None else f"{100 * fit['seed_sd']:.2f} %", *errors,
         )  # fmt: skip
-    console().print(rows)
+    console().print(rows, markup=False)
     for fit in result["families"]:
         _say(f"{fit['family']}: {fit['verdict']}")
         own, spread = fit["alpha_interval_own"], result["variances"]["spread"].get(fit["family"])
         if spread is not None and spread["apart"]:
             times, p = spread["ratio"] ** 0.5, spread["p_value"]
             _say(f"{fit['family']}: scatters {times:.2g} times as much as the others (p = {p:.2g}): own variance")
-        elif own is not None and fit["variance"]["kind"] == "pooled":
+        elif own is not None and fit["alpha"] is not None and fit["variance"]["kind"] == "pooled":
             _say(f"{fit['family']}: with its own variance alone alpha = {_estimate(fit['alpha'], own)}")
         if fit["saturation"] is not None:
             _say(f"{fit['family']}: {fit['saturation']['sentence']}")
@@ -140,7 +143,7 @@ def _families(result: Mapping[str, Any]) -> None:
         for contrast in contrasts:
             shown = "" if contrast["difference"] is None else _estimate(contrast["difference"], contrast["interval"])
             rows.add_row(f"{contrast['first']} - {contrast['second']}", contrast["question"], shown, contrast["answer"])
-        console().print(rows)
+        console().print(rows, markup=False)
     if (shared := result["shared_floor"]) is not None:
         alphas = ", ".join(f"{family} {alpha:.2f}" for family, alpha in shared["alphas"].items())
         _say(
@@ -167,7 +170,7 @@ def _family_sweep(sweep: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
             proven = "no" if fit["doubts"] else "yes"
             rows.add_row(family, str(fit["delta"]), f"{fit['alpha']:.4g}", f"{fit['E']:.4g}", proven)
     _say("what Huber's delta would do to the estimates (a sensitivity, the fit above is least squares):")
-    console().print(rows)
+    console().print(rows, markup=False)
 
 
 def _estimate(value: float | None, interval: Mapping[str, Any] | None) -> str:
@@ -200,7 +203,7 @@ def _isoflop(result: Mapping[str, Any]) -> None:
     for level in result["levels"]:
         best = [f"{level[k]:.4g}" if level[k] is not None else "-" for k in ("best_size", "best_loss")]
         rows.add_row(f"{level['flops']:.3g}", str(level["sizes"]), *best)
-    console().print(rows)
+    console().print(rows, markup=False)
     if "parameters" in result:
         _line(result)
         if result["bias"] is not None:
@@ -227,7 +230,7 @@ def _curve(result: Mapping[str, Any]) -> None:
         rows.add_row(forecast["run"], f"{forecast['images']:.4g}", f"{forecast['value']:.5g}", margin,
                      str(len(forecast["back_tests"])), "yes" if forecast["beats_baselines"] else "no")  # fmt: skip
     if result["forecasts"]:
-        console().print(rows)
+        console().print(rows, markup=False)
     _say(result["label"])
 
 

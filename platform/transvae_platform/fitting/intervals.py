@@ -60,8 +60,10 @@ def alpha_set(problem: Problem, solution: Solution, variance: Variance, level: f
     edges = np.flatnonzero(np.diff(np.concatenate(([False], inside, [False])).astype(np.int8)))
 
     def end(out: int, into: int) -> float:
-        """Where SSE crosses the threshold between two neighbouring grid points."""
+        """Where SSE crosses the threshold between neighbouring grid points; within rounding, the one inside."""
         excess = lambda a: float(project(problem, a).sse[0]) - threshold  # noqa: E731
+        if not excess(grid[into]) <= 0 < excess(grid[out]):
+            return float(grid[into])
         return float(brentq(excess, *sorted((grid[out], grid[into])), xtol=1e-13, rtol=1e-12))
 
     pieces = []

@@ -61,6 +61,17 @@ def growing_metric(metric: str, first: float, last: float) -> Refusal:
     )  # fmt: skip
 
 
+def rising_family(family: str, first: float, last: float) -> Refusal | None:
+    """One family whose loss grows, where those of others fall."""
+    if last <= first * (1 + GROWTH):
+        return None
+    return Refusal(
+        "rising-family", family,
+        f"it grows from its smallest size to its largest ({first:.4g} to {last:.4g}), and the law describes a loss "
+        "that falls", "larger sizes that are better would show one that does",
+    )  # fmt: skip
+
+
 def too_few_sizes(family: str, sizes: int) -> Refusal | None:
     if sizes >= MIN_SIZES_FOR_LAW:
         return None

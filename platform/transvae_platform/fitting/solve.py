@@ -139,12 +139,22 @@ def solve(problem: Problem) -> Solution:
 
 
 def _best_alpha(problem: Problem, points: int) -> float:
-    """Refines every local minimum that a grid of `points` alphas brackets and returns the lowest."""
+    """Refines every local minimum that a grid of `points` alphas brackets and returns the lowest.
+
+    Sums of many alphas at once round otherwise than those of one: where the derivative is no more than rounding, a
+    bracket of the grid may be none for the search, and its ends stand for the minimum.
+    """
     grid = np.geomspace(ALPHA_MIN, ALPHA_MAX, points)
     slope = project(problem, grid).slope
     candidates = [ALPHA_MIN, ALPHA_MAX]
+
+    def slope_at(alpha: float) -> float:
+        return float(project(problem, alpha).slope[0])
+
     for i in np.flatnonzero((slope[:-1] < 0) & (slope[1:] >= 0)):
-        candidates.append(
-            float(brentq(lambda a: float(project(problem, a).slope[0]), grid[i], grid[i + 1], xtol=1e-14, rtol=1e-14))
-        )
+        low, high = float(grid[i]), float(grid[i + 1])
+        if slope_at(low) < 0 <= slope_at(high):
+            candidates.append(float(brentq(slope_at, low, high, xtol=1e-14, rtol=1e-14)))
+        else:
+            candidates += [low, high]
     return candidates[int(np.argmin(project(problem, candidates).sse))]

@@ -30,6 +30,7 @@ from transvae_platform.fitting.refusals import (
     no_interval,
     not_converged,
     one_seed,
+    rising_family,
     rising_metric,
     too_few_sizes,
 )
@@ -136,7 +137,11 @@ def _finish(
         )  # fmt: skip
     problem, solution = fit.problem, fit.solution
     if problem is not None and solution is not None:
-        found = [flat_curve(fit.family, solution), no_interval(fit.family, fit.n_sizes, variance is not None)]
+        found = [
+            rising_family(fit.family, table.y[0], table.y[-1]),
+            flat_curve(fit.family, solution),
+            no_interval(fit.family, fit.n_sizes, variance is not None),
+        ]
         if own is not None and enough:
             alphas = alpha_set(problem, solution, own, level)
             fit = replace(

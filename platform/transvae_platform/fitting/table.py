@@ -120,7 +120,9 @@ def _family_table(family: str, points: Sequence[Point], same_x: float) -> Family
     for size, group in by_size.items():
         xs, seeds = [float(p.x) for p in group], [p.seed for p in group]
         if max(xs) > min(xs) * (1 + same_x):
-            problems.append(mixed_rows(family, f"the rows of size {size} differ in x ({min(xs):g} to {max(xs):g})"))
+            problems.append(
+                mixed_rows(family, f"the rows of size {size} differ in x ({min(xs):.10g} to {max(xs):.10g})")
+            )
         if len(set(seeds)) < len(seeds):
             problems.append(mixed_rows(family, f"size {size} has two different rows for one seed"))
         values = tuple(float(p.value) for p in group)

@@ -10,7 +10,7 @@ LAST = 2  # the index of the first run's last point
 
 
 def ask(rows, **request):
-    return answer(runs_of(rows, "t.csv", first=2), Request(**request))
+    return answer(runs_of(rows, "t.csv", lines=range(2, len(rows) + 2)), Request(**request))
 
 
 def refused(rows, **request):
@@ -32,13 +32,13 @@ def test_fewer_sizes_than_the_form_needs(rows):
     few = [r for r in rows if r["size"] in "TBL"]
     (document,) = ask(few)
     assert document["result"]["families"][0]["verdict"].startswith("cannot tell: 3 usable sizes")
-    (law,) = ask(few, form="L(N,D)")
+    (law,) = ask([r for r in few if r["family"] == "cnn"], form="L(N,D)")
     assert law["result"]["parameters"] is None
     assert "3 distinct N" in law["result"]["refusals"][0]
 
 
 def test_one_token_count_gives_no_law_of_data(rows):
-    (law,) = ask([r for r in rows if r["step"] == 2000], form="L(N,D)")
+    law, _ = ask([r for r in rows if r["step"] == 2000], form="L(N,D)", group=("family",))
     assert law["result"]["parameters"] is None
     assert "1 distinct D" in law["result"]["refusals"][0]
 
@@ -84,6 +84,13 @@ def test_mixed_conditions(rows, name, value):
     why = refused(mixed)
     assert f"the rows mix {name}" in why
     assert f'--where "{name} == ' in why
+
+
+@pytest.mark.parametrize("form", ["power-law", "L(N,D)"])
+def test_one_law_through_several_families(rows, form):
+    assert "the rows mix 2 families (cnn, transvae)" in refused(rows, form=form)
+    assert len(ask(rows, form=form, group=("family",), bootstrap=0)) == 2
+    assert ask(rows, form=form, where="family == 'cnn'", bootstrap=0)
 
 
 def test_unfinished_runs_are_named(rows):

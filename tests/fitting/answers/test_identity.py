@@ -52,7 +52,7 @@ def test_the_choice_that_is_offered_can_be_made():
 
 @pytest.mark.parametrize("status", ["failed", "diverged", "killed"])
 def test_broken_runs_are_in_no_form(status):
-    rows = [{**r, "D": 1e9 * 2 ** (i % 5), "status": status if i % 4 == 0 else "running"}
+    rows = [{**r, "D": 1e9 * 2 ** (i % 5), "status": status if i % 4 == 0 else "running", "family": "a", "seed": i}
             for i, r in enumerate(table(seeds=range(4)))]  # fmt: skip
     (document,) = ask(rows, "L(N,D)", columns={"D": "D"}, bootstrap=0)
     assert document["source"]["rows_fitted"] == 30
@@ -70,7 +70,7 @@ def test_checkpoints_are_not_seeds():
     curves = [{"size": f"s{k}", "step": j, "N": 1e6 * 3**k, "D": 1e6 * (j + 1)} for k in range(6) for j in range(20)]
     for i, row in enumerate(curves):
         row["loss"] = 1 + 50 * row["N"] ** -0.3 + 30 * row["D"] ** -0.3 + 1e-3 * np.sin(7 * i)
-    (law,) = ask(curves, "L(N,D)", columns={"N": "N", "D": "D"}, bootstrap=10)
+    (law,) = ask(curves, "L(N,D)", columns={"N": "N", "D": "D"}, bootstrap=100)
     assert law["result"]["runs"] == 6
     assert law["result"]["bootstrap"] is None
     why = refused([{"x": r["parameters"] * r["step"] ** 1.1, "step": r["step"], "loss": r["loss"]} for r in
@@ -107,7 +107,7 @@ def test_a_rising_metric_is_known_by_its_values():
     assert document["result"]["gain_contrasts"] == []
     (fine,) = answer(runs_of(rows, "t"), Request(loss="1 - ssim"))
     assert fine["result"]["refusals"] == []
-    (law,) = answer(runs_of(rows, "t"), Request("power-law", loss="acc1"))
+    (law, _) = answer(runs_of(rows, "t"), Request("power-law", loss="acc1", group=("family",)))
     assert law["result"]["parameters"] is None
     assert "grows with N" in law["result"]["refusals"][0]
 

@@ -54,3 +54,11 @@ def test_predictions_end_where_those_of_sizes_end(times, far, said):
     assert (told is None) if said is None else said in told
     assert (cell["predicted"] is None) == (cell["refusal"] is not None)
     assert ("the back-test" in told) if cell["warning"] else True
+
+
+def test_no_bound_is_read_from_a_floor_that_all_resamples_lose():
+    """The optimum of every resample lies at E = 0: that is where they end, not how large E may be."""
+    result = ask([{**r, "loss": r["loss"] * (1 - 0.06 * np.log10(r["n"] / 1e6))} for r in table(0.0, 0.01)])["result"]
+    assert result["bootstrap"]["intervals"]["E"] is None
+    assert "E: its term vanishes in resamples of the runs, so it has no interval" in " ".join(result["refusals"])
+    assert "only E <=" not in " ".join(result["refusals"][1:])

@@ -35,6 +35,9 @@ def test_unused_options(form, options, name):
         ({"form": "power-law", "delta": 0.0}, "delta must be positive"),
         ({"form": "power-law", "delta": float("nan")}, "delta must be positive"),
         ({"form": "envelope", "bins": 1}, "bins must be at least 2"),
+        ({"form": "power-law", "bootstrap": 20}, "bootstrap must be 0 or 100 to 100000"),
+        ({"form": "power-law", "bootstrap": 30_000_000}, "bootstrap must be 0 or 100 to 100000"),
+        ({"columns": {"N": "parameters", "D": "loss"}}, "does not use -c D= - its variables are N"),
         ({"where": "1 / 0"}, "cannot be computed"),
         ({"where": "where(loss)"}, "cannot be computed"),
         ({"where": "where(loss > 0, 1)"}, "cannot be computed"),
@@ -42,7 +45,10 @@ def test_unused_options(form, options, name):
         ({"where": "loss < 9 ** 9 ** 9"}, None),
         ({"where": "family == 'a' * 1000000000"}, "cannot be computed"),
         ({"where": "(" * 150 + "loss" + ")" * 150 + "> 0"}, None),
-        ({"form": "envelope", "columns": {"x": "parameters"}, "loss": "1 / loss"}, "at least two"),
+        (
+            {"form": "envelope", "columns": {"x": "parameters"}, "loss": "1 / loss", "where": "family == 'a'"},
+            "at least two",
+        ),
     ],
 )
 def test_impossible_requests_are_named(options, why):
@@ -75,7 +81,7 @@ def test_text_where_numbers_are_needed(column, value, why, form):
     if form == "power-law" and column == "images":
         return  # not read
     with pytest.raises(TableError, match=why):
-        answer(runs_of(rows, "t"), Request(form, loss="loss"))
+        answer(runs_of(rows, "t"), Request(form, loss="loss", where="family == 'a'"))
 
 
 def power(theta, columns):
@@ -90,8 +96,8 @@ def slopes(theta, columns):
 @pytest.mark.parametrize(
     ("name", "functions", "why"),
     [
-        ("short", {"predict": lambda t, c: np.array([1.0, 2.0])}, r"predict gives shape \(2,\), not \(10,\)"),
-        ("flat", {"gradient": lambda t, c: slopes(t, c)[:, 0]}, r"gradient gives shape \(10,\), not \(10, 2\)"),
+        ("short", {"predict": lambda t, c: np.array([1.0, 2.0])}, r"predict gives shape \(2,\), not \(5,\)"),
+        ("flat", {"gradient": lambda t, c: slopes(t, c)[:, 0]}, r"gradient gives shape \(5,\), not \(5, 2\)"),
         ("wrong", {"gradient": lambda t, c: 2 * slopes(t, c)}, "gradient of A is not that of predict"),
         ("raises", {"predict": lambda t, c: c["Q"]}, "fails with KeyError"),
     ],
@@ -101,4 +107,11 @@ def test_a_wrong_form_is_named(name, functions, why):
                     **functions}, bounds={"A": (0.5, 2.0), "alpha": (0.1, 0.6)})  # fmt: skip
     register(form)
     with pytest.raises(TableError, match=why):
-        answer(runs_of(table(), "t"), Request(form.name, loss="loss", bootstrap=0))
+        answer(runs_of(table(), "t"), Request(form.name, loss="loss", bootstrap=0, where="family == 'a'"))
+
+
+def test_helpers_are_read_by_later_columns_and_a_loss_is_asked_once():
+    helped = Request(loss="loss", columns={"M": "parameters", "N": "2 * M"})
+    assert answer(runs_of(table(), "t"), helped)
+    with pytest.raises(TableError, match="the loss loss is named twice"):
+        answer(runs_of(table(), "t"), Request(loss="loss"), ["loss"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from transvae_platform.fitting.runs.expression import evaluate
+from transvae_platform.fitting.runs.expression import FUNCTIONS, evaluate
 from transvae_platform.fitting.runs.read import TableError
 
 COLUMNS = {
@@ -39,9 +39,28 @@ def test_value(text, value):
         ("M + 1", "no column 'M', nor 'M \\+ 1' as a whole - there are Training FLOP, N, who"),
         ("`Training flop`", "no column 'Training flop'"),
         ("N +", "is not an expression"),
+        ("exp(N, N) > 0", "exp takes 1 values, not 2"),
+        ("where(who == 'a', 1)", "where takes 3 values, not 2"),
+        ("-" * 20_000 + "N", "20001 characters, 10000 are read"),
+        ("N" + " + N" * 2400, "cannot be"),
+        ("-" * 9000 + "N", "cannot be"),
         ("who + 1", "does not fit the values"),
     ],
 )
 def test_refusal(text, why):
     with pytest.raises(TableError, match=why):
         evaluate(text, COLUMNS, 3)
+
+
+def test_a_long_expression_is_not_repeated():
+    with pytest.raises(TableError) as error:
+        evaluate("N" + " + N" * 2400, COLUMNS, 3)
+    assert len(str(error.value)) < 400
+
+
+def test_the_table_cannot_be_written(monkeypatch):
+    monkeypatch.setitem(FUNCTIONS, "exp", (np.exp, 2))  # the second value is where NumPy writes its answer
+    column = np.array([1.0, 2.0])
+    with pytest.raises(TableError, match="read-only"):
+        evaluate("exp(a, a) > 0", {"a": column}, 2)
+    assert column.tolist() == [1.0, 2.0]

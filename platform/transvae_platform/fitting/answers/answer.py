@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,9 +32,12 @@ def answer(runs: Runs, request: Request, further_metrics: Sequence[str] = ()) ->
     Raises:
         TableError: the table or the request cannot be used.
     """
+    twice = [m for m in further_metrics if [request.loss, *further_metrics].count(m) > 1]
+    if twice:
+        raise TableError(f"the loss {twice[0]} is named twice, and would be tested twice")
     requests = [replace(request, loss=metric) for metric in (request.loss, *further_metrics)]
     if request.form == FAMILIES:
-        _refuse_unused(request, "families")
+        _refuse_unused(request, "families", ("N",))
         return _families(runs, [_usual(r, runs, ("N",)) for r in requests])
     if request.form in VIEWS:
         variables, kind, respond, whole_curves = VIEWS[request.form]
@@ -47,7 +51,7 @@ def answer(runs: Runs, request: Request, further_metrics: Sequence[str] = ()) ->
         def respond(prepared: Prepared) -> dict[str, Any]:
             return laws.answer_law(form, prepared)
 
-    _refuse_unused(request, kind)
+    _refuse_unused(request, kind, variables)
     return [
         document(kind, prepared, _answered(respond, prepared))
         for r in requests
@@ -55,7 +59,14 @@ def answer(runs: Runs, request: Request, further_metrics: Sequence[str] = ()) ->
     ]
 
 
-def _refuse_unused(request: Request, kind: str) -> None:
+def _refuse_unused(request: Request, kind: str, variables: Sequence[str]) -> None:
+    for name in request.columns:
+        others = [text for other, text in request.columns.items() if other != name]
+        read = " ".join([*others, *request.predict_columns.values(), request.loss])
+        if name not in variables and not re.search(rf"\b{re.escape(name)}\b", read):
+            raise TableError(
+                f"the form {request.form} does not use -c {name}= - its variables are {', '.join(variables)}"
+            )
     unused = request.unused(kind)
     if unused:
         raise TableError(
@@ -89,5 +100,5 @@ def _families(runs: Runs, requests: Sequence[Request]) -> list[dict[str, Any]]:
 
 
 def _usual(request: Request, runs: Runs, variables: Sequence[str]) -> Request:
-    named = {v: USUAL[v] for v in variables if v in USUAL and USUAL[v] in runs.columns}
+    named = {v: USUAL[v] for v in variables if v in USUAL and USUAL[v] in runs.columns and v not in request.columns}
     return replace(request, columns={**named, **request.columns})

@@ -20,6 +20,8 @@ from transvae_platform.fitting.table import Point
 
 # Columns that say under which conditions a point was measured; they travel with it into the document.
 CONDITIONS = ("learning_rate", "phase", "images", "training_flops", "loss_flops", "gpu_hours")
+# Axes on which seeds of one size may differ: they cannot stand in for the size.
+MEASURED = ("gpu_hours", "training_flops")
 
 
 def report_of(prepared: Prepared) -> FitReport:
@@ -32,16 +34,35 @@ def report_of(prepared: Prepared) -> FitReport:
 
 
 def points_of(prepared: Prepared) -> list[Point]:
-    """One point per row; without a column `size` every x is a size, without `seed` rows of a size are numbered."""
+    """One point per row; without a column `size` each count of parameters is one (or each x that is no measurement),
+    without `seed` rows of a size are numbered.
+
+    Raises:
+        TableError: nothing tells the sizes apart, or a seed is no whole number.
+    """
     columns, rows = prepared.runs.columns, len(prepared.runs)
     families = [shown(v) for v in columns["family"].tolist()] if "family" in columns else ["all"] * rows
     x = prepared.columns["N"].tolist()
-    sizes = [shown(v) for v in columns["size"].tolist()] if "size" in columns else [shown(value) for value in x]
+    sizes = _sizes(prepared)
     seeds = _seeds(prepared.runs) if "seed" in columns else _numbered(families, sizes)
     return [
         Point(family, size, seed, value, loss)
         for family, size, seed, value, loss in zip(families, sizes, seeds, x, prepared.loss.tolist(), strict=True)
     ]
+
+
+def _sizes(prepared: Prepared) -> list[str]:
+    runs, axis = prepared.runs, prepared.request.columns["N"]
+    if "size" in runs.columns:
+        return [shown(v) for v in runs.columns["size"].tolist()]
+    if "parameters" in runs.columns:
+        return [shown(v) for v in numbers_of(runs, "parameters").tolist()]
+    if measured := [name for name in MEASURED if name in axis]:
+        raise TableError(
+            f"{runs.source}: seeds of one size differ in {measured[0]}, and no column says which rows are one size - "
+            "give size or parameters"
+        )
+    return [shown(v) for v in prepared.columns["N"].tolist()]
 
 
 def answer_families(prepared: Prepared, report: FitReport) -> dict[str, Any]:

@@ -10,11 +10,17 @@ from transvae_platform.fitting.answers.predict import compared, naive, predictio
 from transvae_platform.fitting.answers.prepare import Prepared
 from transvae_platform.fitting.answers.request import Request
 from transvae_platform.fitting.curve import SAME_RATE
-from transvae_platform.fitting.laws.bootstrap import MIN_RUNS, Bootstrap, bootstrap
+from transvae_platform.fitting.laws.bootstrap import NEGLIGIBLE, Bootstrap, bootstrap
 from transvae_platform.fitting.laws.fit import LawFit, default_delta, delta_sweep, fit_law, least_absolute
 from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
 from transvae_platform.fitting.laws.models import Robust
-from transvae_platform.fitting.laws.refusals import growing, refusals_after, refusals_before, term_vanishes
+from transvae_platform.fitting.laws.refusals import (
+    growing,
+    refusals_after,
+    refusals_before,
+    term_vanishes,
+    too_few_for_bootstrap,
+)
 from transvae_platform.fitting.laws.start import grid_points
 from transvae_platform.fitting.refusals import Refusal, floor_at_zero
 from transvae_platform.fitting.runs.checks import numbers_of
@@ -44,7 +50,8 @@ def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
         return {**base, "parameters": None, "refusals": [r.sentence for r in refused]}
     robust = Robust(default_delta(len(loss)) if request.delta is None else request.delta, request.residuals)
     fit = fit_law(form, columns, loss, robust, seed=request.seed)
-    draws, few = _bootstrap(fit, prepared, runs)
+    few = too_few_for_bootstrap(form, columns, runs)
+    draws = None if few is not None else _bootstrap(fit, prepared)
     notes = refusals_after(fit, columns, few)
     spread, unbounded = (None, []) if draws is None else _spread(draws, request)
     test = back_test(form, columns, loss, robust)
@@ -105,14 +112,11 @@ def back_test(form: Form, columns: Columns, loss: FloatArray, robust: Robust) ->
     }  # fmt: skip
 
 
-def _bootstrap(fit: LawFit, prepared: Prepared, runs: int) -> tuple[Bootstrap | None, int | None]:
-    """The bootstrap, or the number of runs that is too small for one."""
-    if runs < MIN_RUNS:
-        return None, runs
-    if not prepared.request.bootstrap or not fit.converged:
-        return None, None
+def _bootstrap(fit: LawFit, prepared: Prepared) -> Bootstrap | None:
     request = prepared.request
-    return bootstrap(fit, replicates=request.bootstrap, seed=request.seed, runs=prepared.names), None
+    if not request.bootstrap or not fit.converged:
+        return None
+    return bootstrap(fit, replicates=request.bootstrap, seed=request.seed, runs=prepared.names)
 
 
 def _spread(draws: Bootstrap, request: Request) -> tuple[dict[str, Any], list[Refusal]]:
@@ -123,7 +127,7 @@ def _spread(draws: Bootstrap, request: Request) -> tuple[dict[str, Any], list[Re
         interval = intervals[term.amplitude]
         if interval is None or not draws.vanishes(term.amplitude, request.level):
             continue
-        if not term.powers:
+        if not term.powers and interval[1] >= NEGLIGIBLE * draws.fit.model.unit:
             intervals[term.amplitude] = [0.0, interval[1]]
             refused.append(floor_at_zero(term.amplitude, term.amplitude, interval[1]))
             continue
@@ -131,7 +135,7 @@ def _spread(draws: Bootstrap, request: Request) -> tuple[dict[str, Any], list[Re
         refused.append(term_vanishes(term))
     values = {
         "replicates": len(draws.theta), "seed": draws.seed, "generator": "numpy RandomState.randint",
-        "unit": "run", "runs": draws.runs, "failed": draws.failed, "level": request.level,
+        "unit": "run", "runs": draws.runs, "failed": draws.failed, "moved": draws.moved, "level": request.level,
         "standard_errors": {n: e if intervals[n] is not None else None for n, e in draws.errors().items()},
         "intervals": intervals,
     }  # fmt: skip

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.fitting.answers.request import Request
+from transvae_platform.fitting.answers.request import CURVE, FAMILIES, Request
 from transvae_platform.fitting.laws.forms import FloatArray
 from transvae_platform.fitting.refusals import rising_metric
 from transvae_platform.fitting.runs.checks import (
     Dropped,
+    rate_rises,
     refuse_copies,
     refuse_duplicates,
+    refuse_families,
     refuse_mixed,
     run_names,
     usable,
@@ -83,13 +85,43 @@ def values_of(runs: Runs, request: Request, variables: Sequence[str], *, predict
 def _prepare_group(
     runs: Runs, request: Request, variables: Sequence[str], label: Mapping[str, str], *, whole_curves: bool
 ) -> Prepared:
-    held_out = None
+    held_out: Runs | None = None
+    aside: tuple[Dropped, ...] = ()
     if request.predict is not None:
-        aside = _truth(request.predict, runs)
-        held_out, runs = runs.where(aside), runs.where(~aside)
-    columns, loss = values_of(runs, request, variables)
+        chosen = _truth(request.predict, runs)
+        rest, runs = runs.where(chosen), runs.where(~chosen)
+        _refuse_none(runs, f"all satisfy {request.predict}")
+        if len(rest):
+            kept, aside, *_ = _checked(rest, request, variables, whole_curves=whole_curves, predicted=True)
+            held_out = rest.where(kept)
+            refuse_mixed(held_out, except_for=request.group)
+    kept, dropped, names, columns, loss = _checked(runs, request, variables, whole_curves=whole_curves)
+    left, columns, loss = runs.where(kept), {n: v[kept] for n, v in columns.items()}, loss[kept]
+    if not len(left):
+        _refuse_none(left, f"{dropped[0].reason}, and so on")
+    names = None if names is None else [name for name, keep in zip(names, kept.tolist(), strict=True) if keep]
+    if names is not None:
+        at = next((columns[v] for v in ("images", "D") if v in columns and whole_curves), None)
+        refuse_duplicates(left, names, at)
+    else:
+        refuse_copies(left)
+    refuse_mixed(left, except_for=request.group)
+    if request.form not in (FAMILIES, CURVE):  # which have a law per family, or per run
+        refuse_families(left)
+    return Prepared(request, label, left, columns, loss, names, (*dropped, *aside), held_out)
+
+
+def _checked(
+    runs: Runs, request: Request, variables: Sequence[str], *, whole_curves: bool, predicted: bool = False
+) -> tuple[NDArray[np.bool_], tuple[Dropped, ...], list[str] | None, dict[str, FloatArray], FloatArray]:
+    """Which rows may stand (mask), the others with their reasons, and runs, columns and loss of all of them."""
+    columns, loss = values_of(runs, request, variables, predicted=predicted)
     kept, dropped = usable(runs, {**columns, request.loss: loss}, unfinished=whole_curves)
     names = run_names(runs, _size_of(runs, request, columns))
+    if names is not None:
+        rising = kept & rate_rises(runs, names)
+        dropped += tuple(Dropped(n, "its run's learning rate still rises there") for n in runs.numbers[rising].tolist())
+        kept &= ~rising
     if names is not None and not whole_curves and "step" in runs.columns:
         # before bad rows are left out: a run that lost its last point is not fitted at an earlier one
         # a row without a step may be the last of its run: it counts as such, and is left out
@@ -97,16 +129,14 @@ def _prepare_group(
         earlier = runs.numbers[kept & ~last].tolist()
         dropped += tuple(Dropped(number, "an earlier point of its run's curve") for number in earlier)
         kept &= last
-    left, columns, loss = runs.where(kept), {n: v[kept] for n, v in columns.items()}, loss[kept]
-    if not len(left):
-        raise TableError(f"{runs.source}: no usable row is left ({dropped[0].reason}, and so on)")
-    names = None if names is None else [name for name, keep in zip(names, kept.tolist(), strict=True) if keep]
-    if names is not None:
-        refuse_duplicates(left, names)
-    else:
-        refuse_copies(left)
-    refuse_mixed(left, except_for=request.group)
-    return Prepared(request, label, left, columns, loss, names, dropped, held_out)
+    if predicted:
+        dropped = tuple(Dropped(d.number, f"it was to be predicted, and {d.reason}") for d in dropped)
+    return kept, dropped, names, columns, loss
+
+
+def _refuse_none(runs: Runs, why: str) -> None:
+    if not len(runs):
+        raise TableError(f"{runs.source}: no usable row is left ({why})")
 
 
 def _size_of(runs: Runs, request: Request, columns: Mapping[str, FloatArray]) -> NDArray[Any] | None:

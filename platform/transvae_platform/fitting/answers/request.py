@@ -12,6 +12,7 @@ from transvae_platform.fitting.saturation import MARGIN
 
 LEVEL = 0.90
 REPLICATES = 4000
+FEWEST, MOST = 100, 100_000  # resamples: fewer have no percentiles, more need more memory than they tell (assumption)
 FAMILIES, CURVE, ISOFLOP, FRONTIER, ENVELOPE = "L(N)", "curve", "isoflop", "frontier", "envelope"
 """Forms that are no sum of powers over rows: size means by family, one run's curve, and the three views."""
 
@@ -66,7 +67,8 @@ class Request:
             ("at must be positive and finite", all(0 < x < math.inf for x in self.at)),
             ("delta must be positive", self.delta is None or self.delta > 0),
             ("bins must be at least 2", self.bins is None or self.bins >= 2),
-            ("bootstrap and seed must not be negative", self.bootstrap >= 0 and self.seed >= 0),
+            (f"bootstrap must be 0 or {FEWEST} to {MOST}", self.bootstrap == 0 or FEWEST <= self.bootstrap <= MOST),
+            ("seed must lie between 0 and 2^32 - 1", 0 <= self.seed < 2**32),
         ]
         for rule, holds in limits:
             if not holds:

@@ -41,13 +41,13 @@ def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refu
                 f"{MANY_SIZES} sizes would be needed",
             )
         )
-    places = len(np.unique(np.column_stack([columns[v] for v in form.variables]), axis=0))
-    if places <= len(form.parameters) < len(loss):
+    distinct = places(form, columns)
+    if distinct <= len(form.parameters) < len(loss):
         found.append(
             Refusal(
                 "too-few-places",
                 form.name,
-                f"{places} distinct points for {len(form.parameters)} parameters leave nothing to check the law with",
+                f"{distinct} distinct points for {len(form.parameters)} parameters leave nothing to check the law with",
                 f"{len(form.parameters) + 1} different values of {', '.join(form.variables)} would be the least",
             )
         )
@@ -64,18 +64,40 @@ def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refu
 
 
 def growing(form: Form, columns: Columns, loss: FloatArray) -> list[Refusal]:
-    """A law of one variable whose mean loss at its largest value exceeds that at its smallest."""
-    if len(form.variables) > 1:
+    """A loss that grows with each of the form's variables, by the slopes of its logarithm."""
+    logs = [np.log(columns[v]) for v in form.variables]
+    slopes = np.linalg.lstsq(np.column_stack([np.ones_like(loss), *logs]), np.log(loss), rcond=None)[0][1:]
+    rises = [float(np.expm1(slope * np.ptp(log))) for slope, log in zip(slopes, logs, strict=True)]
+    if min(rises) <= GROWTH:
         return []
-    x = columns[form.variables[0]]
-    first, last = float(loss[x == x.min()].mean()), float(loss[x == x.max()].mean())
-    if last <= first * (1 + GROWTH):
-        return []
-    why = f"the loss grows with {form.variables[0]} (from {first:.4g} to {last:.4g}), and the law is of one that falls"
+    by = ", ".join(
+        f"{name} (by {100 * rise:.2g} % over its range)" for name, rise in zip(form.variables, rises, strict=True)
+    )
+    why = f"the loss grows with {by}, and the law is of one that falls"
     return [Refusal("rising-metric", form.name, why, "fit the loss behind it (for an accuracy the error)")]
 
 
-def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[Refusal]:
+def too_few_for_bootstrap(form: Form, columns: Columns, runs: int) -> Refusal | None:
+    """A bootstrap of runs asks for many runs, at many places: those of one place share the misfit of the law there."""
+    distinct = places(form, columns)
+    if runs >= MIN_RUNS and distinct >= MIN_RUNS:
+        return None
+    variables, what = ", ".join(form.variables), "runs" if runs < MIN_RUNS else "places"
+    many = f"{runs} runs" if runs < MIN_RUNS else f"{runs} runs at {distinct} distinct values of {variables}"
+    return Refusal(
+        "no-interval",
+        form.name,
+        f"{many}: a bootstrap of so few {what} covers far less than it claims",
+        f"{MIN_RUNS} runs, no two at one place, would carry one; or size means with profile intervals: --form 'L(N)'",
+    )
+
+
+def places(form: Form, columns: Columns) -> int:
+    """How many distinct points the variables take."""
+    return len(np.unique(np.column_stack([columns[v] for v in form.variables]), axis=0))
+
+
+def refusals_after(fit: LawFit, columns: Columns, no_bootstrap: Refusal | None) -> list[Refusal]:
     """What the optimum does not support."""
     name, found = fit.form.name, [*_grows(fit, columns)]
     if not fit.converged:
@@ -87,24 +109,17 @@ def refusals_after(fit: LawFit, columns: Columns, few_runs: int | None) -> list[
                 "a simpler form, or points further apart, would make it sharp",
             )
         )
-    if few_runs is not None:
-        found.append(
-            Refusal(
-                "no-interval",
-                name,
-                f"{few_runs} runs: a bootstrap of so few runs covers far less than it claims",
-                f"{MIN_RUNS} runs would carry one; or size means with profile intervals: --form 'L(N)'",
-            )
-        )
+    if no_bootstrap is not None:
+        found.append(no_bootstrap)
     return [*found, *_strange(fit)]
 
 
 def term_vanishes(term: Term) -> Refusal:
-    exponents = ", ".join(exponent for _, exponent, _ in term.powers)
+    others = "".join(f", nor has {exponent}" for _, exponent, _ in term.powers)
     return Refusal(
         "vanishing-term",
         term.amplitude,
-        f"its term vanishes in resamples of the runs, so neither it nor {exponents} has an interval",
+        f"its term vanishes in resamples of the runs, so it has no interval{others}",
         "a wider range, or less scatter, may show what these points do not",
     )
 

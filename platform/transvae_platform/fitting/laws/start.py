@@ -19,6 +19,7 @@ PER_EXPONENT = {1: 240, 2: 16}  # grid points; a form of three exponents takes 8
 POLISHED = 16  # of the ranked starts, which Newton finishes
 USER_STARTS = 24  # points in the bounds of a user's form
 SMALLEST = 1e-6  # an amplitude of 0 has no logarithm: such starts begin at this share of the median loss
+PRESENT = 0.01  # a term of this share of the loss still has a slope along its logarithm (assumption)
 
 
 def starts(model: Model, weights: FloatArray, seed: int) -> FloatArray:
@@ -40,16 +41,34 @@ def _in_bounds(form: UserForm, seed: int) -> FloatArray:
     return low + (high - low) * np.random.default_rng(seed).random((USER_STARTS, len(low)))
 
 
+def with_every_term(model: SumModel, weights: FloatArray) -> FloatArray:
+    """The best of the grid (P,) in which each term makes up at least PRESENT of the median loss.
+
+    From a term that has vanished no descent comes back, because the objective is flat along its logarithm.
+    """
+    theta_SP, basis_SnK, amplitude_SK, _ = _grid(model, weights)
+    amplitude_SK = np.maximum(amplitude_SK, PRESENT * float(np.median(model.y)))
+    error_Sn = 1.0 - np.einsum("snk,sk->sn", basis_SnK, amplitude_SK)
+    best = int(np.argmin((weights * error_Sn**2).sum(1)))
+    theta_SP[:, : amplitude_SK.shape[1]] = np.log(amplitude_SK)
+    return np.asarray(theta_SP[best])
+
+
 def _projected(model: SumModel, weights: FloatArray) -> FloatArray:
+    theta_SP, _, amplitude_SK, sse_S = _grid(model, weights)
+    floor = SMALLEST * float(np.median(model.y))
+    theta_SP[:, : amplitude_SK.shape[1]] = np.log(np.maximum(amplitude_SK, floor))
+    return theta_SP[np.argsort(sse_S, kind="stable")[:POLISHED]]
+
+
+def _grid(model: SumModel, weights: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """theta (S, P) without its amplitudes, the terms over the loss (S, n, K), the best amplitudes and their error."""
     form = model.form
     grids = [np.linspace(*form.ranges[e], grid_points(form)) for e in form.exponents]
     exponents_SQ = np.array(list(product(*grids)))
     theta_SP = np.concatenate([np.zeros((len(exponents_SQ), len(form.terms))), exponents_SQ], axis=1)
     basis_SnK = np.stack(model.terms(theta_SP), axis=2) / model.y[:, None]
-    amplitude_SK, sse_S = _non_negative(basis_SnK, weights)
-    floor = SMALLEST * float(np.median(model.y))
-    theta_SP[:, : len(form.terms)] = np.log(np.maximum(amplitude_SK, floor))
-    return theta_SP[np.argsort(sse_S, kind="stable")[:POLISHED]]
+    return theta_SP, basis_SnK, *_non_negative(basis_SnK, weights)
 
 
 def _non_negative(basis_SnK: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -20,6 +20,8 @@ UNDERWAY = frozenset({"running", "queued", "stopped"})
 """Not finished, and healthy as far as they went: points of a curve."""
 FINISHED = frozenset({"finished", "completed", "done", "ok", ""})
 WARMUP = frozenset({"warmup", "warm-up", "warm_up"})
+LARGEST = 1e100  # a loss or size beyond it, or below its inverse, overflows where it is squared
+SAME_RATE = 1e-6  # learning rates that differ by less are one (rounding of printed rates)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def usable(
     status = _text(runs, "status")
     if status is not None:
         allowed = FINISHED | UNDERWAY if unfinished else FINISHED
+        status = ["" if s == "nan" else s for s in status]  # an empty column is read as one of numbers
         drop(np.array([s.lower() not in allowed for s in status]), [f"its status is {s!r}" for s in status])
     if (phase := _text(runs, "phase")) is not None:
         drop(np.array([p.lower() in WARMUP for p in phase]), ["it lies inside warm-up"] * len(runs))
@@ -57,6 +60,9 @@ def usable(
     if {"step", "warmup_steps"} <= set(runs.columns):
         step, warmup = runs.columns["step"], numbers_of(runs, "warmup_steps")
         drop(
+            ~np.isfinite(warmup), ["its warmup_steps is missing: whether it lies inside warm-up is unknown"] * len(runs)
+        )
+        drop(
             step < warmup, [f"it lies inside warm-up (step {s:g} of {w:g})" for s, w in zip(step, warmup, strict=True)]
         )
     for name, values in needed.items():
@@ -64,6 +70,11 @@ def usable(
             raise TableError(
                 f"{runs.source}: {name} is not a column of numbers (e.g. {str(values.tolist()[0])[:40]!r})"
             )
+        outside = (values > LARGEST) | ((values > 0) & (values < 1 / LARGEST))
+        drop(
+            np.isfinite(values) & outside,
+            [f"{name} is {v:g}, beyond {1 / LARGEST:g} to {LARGEST:g}, where no sum of squares holds" for v in values],
+        )
         drop(~np.isfinite(values), [f"{name} is missing or not finite"] * len(runs))
         drop(~(values > 0), [f"{name} is not positive ({v:g}), and laws are sums of powers" for v in values])
     kept = np.array([reason is None for reason in reasons])
@@ -89,6 +100,20 @@ def refuse_mixed(runs: Runs, except_for: Sequence[str] = ()) -> None:
         raise TableError(
             f"{runs.source}: the rows mix {name} ({listed}), and a law would read that difference as scaling - choose "
             f'one: --where "{name} == {first}"'
+        )
+
+
+def refuse_families(runs: Runs) -> None:
+    """One law is of one family: those of several differ by more than their points do.
+
+    Raises:
+        TableError: names the families.
+    """
+    families = sorted(set(_text(runs, "family") or ()))
+    if len(families) > 1:
+        raise TableError(
+            f"{runs.source}: the rows mix {len(families)} families ({', '.join(families[:6])}), and one law through "
+            "all would read their difference as scaling - use --group family, or choose one with --where"
         )
 
 
@@ -124,19 +149,35 @@ def run_names(runs: Runs, size: NDArray[Any] | None = None) -> list[str] | None:
     return [" ".join(part) for part in zip(*parts, strict=True)]
 
 
-def refuse_duplicates(runs: Runs, names: Sequence[str]) -> None:
-    """One row per run and step.
+def rate_rises(runs: Runs, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Rows after which the learning rate of their run is higher: they lie inside warm-up."""
+    rises = np.zeros(len(runs), dtype=bool)
+    if not {"step", "learning_rate"} <= set(runs.columns):
+        return rises
+    step, rate = numbers_of(runs, "step"), numbers_of(runs, "learning_rate")
+    curves: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        if np.isfinite(step[i]) and np.isfinite(rate[i]):
+            curves.setdefault(name, []).append(i)
+    for rows in curves.values():
+        order = np.array(rows)[np.argsort(step[rows], kind="stable")]
+        rises[order[:-1]] = rate[order[1:]] > rate[order[:-1]] * (1 + SAME_RATE)
+    return rises
+
+
+def refuse_duplicates(runs: Runs, names: Sequence[str], at: NDArray[np.float64] | None = None) -> None:
+    """One row per run and step; at: what tells points of a run apart where there are no steps (images seen).
 
     Raises:
         TableError: names the first pair and how many there are.
     """
-    steps = _text(runs, "step") or [""] * len(runs)
+    steps = _text(runs, "step") or ([""] * len(runs) if at is None else [shown(v) for v in at.tolist()])
     first: dict[tuple[str, str], int] = {}
     twice: list[str] = []
     for key, number in zip(zip(names, steps, strict=True), runs.numbers.tolist(), strict=True):
         if key in first:
-            at = f" at step {key[1]}" if key[1] else ""
-            twice.append(f"rows {first[key]} and {number} are both run {key[0]!r}{at}")
+            where = f" at step {key[1]}" if key[1] else ""
+            twice.append(f"rows {first[key]} and {number} are both run {key[0]!r}{where}")
         first.setdefault(key, number)
     if twice:
         more = f" (and {len(twice) - 1} more)" if len(twice) > 1 else ""

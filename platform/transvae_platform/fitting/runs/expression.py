@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 
 from transvae_platform.fitting.runs.read import TableError
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "log": np.log, "log10": np.log10, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs, "isfinite": np.isfinite,
-    "where": np.where,
+FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
+    "log": (np.log, 1), "log10": (np.log10, 1), "exp": (np.exp, 1), "sqrt": (np.sqrt, 1), "abs": (np.abs, 1),
+    "isfinite": (np.isfinite, 1), "where": (np.where, 3),
 }  # fmt: skip
+"""With the number of values that each takes: one more would be where NumPy writes its answer."""
+SAID = 200  # characters of it in a message
+LONGEST = 10_000  # characters of an expression; the parser's own limits end the process (assumption)
 BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Pow: np.float_power,
@@ -39,16 +42,21 @@ def evaluate(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArr
         TableError: it cannot be read, names an unknown column, or does not fit the columns' values.
     """
     quoted: dict[str, str] = {}
+    whole, text = text, text if len(text) <= SAID else text[:SAID] + "..."
 
     def unquote(match: re.Match[str]) -> str:
         name = f"_quoted{len(quoted)}"
         quoted[name] = match.group(1)
         return name
 
+    if len(whole) > LONGEST:
+        raise TableError(f"{text!r}: an expression of {len(whole)} characters, {LONGEST} are read")
     try:
-        tree = ast.parse(re.sub(r"`([^`]+)`", unquote, text.strip()), mode="eval").body
+        tree = ast.parse(re.sub(r"`([^`]+)`", unquote, whole.strip()), mode="eval").body
     except SyntaxError:
         raise TableError(f"{text!r} is not an expression (names with spaces stand in backticks)") from None
+    except (RecursionError, MemoryError, ValueError) as error:
+        raise TableError(f"{text!r} cannot be read ({_first(error)})") from None
     try:
         with np.errstate(all="ignore"):
             value = np.asarray(_value(tree, columns, quoted, text))
@@ -79,7 +87,9 @@ def _value(node: ast.expr, columns: Mapping[str, NDArray[Any]], quoted: Mapping[
             if name not in columns:
                 whole = "" if name == text.strip("` ") else f", nor {text!r} as a whole"
                 raise TableError(f"no column {name!r}{whole} - there are {', '.join(columns)}")
-            return columns[name]
+            column = columns[name].view()
+            column.flags.writeable = False
+            return column
         case ast.BinOp(op=op) if type(op) in BINARY:
             return BINARY[type(op)](value(node.left), value(node.right))
         case ast.UnaryOp(op=ast.USub()):
@@ -97,6 +107,9 @@ def _value(node: ast.expr, columns: Mapping[str, NDArray[Any]], quoted: Mapping[
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
             return [value(part) for part in parts]
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
-            return FUNCTIONS[name](*map(value, arguments))
+            function, takes = FUNCTIONS[name]
+            if len(arguments) != takes:
+                raise TableError(f"{text!r} cannot be computed: {name} takes {takes} values, not {len(arguments)}")
+            return function(*map(value, arguments))
     known = ", ".join(FUNCTIONS)
     raise TableError(f"{text!r}: only arithmetic, comparisons, and, or, not, in, and {known} are understood")

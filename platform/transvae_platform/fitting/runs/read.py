@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ CONDITIONS = (
 )  # fmt: skip
 # Columns that are compared and never computed with: whole numbers in them keep all their digits.
 NAMES = frozenset({"run", "family", "size", "seed", *CONDITIONS})
+LONGEST_NUMBER = 4000  # digits; Python converts 4300
 
 
 class TableError(ValueError):
@@ -58,7 +60,7 @@ class Runs:
 def shown(value: object) -> str:
     """A value as exact text: 512 for 512.0, all digits of any other float."""
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
+        return str(int(value)) if value.is_integer() else repr(float(value))
     return str(value)
 
 
@@ -73,18 +75,24 @@ def read_runs(path: Path) -> Runs:
         raise TableError(f"{path}: a table of runs is a .csv, .jsonl or .parquet file")
     try:
         data = path.read_bytes()
-        rows = _parquet(path) if kind == "parquet" else _lines(data.decode("utf-8-sig"), kind, path)
+        if kind == "parquet":
+            rows = _parquet(path)
+            lines = list(range(1, len(rows) + 1))
+        else:
+            rows, lines = _lines(data.decode("utf-8-sig"), kind, path)
     except OSError as error:
         raise TableError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, TableError):
             raise
         raise TableError(f"{path}: is not a {kind} file ({str(error).splitlines()[0]})") from None
-    return runs_of(rows, str(path), hashlib.sha256(data).hexdigest(), first=2 if kind == "csv" else 1)
+    return runs_of(rows, str(path), hashlib.sha256(data).hexdigest(), lines)
 
 
-def runs_of(rows: Sequence[Mapping[str, Any]], source: str, sha256: str | None = None, first: int = 1) -> Runs:
-    """A table of rows in memory; a key that a row lacks is missing there.
+def runs_of(
+    rows: Sequence[Mapping[str, Any]], source: str, sha256: str | None = None, lines: Sequence[int] | None = None
+) -> Runs:
+    """A table of rows in memory; a key that a row lacks is missing there. lines: their numbers, else from 1 on.
 
     Raises:
         TableError: there are no rows.
@@ -95,27 +103,32 @@ def runs_of(rows: Sequence[Mapping[str, Any]], source: str, sha256: str | None =
         sha256 = hashlib.sha256(json.dumps(list(map(dict, rows)), sort_keys=True, default=str).encode()).hexdigest()
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: _column([row.get(name) for row in rows], exact=name in NAMES) for name in names}
-    return Runs(columns, np.arange(first, first + len(rows)), source, sha256)
+    return Runs(columns, np.array(lines or range(1, len(rows) + 1), dtype=np.int64), source, sha256)
 
 
-def _lines(text: str, kind: str, path: Path) -> list[dict[str, Any]]:
+def _lines(text: str, kind: str, path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """Rows, and the line of each (its last one, where a quoted value breaks over several)."""
     if kind == "jsonl":
+        lines = [number for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
         rows = [json.loads(line) for line in text.splitlines() if line.strip()]
         if not all(isinstance(row, dict) for row in rows):
             raise TableError(f"{path}: every line must be one JSON object")
-        return rows
+        return rows, lines
     reader = csv.DictReader(text.splitlines(), restkey="", strict=True)
+    rows, lines = [], []
     try:
-        rows = list(reader)
+        for row in reader:
+            rows.append(row)
+            lines.append(reader.line_num)
     except csv.Error as error:
         raise TableError(f"{path}: line {reader.line_num} is not CSV ({error})") from None
     named = reader.fieldnames or []
     if len(set(named)) < len(named):
         raise TableError(f"{path}: two columns have the same name ({', '.join(named)})")
-    for number, row in enumerate(rows, start=2):
+    for number, row in zip(lines, rows, strict=True):
         if "" in row or None in row.values():
             raise TableError(f"{path}: line {number} has another number of fields than the header")
-    return rows
+    return rows, lines
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
@@ -137,13 +150,24 @@ def _column(values: Sequence[Any], *, exact: bool) -> NDArray[Any]:
         try:
             if isinstance(value, str) and "_" in value:
                 raise ValueError(value)  # Python reads 1_1 as 11: two names would become one
+            if exact and isinstance(value, str) and not _is_plain(value):
+                raise ValueError(value)  # 01 and 1 are two names
             numbers.append(float("nan") if value is None or value == "" else float(value))
         except (TypeError, ValueError, OverflowError):
             return np.array(["" if v is None else v for v in values], dtype=object)
     wholes = [_whole(value) for value in values] if exact else []
-    if any(whole is not None and whole != int(number) for whole, number in zip(wholes, numbers, strict=False)):
+    if any(
+        whole is not None and (math.isinf(number) or whole != int(number))
+        for whole, number in zip(wholes, numbers, strict=False)
+    ):
         return np.array([w if w is not None else n for w, n in zip(wholes, numbers, strict=True)], dtype=object)
     return np.array(numbers)
+
+
+def _is_plain(value: str) -> bool:
+    """Whether the text of a name can be told from its number: no zeros before it, no more digits than Python reads."""
+    digits = value.strip().lstrip("+-")
+    return not digits.isdecimal() or digits == "0" or (not digits.startswith("0") and len(digits) <= LONGEST_NUMBER)
 
 
 def _whole(value: Any) -> int | None:
