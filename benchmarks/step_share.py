@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from micro import MODELS, numbers, ready, write
 
+from transvae.config import AutoencoderConfig
 from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.data.stream.turns import Turns
@@ -60,7 +61,7 @@ def measure(model: str, home: Path, rounds: int, steps: int) -> dict[str, float]
     trial, weights = bench.trial, bench.weights
     batch = bench.stream.batch(0)
     given, ids = Given(batch), batch.ids
-    config = weights.config
+    config = AutoencoderConfig.from_dict(trial.model_config_values)
     latent = (config.latent_dim, *(trial.resolution // config.compression,) * 2)
     journal = Journal(home / f"{model}.jsonl")
     metrics = {f"train/{name}": 0.123456789 for name in ("loss", "l1", "kl", "gradient_norm", "learning_rate")}
