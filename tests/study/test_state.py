@@ -268,6 +268,7 @@ def test_trials_that_the_budget_did_not_let_start_are_said_until_they_do(writer)
     for trial in study.trials:
         study.queue(trial)
     study.study.append("not_started", trials=[study.trials[0].id], budget=2.0)
+    study.study.append("not_started", trials=[], budget=2.0)  # a later round had others to start
     (said,) = StudyState(study.folder).notes
     assert said.startswith(f"1 of {len(study.trials)} trials were not started: their estimates do not fit")
     assert "(0 of 2 device-hours are spent)" in said

@@ -89,7 +89,9 @@ class LightningDiT(nn.Module):
             else:
                 x_BNC = block(x_BNC, condition_BC, self.cos_Nd, self.sin_Nd)
         shift_BC, scale_BC = self.modulation(condition_BC).chunk(2, dim=1)
-        return self._unpatch(self.out(modulated_norm(self.norm, x_BNC, shift_BC, scale_BC)))
+        return unpatch(
+            self.out(modulated_norm(self.norm, x_BNC, shift_BC, scale_BC)), self.config.patch, self.config.latent_dim
+        )
 
     def _make_tables(self) -> None:
         """Functions of the configuration: no part of a checkpoint."""
@@ -97,11 +99,6 @@ class LightningDiT(nn.Module):
         self.register_buffer("cos_Nd", cos_Nd, persistent=False)
         self.register_buffer("sin_Nd", sin_Nd, persistent=False)
         self.register_buffer("position_NC", sincos(self.config.grid, self.config.width), persistent=False)
-
-    def _unpatch(self, x_BNE: Tensor) -> Tensor:
-        c = self.config
-        x_Bghppd = x_BNE.view(len(x_BNE), c.grid, c.grid, c.patch, c.patch, c.latent_dim)
-        return x_Bghppd.permute(0, 5, 1, 3, 2, 4).reshape(len(x_BNE), c.latent_dim, c.latent_size, c.latent_size)
 
     def _initialise(self) -> None:
         """As LightningDiT: xavier for products, zeros where a block shall begin as the identity."""
@@ -162,6 +159,13 @@ class Block(nn.Module):
         q_BNhd, k_BNhd = (rotate_pairs(t, cos_Nd, sin_Nd) for t in (self.q_norm(q_BNhd), self.k_norm(k_BNhd)))
         merged: Tensor = self.merge(attention(q_BNhd, k_BNhd, v_BNhd).reshape(batch, tokens, width))
         return merged
+
+
+def unpatch(x_BNE: Tensor, patch: int, latent_dim: int) -> Tensor:
+    """Tokens of a square grid with their patches' values (B, N, p p d) -> (B, d, h, w)."""
+    grid = math.isqrt(x_BNE.shape[1])
+    x_Bghppd = x_BNE.view(len(x_BNE), grid, grid, patch, patch, latent_dim)
+    return x_Bghppd.permute(0, 5, 1, 3, 2, 4).reshape(len(x_BNE), latent_dim, grid * patch, grid * patch)
 
 
 def modulate(x_BNC: Tensor, shift_BC: Tensor, scale_BC: Tensor) -> Tensor:

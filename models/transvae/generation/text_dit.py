@@ -24,6 +24,7 @@ from transvae.generation.lightning_dit import (
     rotations,
     sincos,
     time_features,
+    unpatch,
 )
 from transvae.generation.text import Text
 from transvae.generation.text_config import TextDiTConfig, text_dit_config
@@ -86,7 +87,8 @@ class TextDiT(nn.Module):
             else:
                 x_BNC = block(x_BNC, condition_BC, text_BLC, mask_B11L, rotation)
         shift_BC, scale_BC = self.modulation(condition_BC).chunk(2, dim=1)
-        return self._unpatch(self.out(modulate(self.norm(x_BNC), shift_BC, scale_BC)))
+        tokens_BNE = self.out(modulate(self.norm(x_BNC), shift_BC, scale_BC))
+        return unpatch(tokens_BNE, self.config.patch, self.config.latent_dim)
 
     def without(self, text: Text, dropped_B: Tensor) -> Text:
         """The text with the learned null token alone in place of the captions that are dropped."""
@@ -119,11 +121,6 @@ class TextDiT(nn.Module):
                 raise ValueError("a source image was given, but the network was made without editing=True")
             return x_Bdhw
         return torch.cat([x_Bdhw, torch.zeros_like(x_Bdhw) if source_Bdhw is None else source_Bdhw], dim=1)
-
-    def _unpatch(self, x_BNE: Tensor) -> Tensor:
-        c, grid = self.config, self.config.as_dit().grid
-        x_Bghppd = x_BNE.view(len(x_BNE), grid, grid, c.patch, c.patch, c.latent_dim)
-        return x_Bghppd.permute(0, 5, 1, 3, 2, 4).reshape(len(x_BNE), c.latent_dim, c.latent_size, c.latent_size)
 
     @torch.no_grad()
     def _initialise(self) -> None:

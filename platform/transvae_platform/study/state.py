@@ -315,7 +315,8 @@ class StudyState:
                 self.trials[record["trial"]].registered = record
                 self.trials[record["trial"]].unregistered = None
             case "not_started":
-                self.not_started = record
+                earlier = self.not_started["trials"] if self.not_started else []  # of another round or wave
+                self.not_started = {**record, "trials": [*earlier, *record["trials"]]}
             case "not_registered":
                 self.trials[record["trial"]].unregistered = record["reason"]
             case "measured":
