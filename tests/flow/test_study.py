@@ -56,7 +56,7 @@ def transvae(*arguments, home):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | {"FLOW_HOME": str(home)},
+        env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"FLOW_HOME": str(home)},
     )
 
 
