@@ -89,7 +89,8 @@ def transvae(*arguments: object) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-SOURCES = {"folder": (write_folder, 20_000), "tars": (write_tars, 340), "parquet": (write_parquet, 340)}
+# Not as many in the tables as in the tars: equal images from another place are the same data set.
+SOURCES = {"folder": (write_folder, 20_000), "tars": (write_tars, 340), "parquet": (write_parquet, 350)}
 
 
 @pytest.mark.parametrize("name", [*SOURCES, "bundled"])
