@@ -111,6 +111,10 @@ def test_runs_of_different_length_are_a_caution(rows):
     rows[LAST] = {**rows[LAST], "images": 4000}
     (document,) = ask(rows)
     assert "differ in images seen (4000 to 1.6e+04)" in document["result"]["cautions"][0]
+    (document,) = ask(
+        [{k: v for k, v in {**r, "step": r["step"] + (r["size"] == "G")}.items() if k != "images"} for r in rows]
+    )
+    assert "differ in steps (2000 to 2001)" in document["result"]["cautions"][0]
 
 
 def test_unknown_forms_and_empty_choices(rows):

@@ -93,7 +93,7 @@ def _prepare_group(
         chosen, unknown = _chosen(request.predict, runs)
         aside += _unknown(request.predict, runs.where(unknown))
         rest, runs = runs.where(chosen), runs.where(~chosen & ~unknown)
-        _refuse_none(runs, f"none is known not to satisfy {request.predict}")
+        _refuse_none(runs, f"all satisfy {request.predict}" + ", or lack a value that it reads" * bool(unknown.any()))
         if len(rest):
             kept, unfit, *_ = _checked(rest, request, variables, whole_curves=whole_curves, predicted=True)
             held_out, aside = rest.where(kept), aside + unfit
