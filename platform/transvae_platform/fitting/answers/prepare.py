@@ -88,7 +88,7 @@ def _prepare_group(
     runs: Runs, request: Request, variables: Sequence[str], label: Mapping[str, str], aside: tuple[Dropped, ...], *,
     whole_curves: bool,
 ) -> Prepared:  # fmt: skip
-    held_out: Runs | None = None
+    held_out, all_rows = None, runs
     if request.predict is not None:
         chosen, unknown = _chosen(request.predict, runs)
         aside += _unknown(request.predict, runs.where(unknown))
@@ -97,20 +97,20 @@ def _prepare_group(
         if len(rest):
             kept, unfit, *_ = _checked(rest, request, variables, whole_curves=whole_curves, predicted=True)
             held_out, aside = rest.where(kept), aside + unfit
-            refuse_mixed(held_out, except_for=request.group)
     kept, dropped, names, columns, loss = _checked(runs, request, variables, whole_curves=whole_curves)
     left, columns, loss = runs.where(kept), {n: v[kept] for n, v in columns.items()}, loss[kept]
     if not len(left):
         _refuse_none(left, f"{dropped[0].reason}, and so on")
     names = None if names is None else [name for name, keep in zip(names, kept.tolist(), strict=True) if keep]
-    refuse_mixed(left, except_for=request.group)  # first: of two conditions of one run both rows are right
+    used = left if held_out is None else all_rows.where(np.isin(all_rows.numbers, [*left.numbers, *held_out.numbers]))
+    refuse_mixed(used, except_for=request.group)  # first: of two conditions of one run both rows are right
     if names is not None:
         at = next((columns[v] for v in ("images", "D") if v in columns and whole_curves), None)
         refuse_duplicates(left, names, at)
     else:
         refuse_copies(left)
     if request.form not in (FAMILIES, CURVE):  # which have a law per family, or per run
-        refuse_families(left)
+        refuse_families(used)
     return Prepared(request, label, left, columns, loss, names, (*dropped, *aside), held_out)
 
 

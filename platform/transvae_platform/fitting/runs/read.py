@@ -183,8 +183,11 @@ def _column(values: Sequence[Any], *, exact: bool) -> NDArray[Any]:
 
 
 def _is_plain(value: str) -> bool:
-    """Whether the text of a name can be told from its number: no zeros before it, no more digits than Python reads."""
+    """Whether the text of a name can be told from its number: no zeros before it, no more digits than Python reads, no
+    letters (1e5, inf) other than those of a missing one."""
     digits = value.strip().lstrip("+-")
+    if any(map(str.isalpha, digits)) and digits.lower() != "nan":
+        return False
     return not digits.isdecimal() or digits == "0" or (not digits.startswith("0") and len(digits) <= LONGEST_NUMBER)
 
 
