@@ -120,12 +120,16 @@ def register(form: Form) -> Form:
     """Makes a form known by its name.
 
     Raises:
-        ValueError: the name is taken, it has no variables, or no bounds for a start.
+        ValueError: the name is taken, or parameters, variables, sizes and bounds do not fit each other.
     """
+    if not isinstance(form.name, str) or not form.name:
+        raise ValueError(f"the name of a form is a text, not {form.name!r}")
     if form.name in VIEWS or _FORMS.get(form.name, form) != form:
         raise ValueError(f"a form named {form.name!r} is there already - give yours another name")
-    if not form.variables:
-        raise ValueError(f"{form.name}: a law needs at least one variable")
+    if not (form.variables and form.parameters) or len(set(form.parameters)) < len(form.parameters):
+        raise ValueError(f"{form.name}: a law needs at least one variable and parameters of different names")
+    if unknown := set(form.sizes) - set(form.variables):
+        raise ValueError(f"{form.name}: sizes names {', '.join(unknown)}, which is none of its variables")
     if isinstance(form, UserForm):
         if set(form.bounds) != set(form.parameters):
             raise ValueError(f"{form.name}: bounds must name each of {', '.join(form.parameters)}")
