@@ -25,7 +25,8 @@ import yaml
 from transvae_platform.cli import render
 from transvae_platform.cli import study as verbs
 from transvae_platform.cli.main import main
-from transvae_platform.cluster import follow, sources, submit
+from transvae_platform.cluster import follow, submit
+from transvae_platform.data.making import on_ray
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.study import lease, plan
 from transvae_platform.study.journal import Journal, read_journal
@@ -123,7 +124,7 @@ def _played(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (submit, plan):
         monkeypatch.setattr(module, "model_cost", lambda _: cost)
     monkeypatch.setattr(submit, "ray_session", no_ray)
-    monkeypatch.setattr(sources, "run_on_ray", run_locally)
+    monkeypatch.setattr(on_ray, "run_on_ray", run_locally)
     monkeypatch.setattr(submit, "run_trials", train_toys)
     monkeypatch.setattr(submit, "local_devices", lambda: (2, 0))
     monkeypatch.setattr(verbs, "_write_report", lambda state, output=None: state.folder / "report.html")

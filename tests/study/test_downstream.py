@@ -4,9 +4,10 @@ import pytest
 
 from transvae.generation import create_dit
 from transvae_platform.errors import SpecError
+from transvae_platform.study.costs import model_cost
 from transvae_platform.study.generator_plan import sampling_flops
 from transvae_platform.study.identity import refuse_changed_study
-from transvae_platform.study.plan import build_plan, model_cost
+from transvae_platform.study.plan import build_plan
 from transvae_platform.study.state import StudyState
 
 DOWN = {"generators": ["micro-S/1", "micro-B/2"], "recipe": {"steps": 20, "batch_size": 8}, "classes": 10}

@@ -54,7 +54,7 @@ def plan(
 ) -> None:
     """Print every trial with its parameters, FLOPs, time, memory and disk, and what all cost. Changes nothing."""
     from transvae_platform.cli.render import plan_document, print_plan
-    from transvae_platform.cluster.submit import plan_study, prepare, prepare_elsewhere
+    from transvae_platform.cluster.planning import plan_study, prepare, prepare_elsewhere
     from transvae_platform.study.load import load_study
 
     spec = load_study(file, tuple(changes or ()))
@@ -103,7 +103,8 @@ def submit(
     from transvae_platform.cli.fit_files import keep_fits
     from transvae_platform.cli.progress import StudyProgress
     from transvae_platform.cli.render import print_outcome
-    from transvae_platform.cluster.submit import plan_study, prepare, submit_study
+    from transvae_platform.cluster.planning import plan_study, prepare
+    from transvae_platform.cluster.submit import submit_study
     from transvae_platform.study.state import OVER
     from transvae_platform.tracking.runs import log_page
     from transvae_platform.tracking.server import default_tracking_uri
