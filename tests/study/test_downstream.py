@@ -128,6 +128,14 @@ def test_a_calibration_trains_no_generators(spec):
         spec(**down(), calibration=calibration)
 
 
+def test_a_plan_counts_the_latents_of_each_autoencoder_once(grid, tmp_path):
+    plan = build_plan(grid(**down()), {"cpu": 2}, tmp_path, None, images=100)
+    assert len(plan.rows) == 9  # three autoencoders of f8d8 at 32 pixels, two generators on each
+    assert plan.latents_bytes_per_image == 3 * 2 * (8 * 4 * 4) * 2  # and the mirrored one, float16
+    wider = {"latents": {"dtype": "float32"}}
+    assert build_plan(grid(**down(**wider)), {"cpu": 2}, tmp_path, None).latents_bytes_per_image == 2 * 1536
+
+
 def test_a_plan_counts_generators_and_their_samples(grid, tmp_path):
     trials = grid(**down(curve=CURVE, sampler={"times": 11}, evaluation={"every": 5}))
     plan = build_plan(trials, {"cpu": 2}, tmp_path, None)

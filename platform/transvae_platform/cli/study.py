@@ -43,7 +43,10 @@ def plan(
         int | None,
         typer.Option(help="Plan for a cluster with so many GPUs; images and files are not looked for here.", min=1),
     ] = None,
-    price: Annotated[float | None, typer.Option(help="Of an hour of one device, for the cost.", min=0)] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(help="Dollars for an hour of one GPU on demand, instead of resources.prices.", min=0),
+    ] = None,
     informed_by: Annotated[
         str | None,
         typer.Option(
@@ -53,27 +56,28 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Print every trial with its parameters, FLOPs, time, memory and disk, and what all cost. Changes nothing."""
-    from transvae_platform.cli.render import plan_document, print_plan
+    from transvae_platform.cli.render_plan import plan_document, print_plan
     from transvae_platform.cluster.planning import plan_study, prepare, prepare_elsewhere
     from transvae_platform.study.load import load_study
 
     spec = load_study(file, tuple(changes or ()))
     prepared = prepare(spec, home.resolve()) if gpus is None else prepare_elsewhere(spec, home.resolve())
     planned = plan_study(prepared, home.resolve(), os.environ.get("RAY_ADDRESS"), gpus)
+    prices = spec.resources.prices.at(price)
     informed = None
     if informed_by is not None:
         from transvae_platform.cli.informed import inform, informed_document, print_informed
 
         informed = inform(planned, open_study(informed_by, home))
     if as_json:
-        document = plan_document(planned, price)
+        document = plan_document(planned, prices)
         print(
             json.dumps(
                 document if informed is None else {**document, "informed_by": informed_document(informed)}, indent=1
             )
         )
         return
-    print_plan(spec, planned, price)
+    print_plan(spec, planned, prices)
     if informed is not None:
         print_informed(informed)
 

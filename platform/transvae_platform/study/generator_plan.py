@@ -8,6 +8,7 @@ from transvae_platform.study.grid import Trial
 
 DOPRI5_EVALUATIONS = 100  # per sample (assumption: it chooses as many steps as its tolerances ask for)
 INCEPTION_FLOPS = 11.4e9  # one image of 299 x 299 pixels through Inception v3 (5.7 G multiply-adds, published)
+DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 
 def generator_cost(trial: Trial) -> dict[str, float]:
@@ -34,6 +35,19 @@ def generator_activations(trial: Trial) -> int:
         return (count_activations(config, bf16=bf16, checkpointing=checkpointing),)
 
     return counts().get("generator activations", [trial.model_config_values, bf16, checkpointing], count)[0]
+
+
+def latents_key(trial: Trial) -> str:
+    """Equal for generators that train on the same latents."""
+    assert trial.generator is not None
+    return trial.generator.model_dump_json(include={"autoencoder", "tokenizer", "latents"})
+
+
+def latents_bytes(trial: Trial) -> int:
+    """What a generator's latents of one image take on disk: those of the image and those of its mirror image."""
+    assert trial.generator is not None
+    shape = DiTConfig(**trial.model_config_values)
+    return 2 * shape.latent_dim * shape.latent_size**2 * DTYPE_BYTES[trial.generator.latents.dtype]
 
 
 def sampling_flops(trial: Trial, until: int | None = None) -> float:

@@ -16,6 +16,7 @@ from pathlib import Path
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
 from transvae_platform.study.data_spec import training_sizes
+from transvae_platform.study.generator_plan import latents_bytes, latents_key
 from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.ordering import good_order
 from transvae_platform.study.scheduling import Agenda, Work
@@ -23,8 +24,9 @@ from transvae_platform.study.simulation import makespan
 from transvae_platform.study.state import OVER, StudyState
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
-# GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of an H100's 990 TFLOP/s dense bf16 peak (assumption; published
-# VAE and DiT trainings reach 12 to 50 %).
+# GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of PEAK_RATE (an MFU of 0.3:
+# assumption; published VAE and DiT trainings reach 12 to 50 %).
+PEAK_RATE = 989e12  # of an H100 in dense bf16, FLOP/s (NVIDIA's data sheet, SXM)
 ASSUMED_RATE = {"cpu": 2e10, "gpu": 3e14}
 START_SECONDS = {"cpu": 20.0, "gpu": 40.0}
 """From a free slot to the first step: processes, imports, model (cpu: measured on 2 cores; gpu: assumption)."""
@@ -76,11 +78,13 @@ class Plan:
     rows: tuple[TrialPlan, ...]
     slots: Mapping[str, int]
     """Devices that can be used at once, by kind."""
+    images: int | None = None
+    """Of the data set, of both splits; None where they were not looked for, or are not made yet."""
 
     @property
     def device_seconds(self) -> float:
         """Device time of what is left: a trial on 8 GPUs for an hour counts 8 hours."""
-        return sum(row.seconds_left * row.trial.workers.workers for row in self._left())
+        return sum(row.seconds_left * row.trial.workers.workers for row in self.rows_left)
 
     @property
     def wall_seconds(self) -> float:
@@ -98,7 +102,7 @@ class Plan:
                 kind=row.trial.workers.device,
                 priority=row.trial.priority,
             )
-            for row in self._left()
+            for row in self.rows_left
         )
         order: list[str] = []
         for kind, slots in self.slots.items():
@@ -106,15 +110,29 @@ class Plan:
         return Agenda(works, self.slots, tuple(order))
 
     @property
+    def latents_bytes_per_image(self) -> int:
+        """Of all latents that generators train on: one set per tokenizer."""
+        sets = {latents_key(row.trial): latents_bytes(row.trial) for row in self.rows if row.trial.generator}
+        return sum(sets.values())
+
+    @property
     def disk_bytes(self) -> int:
         """Checkpoints of all trials."""
         return sum(row.disk_bytes for row in self.rows)
 
-    def _left(self) -> list[TrialPlan]:
+    @property
+    def rows_left(self) -> list[TrialPlan]:
+        """Trials that are not over."""
         return [row for row in self.rows if row.state not in OVER]
 
 
-def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, current: StudyState | None) -> Plan:
+def build_plan(
+    trials: Sequence[Trial],
+    slots: Mapping[str, int],
+    home: Path,
+    current: StudyState | None,
+    images: int | None = None,
+) -> Plan:
     """The plan of a study's trials; `current` is the study's own state if it was submitted before."""
     measured = _measured_step_seconds(_studies(home))
     costs: dict[str, dict[str, float]] = {}
@@ -150,7 +168,7 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
                 state=known.state if known else "queued",
             )
         )
-    return Plan(tuple(rows), dict(slots))
+    return Plan(tuple(rows), dict(slots), images)
 
 
 def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
