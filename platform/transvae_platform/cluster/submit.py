@@ -39,6 +39,7 @@ from transvae_platform.study.lease import Fence
 from transvae_platform.study.plan import build_plan
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
+from transvae_platform.study.stopping import asked_to_stop
 from transvae_platform.tracking.registry import register_best
 from transvae_platform.tracking.runs import Tracker
 from transvae_platform.tracking.server import answering, reach
@@ -117,14 +118,14 @@ def submit_study(
                         waiting = run_trials(
                             trials, now, folder, fence, record, lambda trial: shared | own.get(trial.id, {}), until
                         )
-                    if waiting:
+                    if waiting and not asked_to_stop(fence):
                         journal.append("not_started", trials=waiting, budget=spec.resources.budget)
 
                 # `left` may be empty: a finished study's images may only have had to be read again
                 first = [trial for trial in left if trial.generator is None]
                 run_rounds(spec.calibration, first, state, fence, run, lambda: tracker.take(state.refresh()))
                 waiting = [trial for trial in left if trial.generator]
-                if waiting:
+                if waiting and not asked_to_stop(fence):
                     _register(state, tracker, journal, listen)
                     opened = Generators(
                         made, tokenizers, home, tracking_uri, journal, state, fence, lambda text: listen(state, text)
@@ -136,10 +137,12 @@ def submit_study(
         _note_ends(state, journal)
         _register(state, tracker, journal, listen)
         say = partial(listen, state)
-        measure_models(prepared.spec, networks, home, tracking_uri, address, journal, state, say)
+        stopped = asked_to_stop(fence)
+        if not stopped:
+            measure_models(prepared.spec, networks, home, tracking_uri, address, journal, state, say)
         journal.close()
     state.refresh()
-    listen(state, "done")
+    listen(state, "stopped, as somebody asked" if stopped else "done")
     return state
 
 
