@@ -39,6 +39,11 @@ class Source:
         """Of the data set; None while it is not made."""
         return self.made.fingerprint if self.made else None
 
+    @property
+    def images(self) -> int:
+        """Of both splits, about; 0 where nobody has looked."""
+        return 0 if self.train == MOST else self.train + self.held_out
+
 
 def find_source(section: Data, home: Path, key: str = "data") -> Source:
     """List the images, or find the data sets.

@@ -21,8 +21,9 @@ from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.generator_plan import generator_activations, generator_cost, sampling_flops
 from transvae_platform.study.grid import Trial, stable_hash
+from transvae_platform.study.latents_plan import LatentsPlan, latents_of, plan_latents
 from transvae_platform.study.ordering import good_order
-from transvae_platform.study.scheduling import Agenda, Work
+from transvae_platform.study.scheduling import Agenda, Work, among
 from transvae_platform.study.simulation import makespan
 from transvae_platform.study.state import OVER, StudyState
 
@@ -88,11 +89,13 @@ class Plan:
     rows: tuple[TrialPlan, ...]
     slots: Mapping[str, int]
     """Devices that can be used at once, by kind."""
+    latents: tuple[LatentsPlan, ...] = ()
+    """What generators wait for, one for each autoencoder or tokenizer."""
 
     @property
     def device_seconds(self) -> float:
         """Device time of what is left: a trial on 8 GPUs for an hour counts 8 hours."""
-        return sum(row.seconds_left * row.trial.workers.workers for row in self._left())
+        return sum(work.slot_seconds for work in self.agenda.works)
 
     @property
     def wall_seconds(self) -> float:
@@ -102,28 +105,40 @@ class Plan:
     @cached_property
     def agenda(self) -> Agenda:
         """What is left, with the slots for it and the order by which it ends soonest."""
-        works = tuple(
-            Work(
-                id=row.trial.id,
-                slots=row.trial.workers.workers,
-                seconds=row.seconds_left,
-                kind=row.trial.workers.device,
-                priority=row.trial.priority,
-            )
-            for row in self._left()
+        left = self._left()
+        needed = {latents_of(row.trial.generator) for row in left if row.trial.generator}
+        works = among(
+            [_work(row) for row in left] + [latents.work for latents in self.latents if latents.name in needed]
         )
         order: list[str] = []
         for kind, slots in self.slots.items():
             order += good_order([work for work in works if work.kind == kind], slots)
-        return Agenda(works, self.slots, tuple(order))
+        return Agenda(tuple(works), self.slots, tuple(order))
 
     @property
     def disk_bytes(self) -> int:
         """Checkpoints of all trials."""
         return sum(row.disk_bytes for row in self.rows)
 
+    @property
+    def latents_bytes(self) -> int:
+        """Latents of all autoencoders and tokenizers that generators are trained on."""
+        return sum(latents.bytes for latents in self.latents)
+
     def _left(self) -> list[TrialPlan]:
         return [row for row in self.rows if row.state not in OVER]
+
+
+def _work(row: TrialPlan) -> Work:
+    trial = row.trial
+    return Work(
+        id=trial.id,
+        slots=trial.workers.workers,
+        seconds=row.seconds_left,
+        kind=trial.workers.device,
+        priority=trial.priority,
+        after=(latents_of(trial.generator),) if trial.generator else (),
+    )
 
 
 def model_cost(trial: Trial) -> dict[str, float]:
@@ -208,8 +223,15 @@ _activations = lru_cache(maxsize=None)(
 )
 
 
-def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, current: StudyState | None) -> Plan:
-    """The plan of a study's trials; `current` is the study's own state if it was submitted before."""
+def build_plan(
+    trials: Sequence[Trial], slots: Mapping[str, int], home: Path, current: StudyState | None, images: int = 0
+) -> Plan:
+    """The plan of a study's trials.
+
+    Args:
+        current: the study's own state if it was submitted before.
+        images: that latents are made of, where generators are among the trials.
+    """
     measured = _measured_step_seconds(_studies(home))
     costs: dict[str, dict[str, float]] = {}
     rows = []
@@ -244,7 +266,7 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
                 state=known.state if known else "queued",
             )
         )
-    return Plan(tuple(rows), dict(slots))
+    return Plan(tuple(rows), dict(slots), plan_latents(trials, images, ASSUMED_RATE))
 
 
 def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
