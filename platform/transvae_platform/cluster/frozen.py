@@ -13,7 +13,7 @@ from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
 from transvae.losses.perceptual import SMALLEST, locate_lpips
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.evaluation.inception import locate_inception
-from transvae_platform.study.grid import Trial
+from transvae_platform.study.grid import PIXELLESS, Trial
 from transvae_platform.study.spec import StudySpec
 
 FOLDER = "frozen"
@@ -22,6 +22,7 @@ KEYS = {
     "vgg16": "recipe.losses.lpips.network",
     "features": "recipe.losses.vf.network",
     "inception": "downstream.curve.inception",
+    "representation": "recipe.semantic.network",
 }
 """What asks for the published weights behind each key of `resources.frozen`."""
 
@@ -34,9 +35,11 @@ def refuse_impossible_losses(trials: Sequence[Trial]) -> None:
     """
     for trial in (trial for trial in trials if trial.generator is None):
         losses, compression = trial.recipe.losses, int(trial.model_config_values["compression"])
+        semantic = trial.recipe.semantic
+        lpips = losses.lpips or (semantic.lpips if semantic and trial.family != PIXELLESS else None)
         for side in {trial.resolution, *(bucket.size for bucket in trial.sampling.buckets or ())}:
             try:
-                if losses.lpips and side < SMALLEST:
+                if lpips and side < SMALLEST:
                     raise ValueError(f"VGG16 needs images of at least {SMALLEST} x {SMALLEST} pixels, not {side}")
                 if losses.vf:
                     meeting(side, compression, losses.vf.match, patch=1)
@@ -63,11 +66,11 @@ def refuse_missing_files(spec: StudySpec, trials: Sequence[Trial]) -> None:
             locate_features(network, FrozenConfig(weights="random"))
         except ValueError as error:
             raise SpecError(f"recipe.losses.vf.features: {error}") from None
-    if len(needed.get("features", ())) > 1:
-        raise SpecError(
-            f"recipe.losses.vf.features: one study reads one pretrained network, not {', '.join(needed['features'])} - "
-            "make it two studies"
-        )
+    for name, key in (("features", "recipe.losses.vf.features"), ("representation", "grid")):
+        if len(needed.get(name, ())) > 1:
+            raise SpecError(
+                f"{key}: one study reads one pretrained network, not {', '.join(needed[name])} - make it two studies"
+            )
 
 
 def fetch_frozen(spec: StudySpec, trials: Sequence[Trial], home: Path) -> StudySpec:
@@ -113,6 +116,12 @@ def _needed(trials: Sequence[Trial]) -> dict[str, list[str]]:
             needed["vgg16"] = ["vgg16"]
         if losses.vf and losses.vf.network == "pretrained":
             needed["features"] = sorted({losses.vf.features, *needed.get("features", ())})
+        if semantic := trial.recipe.semantic:
+            if semantic.lpips and semantic.lpips.network == "pretrained" and trial.family != PIXELLESS:
+                needed["vgg16"] = ["vgg16"]
+            if semantic.network == "pretrained":
+                network = str(trial.model_config_values["encoder"]["network"])
+                needed["representation"] = sorted({network, *needed.get("representation", ())})
     return needed
 
 

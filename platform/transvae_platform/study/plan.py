@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from transvae.accounting import count_model
+from transvae.accounting import count_model, semantic_training_flops
 from transvae.config import AutoencoderConfig
 from transvae.losses import cost
 from transvae.memory import CAST_BYTES, STATE_BYTES, WEIGHT_BYTES, count_activations
@@ -24,6 +24,7 @@ from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.latents_plan import LatentsPlan, latents_of, plan_latents
 from transvae_platform.study.ordering import good_order
 from transvae_platform.study.scheduling import Agenda, Work, among
+from transvae_platform.study.semantic_plan import has_pixels, semantic_losses_flops, twin_bytes
 from transvae_platform.study.simulation import makespan
 from transvae_platform.study.state import OVER, StudyState
 
@@ -158,8 +159,17 @@ def model_cost(trial: Trial) -> dict[str, float]:
         "encoder_parameters": counted.encoder_parameters,
         "decoder_parameters": counted.decoder_parameters,
         "forward_flops": counted.forward_flops,
-        "training_flops": sum(share * count_model(config, size).training_flops for size, share in sizes),
+        "training_flops": sum(share * _training_flops(trial, config, size) for size, share in sizes),
     }
+
+
+def _training_flops(trial: Trial, config: AutoencoderConfig, size: int) -> float:
+    """Per image, the mean over the stages of a PS-VAE."""
+    whole, recipe = count_model(config, size).training_flops, trial.recipe
+    if recipe.semantic is None or recipe.semantic.pixel_stage is None:
+        return whole
+    first = recipe.stage_edge / recipe.steps
+    return first * semantic_training_flops(config, size) + (1 - first) * whole
 
 
 def losses_flops(trial: Trial, until: int | None = None) -> float:
@@ -170,6 +180,8 @@ def losses_flops(trial: Trial, until: int | None = None) -> float:
     if trial.generator is not None:
         return sampling_flops(trial, until)
     recipe, losses = trial.recipe, trial.recipe.losses
+    if recipe.semantic is not None:
+        return semantic_losses_flops(trial, until)
     vf, gan, steps, total = losses.vf, losses.gan, recipe.steps if until is None else until, 0.0
     edge = min(recipe.stage_edge, steps)
     compression = AutoencoderConfig.from_dict(trial.model_config_values).compression
@@ -204,9 +216,10 @@ def memory_bytes(trial: Trial, parameters: int) -> int:
     else:
         config = AutoencoderConfig.from_dict(trial.model_config_values)
         kept = _activations(config, size, bf16, recipe.gradient_checkpointing)
-    if recipe.losses.lpips:
+    if recipe.losses.lpips or (recipe.semantic and recipe.semantic.lpips and has_pixels(trial)):
         kept += LPIPS_BYTES_PER_PIXEL * size * size
     networks = FROZEN_BYTES if recipe.losses.vf and recipe.losses.vf.network == "pretrained" else 0
+    networks += twin_bytes(trial) if recipe.semantic else 0
     activations = int(images * kept * SLACK)
     if trial.workers.sharding == "fsdp":
         width = CAST_BYTES if bf16 else WEIGHT_BYTES

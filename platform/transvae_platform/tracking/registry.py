@@ -198,6 +198,7 @@ def registered_models(client: MlflowClient) -> list[dict[str, str]]:
                     "version": str(version.version),
                     "psnr": version.tags.get("val.psnr", ""),
                     "loss": version.tags.get("val.loss", ""),
+                    "features": version.tags.get("val.semantic", version.tags.get("val.semantic_random", "")),
                     "model": version.tags["model"],
                     "study": version.tags["study"],
                     "trial": version.tags["trial_id"],
