@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -22,7 +23,9 @@ import torch
 from torch import Tensor
 
 LENGTH = 77  # tokens of a caption (the guide's companion configuration, from CLIP)
-T5 = ("small", "base", "large", "xl", "xxl")  # google/t5-v1_1-*; the guide's is XXL: 4096 channels
+T5 = {"small": 512, "base": 768, "large": 1024, "xl": 2048, "xxl": 4096}
+"""The sizes of google/t5-v1_1-* with their channels; the guide's is XXL."""
+HASHED, HASHED_LENGTH = 64, 16  # channels and tokens of hashed words by default (assumptions)
 WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -74,7 +77,7 @@ class HashedWords(TextEncoder):
 
     PLACE = 0.1
 
-    def __init__(self, channels: int = 64, length: int = 16, seed: int = 0) -> None:
+    def __init__(self, channels: int = HASHED, length: int = HASHED_LENGTH, seed: int = 0) -> None:
         if channels < 1 or length < 1:
             raise TextEncoderError(f"hashed words need positive channels and length, not {channels} and {length}")
         self.channels, self.length, self.seed = channels, length, seed
@@ -114,7 +117,7 @@ class T5Text(TextEncoder):
             from transformers import AutoTokenizer, T5EncoderModel
         except ImportError:
             raise TextEncoderError(f"{source}: T5 needs transformers: pip install -e '.[text]'") from None
-        folder = _folder(source, download)
+        folder = locate_t5(source, download)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             network = T5EncoderModel.from_pretrained(folder, local_files_only=True)
@@ -143,20 +146,32 @@ def open_text_encoder(name: str | Path, device: torch.device | str = "cpu", down
     Raises:
         TextEncoderError: there is none of this name, with those that exist; or as the encoder itself.
     """
+    channels, _ = text_shape(name)
+    if str(name).startswith("hashed"):
+        return HashedWords(channels)
+    return T5Text(name if Path(name).is_dir() else f"google/{name}", device=device, download=download)
+
+
+def text_shape(name: str | Path) -> tuple[int, int]:
+    """(channels, tokens) of what an encoder of this name answers; errors as `open_text_encoder`, reads no weights."""
     kind, _, rest = str(name).partition("-")
     if kind == "hashed" and (not rest or rest.isdigit()):
-        return HashedWords(int(rest)) if rest else HashedWords()
+        return int(rest or HASHED), HASHED_LENGTH
     if Path(name).is_dir():
-        return T5Text(name, device=device)
-    known = [f"t5-v1_1-{size}" for size in T5]
+        try:
+            return int(json.loads((Path(name) / "config.json").read_text())["d_model"]), LENGTH
+        except (OSError, ValueError, KeyError) as error:
+            raise TextEncoderError(f"{name} holds no T5 that transformers can open: config.json: {error}") from None
+    known = {f"t5-v1_1-{size}": channels for size, channels in T5.items()}
     if str(name) in known:
-        return T5Text(f"google/{name}", device=device, download=download)
+        return known[str(name)], LENGTH
     close = difflib.get_close_matches(str(name), ["hashed", *known], n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are hashed, hashed-64, ..., {', '.join(known)}"
     raise TextEncoderError(f"no text encoder {str(name)!r}: there is no such folder - {hint}")
 
 
-def _folder(source: str | Path, download: bool) -> Path:
+def locate_t5(source: str | Path, download: bool) -> Path:
+    """A folder as it is, or the snapshot of a repository in the hub's cache. Raises TextEncoderError without files."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download

@@ -33,9 +33,10 @@ from transvae_platform.cluster.registering import Registrar
 from transvae_platform.data.latents.extract import extract_latents, plan_extraction
 from transvae_platform.data.making.on_ray import run_on_ray
 from transvae_platform.data.sets.catalogue import TrainingData
-from transvae_platform.data.sets.mixture import open_training_data
+from transvae_platform.data.sets.mixture import Samples, open_training_data
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.sets.samples import manifest_at
+from transvae_platform.data.stream.latents import captions_of
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
@@ -44,6 +45,8 @@ from transvae_platform.study.lease import Fence
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.registry import local_model
+
+CAPTIONS_AT_ONCE = 10_000
 
 
 class Maker(NamedTuple):
@@ -56,18 +59,23 @@ class Maker(NamedTuple):
 
 
 def refuse_labels(spec: StudySpec, made: TrainingData) -> None:
-    """Images without labels, or with labels beyond the classes that generators are told: before anything is trained.
+    """Images without the labels or captions that generators are told, or with labels beyond the classes: before
 
-    Data sets on an object store are not read for this; a training refuses such a label when it comes.
+    anything is trained. Data sets on an object store are not read for this; a training refuses such a sample when it
+    comes.
 
     Raises:
-        SpecError: names the key and the label.
+        SpecError: names the key and the label, or the sample.
     """
-    if spec.downstream is None or spec.downstream.classes == 1:
+    if spec.downstream is None:
+        return
+    if spec.downstream.text:
+        _refuse_captions(made)
+        return
+    if spec.downstream.classes == 1:
         return
     classes = spec.downstream.classes
-    places = [(part.location, share) for part, share in made.parts if "://" not in part.location]
-    for samples in open_training_data(places, default_cache(), CACHE_BYTES) if places else ():
+    for samples in _near(made):
         try:
             labels = samples.labels(np.arange(len(samples)))
         except UserError as error:
@@ -77,6 +85,21 @@ def refuse_labels(spec: StudySpec, made: TrainingData) -> None:
                 f"downstream.classes: {classes}, but the images have labels from {labels.min()} to {labels.max()} - "
                 f"set {int(labels.max()) + 1} or more"
             )
+
+
+def _refuse_captions(made: TrainingData) -> None:
+    for samples in _near(made):
+        for start in range(0, len(samples), CAPTIONS_AT_ONCE):
+            try:
+                captions_of(samples, np.arange(start, min(start + CAPTIONS_AT_ONCE, len(samples))))
+            except UserError as error:
+                raise SpecError(f"downstream.text: {error}; give them with data.captions, or in the source") from None
+
+
+def _near(made: TrainingData) -> Sequence[Samples]:
+    """Both splits of what lies on no object store."""
+    places = [(part.location, share) for part, share in made.parts if "://" not in part.location]
+    return open_training_data(places, default_cache(), CACHE_BYTES) if places else ()
 
 
 def find_tokenizers(trials: Sequence[Trial], home: Path, tracking_uri: str) -> dict[str, Maker]:

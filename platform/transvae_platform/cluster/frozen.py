@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from transvae.generation.text import T5, TextEncoderError, locate_t5
 from transvae.losses.adversarial import logits_side
 from transvae.losses.alignment import meeting
 from transvae.losses.features import locate_features
@@ -23,6 +25,7 @@ KEYS = {
     "features": "recipe.losses.vf.network",
     "inception": "downstream.curve.inception",
     "representation": "recipe.semantic.network",
+    "text": "downstream.text.encoder",
 }
 """What asks for the published weights behind each key of `resources.frozen`."""
 
@@ -59,8 +62,9 @@ def refuse_missing_files(spec: StudySpec, trials: Sequence[Trial]) -> None:
     for name, file in spec.resources.frozen.items():
         if name not in needed:
             raise SpecError(f"resources.frozen.{name}: nothing in this study reads it - remove it")
-        if not Path(file).is_file():
-            raise SpecError(f"resources.frozen.{name}: there is no file {file} - give the path on the head node")
+        if not (Path(file).is_dir() if name == "text" else Path(file).is_file()):
+            what = "folder" if name == "text" else "file"
+            raise SpecError(f"resources.frozen.{name}: there is no {what} {file} - give the path on the head node")
     for network in {trial.recipe.losses.vf.features for trial in trials if trial.recipe.losses.vf}:
         try:
             locate_features(network, FrozenConfig(weights="random"))
@@ -82,6 +86,9 @@ def fetch_frozen(spec: StudySpec, trials: Sequence[Trial], home: Path) -> StudyS
     files: dict[str, str] = {}
     for name, networks in _needed(trials).items():
         given = dict[str, str](**spec.resources.frozen).get(name)
+        if name == "text":
+            files[name] = str(_fetch_text(networks[0], given, home))
+            continue
         config = FrozenConfig(path=given) if given else FrozenConfig(download=True)
         try:
             found = _locate(name, networks[0], config)
@@ -93,6 +100,22 @@ def fetch_frozen(spec: StudySpec, trials: Sequence[Trial], home: Path) -> StudyS
         assert found is not None, "pretrained weights have a file"
         files[name] = str(in_home(found, home / FOLDER / name))
     return spec.model_copy(update={"resources": spec.resources.model_copy(update={"frozen": files})})
+
+
+def _fetch_text(encoder: str, given: str | None, home: Path) -> Path:
+    """A folder of T5's files that all nodes see: the one that the study names, or the hub's, copied into the home."""
+    if given is not None:
+        return Path(given)
+    target = home / FOLDER / "text" / encoder
+    if not target.exists():
+        try:
+            found = locate_t5(f"google/{encoder}", download=True)
+        except TextEncoderError as error:
+            raise UnreachableError(f"{error} - or name a folder of it: resources.frozen.text=/path/to/folder") from None
+        draft = target.with_name(f".{encoder}.{os.getpid()}")
+        shutil.copytree(found, draft)
+        draft.rename(target)
+    return target
 
 
 def _locate(name: str, network: str, config: FrozenConfig) -> Path | None:
@@ -110,6 +133,9 @@ def _needed(trials: Sequence[Trial]) -> dict[str, list[str]]:
     needed: dict[str, list[str]] = {}
     for trial in trials:
         losses, curve = trial.recipe.losses, trial.generator.curve if trial.generator else None
+        text = trial.generator.text if trial.generator else None
+        if text and text.encoder in (f"t5-v1_1-{size}" for size in T5):
+            needed["text"] = [text.encoder]
         if curve and curve.inception == "pretrained":
             needed["inception"] = ["inception"]
         if losses.lpips and losses.lpips.network == "pretrained":

@@ -19,7 +19,10 @@ from pydantic import Field
 
 from transvae.config import AutoencoderConfig
 from transvae.generation.config import FAMILY as DIT
-from transvae.generation.config import dit_config
+from transvae.generation.config import DiTConfig, dit_config
+from transvae.generation.text import TextEncoderError, text_shape
+from transvae.generation.text_config import FAMILY as TEXT_DIT
+from transvae.generation.text_config import TextDiTConfig, text_dit_config
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Sampling
@@ -316,24 +319,24 @@ def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: s
         )
     try:
         latent = source.channels, size // source.compression
-        config = dit_config(f"{DIT}{name}", *latent, classes=down.classes, qk_norm=down.qk_norm)
-    except ValueError as error:
+        config = _network(down, name, *latent)
+    except (ValueError, TextEncoderError) as error:
         raise SpecError(f"{spec.study}: downstream.generators: {name} of {source.label}: {error}") from None
     workers = down.resources or Workers(**{key: getattr(spec.resources, key) for key in Workers.model_fields})
     recipe = down.recipe.of(name)
     _check_batch(spec, "downstream.recipe.batch_size", name, recipe.batch_size, workers)
-    variant, flat = f"on-{source.label}", name.replace("/", "-")
+    variant, flat, family = f"on-{source.label}", name.replace("/", "-"), "t2i" if down.text else "dit"
     identity: dict[str, Any] = {
         **source.generator, "network": config.to_dict(), "seed": source.seed, "data": made.data, **down.decides(name),
     }  # fmt: skip
     return Trial(
-        id=f"dit-{flat}-{variant}-s{source.seed}-{stable_hash(identity)[:HASH_LENGTH]}",
+        id=f"{family}-{flat}-{variant}-s{source.seed}-{stable_hash(identity)[:HASH_LENGTH]}",
         study=spec.study,
-        family="dit",
+        family=family,
         size=flat,
         variant=variant,
         seed=source.seed,
-        model=f"{DIT}{name}",
+        model=f"{TEXT_DIT if down.text else DIT}{name}",
         model_config_values=config.to_dict(),
         data_fingerprint=made.data,
         resolution=size,
@@ -350,8 +353,18 @@ def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: s
             label_dropout=recipe.label_dropout,
             sampler=down.sampler,
             curve=down.curve,
+            text=down.text,
         ),
     )
+
+
+def _network(down: Downstream, name: str, latent_dim: int, latent_size: int) -> DiTConfig | TextDiTConfig:
+    """Raises ValueError and TextEncoderError for parts that do not exist or do not fit."""
+    if down.text is None:
+        return dit_config(f"{DIT}{name}", latent_dim, latent_size, classes=down.classes, qk_norm=down.qk_norm)
+    channels, _ = text_shape(down.text.encoder)
+    switches = {"blocks": down.text.blocks, "modulation": down.text.modulation}
+    return text_dit_config(f"{TEXT_DIT}{name}", latent_dim, latent_size, channels, **switches)
 
 
 def _check_batch(spec: StudySpec, key: str, cell: str, batch: int, workers: Workers) -> None:

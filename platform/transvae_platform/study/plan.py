@@ -19,7 +19,7 @@ from transvae.losses import cost
 from transvae.memory import CAST_BYTES, STATE_BYTES, WEIGHT_BYTES, count_activations
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.data_spec import training_sizes
-from transvae_platform.study.generator_plan import generator_activations, generator_cost, sampling_flops
+from transvae_platform.study.generator_plan import decoding_flops, generator_activations, generator_cost, sampling_flops
 from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.latents_plan import LatentsPlan, latents_of, plan_latents
 from transvae_platform.study.ordering import good_order
@@ -247,12 +247,15 @@ def build_plan(
     """
     measured = _measured_step_seconds(_studies(home))
     costs: dict[str, dict[str, float]] = {}
+    by_id = {trial.id: trial for trial in trials}
     rows = []
     for trial in trials:
         key = stable_hash(trial.model_config_values)
         counts = costs.setdefault(key, model_cost(trial))
         training = counts["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
         losses = losses_flops(trial)
+        if of := trial.generator:
+            losses = sampling_flops(trial, decoding=decoding_flops(trial, by_id.get(str(of.autoencoder))))
         device, workers = trial.workers.device, trial.workers.workers
         step_seconds = measured.get(_rate_key(trial))
         busy = (

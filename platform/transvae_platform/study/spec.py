@@ -81,10 +81,10 @@ class Resources(Workers):
     gpu_memory: Annotated[float, Field(gt=0)] | None = None
     """Of one GPU, in GB (10^9 bytes): a trial that is estimated to need more is refused before it starts. By default
     that of this machine's GPUs, where it has any."""
-    frozen: dict[Literal["vgg16", "features", "inception", "representation"], str] = Field(default_factory=dict)
+    frozen: dict[Literal["vgg16", "features", "inception", "representation", "text"], str] = Field(default_factory=dict)
     """Local files of the frozen networks' weights, in their published formats: `vgg16` for `losses.lpips`, `features`
-    for `losses.vf`, `inception` for `downstream.curve`, `representation` for what `ps-vae` and its like stand on;
-    without one they come from the hub, or from its cache."""
+    for `losses.vf`, `inception` for `downstream.curve`, `representation` for what `ps-vae` and its like stand on,
+    `text` for a T5 of `downstream.text` (a folder); without one they come from the hub, or from its cache."""
 
 
 class Fits(Section):
