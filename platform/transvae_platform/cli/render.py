@@ -52,9 +52,10 @@ def print_plan(spec: StudySpec, plan: Plan, price: float | None = None) -> None:
     out.print(rows)
     assumed = sum(not row.measured for row in plan.rows)
     left = sum(row.state not in OVER for row in plan.rows)
+    latents = f", {format_bytes(plan.latents_bytes)} of latents" if plan.latents else ""
     out.print(
         f"\n{len(plan.rows)} trials, {left} left to run: {format_seconds(plan.device_seconds)} of device time, about "
-        f"{format_seconds(plan.wall_seconds)} on {_devices(plan)}, {format_bytes(plan.disk_bytes)} of checkpoints"
+        f"{format_seconds(plan.wall_seconds)} on {_devices(plan)}, {format_bytes(plan.disk_bytes)} of checkpoints{latents}"
     )
     hours = plan.device_seconds / 3600
     cost = "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
@@ -74,6 +75,7 @@ def plan_document(plan: Plan, price: float | None = None) -> dict[str, Any]:
         "wall_seconds": plan.wall_seconds,
         "cost": None if price is None else plan.device_seconds / 3600 * price,
         "disk_bytes": plan.disk_bytes,
+        "latents_bytes": plan.latents_bytes,
         "slots": dict(plan.slots),
     }
 
