@@ -101,16 +101,15 @@ def find(uri, home, tracking_uri=None):
     return Path(home) / "models" / weights, weights
 
 
-@pytest.fixture
-def command(tmp_path, _played, monkeypatch):
-    """Submit the study in a home; with `kill`, (event, whose, n), until these journals are told it the n-th time."""
+def commands(spec, tmp_path, monkeypatch):
+    """What submits a study in a home; `kill`: (event, whose, n) of the journals' record at which it is killed."""
     monkeypatch.setattr(fit_files, "keep_fits", lambda *_: None)
     monkeypatch.setattr(submit, "run_trials", train_here)
     monkeypatch.setattr(registering, "register_best", keep)
     monkeypatch.setattr(downstream, "local_model", find)
     monkeypatch.setattr(downstream, "run_on_ray", lambda function, work, **_: run_locally(function, work))
-    file = tmp_path / "down.yaml"
-    file.write_text(yaml.safe_dump(SPEC))
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(spec))
 
     def run(name, kill=None):
         def prepare():
@@ -127,9 +126,14 @@ def command(tmp_path, _played, monkeypatch):
         home = tmp_path / name
         home.mkdir(exist_ok=True)
         code = Submission(file, home, (), prepare).end()
-        return home / "studies" / "down", code
+        return home / "studies" / spec["study"], code
 
     return run
+
+
+@pytest.fixture
+def command(tmp_path, _played, monkeypatch):
+    return commands(SPEC, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -168,17 +172,22 @@ def last(trial):
 def test_killed_at_every_boundary_it_comes_to_the_same_weights(command):
     whole, code = command("whole")
     assert code == 0
-    trials = trials_of(whole)
-    assert sorted(trials) == ["dit-micro-S-2-on-vit-B-s0", "dit-micro-S-2-on-vit-T-s0", "vit-B-s0", "vit-T-s0"]
-    for name, kill in BOUNDARIES.items():
+    names = ["dit-micro-S-2-on-vit-B-s0", "dit-micro-S-2-on-vit-T-s0", "vit-B-s0", "vit-T-s0"]
+    assert sorted(trials_of(whole)) == names
+    kill_and_compare(command, whole, BOUNDARIES, latents=2)
+
+
+def kill_and_compare(command, whole, boundaries, latents):
+    """Kill the same study at every boundary, submit it again, and compare it with the whole one."""
+    for name, kill in boundaries.items():
         folder, code = command(name.replace(" ", "-"), kill)
         assert code == -signal.SIGKILL, name
         again, code = command(folder.parents[1].name)
         assert code == 0, name
-        for trial in trials.values():
+        for trial in trials_of(whole).values():
             assert_same(last_state(again / "trials" / trial.name), last_state(trial))
-        latents = [record["model"] for record in read_journal(again / "journal.jsonl") if record["event"] == "latents"]
-        assert len(latents) == len(set(latents)) == 2, name
+        told = [record["model"] for record in read_journal(again / "journal.jsonl") if record["event"] == "latents"]
+        assert len(told) == len(set(told)) == latents, name
         assert made_in(again) == made_in(whole)
 
 

@@ -55,7 +55,8 @@ def print_plan(spec: StudySpec, plan: Plan, price: float | None = None) -> None:
     latents = f", {format_bytes(plan.latents_bytes)} of latents" if plan.latents else ""
     out.print(
         f"\n{len(plan.rows)} trials, {left} left to run: {format_seconds(plan.device_seconds)} of device time, about "
-        f"{format_seconds(plan.wall_seconds)} on {_devices(plan)}, {format_bytes(plan.disk_bytes)} of checkpoints{latents}"
+        f"{format_seconds(plan.wall_seconds)} on {_devices(plan)}, {format_bytes(plan.disk_bytes)} of "
+        f"checkpoints{latents}"
     )
     hours = plan.device_seconds / 3600
     cost = "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
