@@ -16,7 +16,9 @@ def captioned(tmp_path):
         path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
         table = with_captions(list_bundled(), path).table
         return {
-            name: caption for name, caption in zip(*(table[key].to_pylist() for key in ("name", "caption"))) if caption
+            name: caption
+            for name, caption in zip(*(table[key].to_pylist() for key in ("name", "caption")), strict=True)
+            if caption
         }
 
     return make
