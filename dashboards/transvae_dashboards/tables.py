@@ -118,7 +118,7 @@ def trial_row(state: TrialState) -> TrialRow:
         workers=trial.workers.workers,
         reason=state.reason,
         uri=state.registered["uri"] if state.registered else None,
-        registered_psnr=state.registered["psnr"] if state.registered else None,
+        registered_psnr=state.registered.get("psnr") if state.registered else None,
     )
 
 
