@@ -33,7 +33,7 @@ def refuse(monkeypatch):
     def check(classes, train, held_out=(0,), location="data/x"):
         monkeypatch.setattr(downstream, "open_training_data", lambda *_: (Labels(train), Labels(held_out)))
         made = SimpleNamespace(parts=((SimpleNamespace(location=location), 1.0),))
-        spec = SimpleNamespace(downstream=SimpleNamespace(classes=classes) if classes else None)
+        spec = SimpleNamespace(downstream=SimpleNamespace(classes=classes, text=None) if classes else None)
         refuse_labels(spec, made)
 
     return check

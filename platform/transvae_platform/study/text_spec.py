@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from transvae.generation.diffusion import NoiseSchedule
+from transvae.generation.noise_schedule import NoiseSchedule
 from transvae_platform.study.section import Section
 
 
