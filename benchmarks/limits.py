@@ -49,7 +49,8 @@ def main() -> None:
             many = in_processes(uri, home, shares, steps)
     write(
         "mlflow", "sqlalchemy", trials=trials, points_per_step=POINTS, steps_at_once=steps,
-        journal_appends_per_s=appends, reading_s=reading, mlflow_points_per_s={"one sender": one, f"{senders} senders": many},
+        journal_appends_per_s=appends, reading_s=reading,
+        mlflow_points_per_s={"one sender": one, f"{senders} senders": many},
     )  # fmt: skip
 
 
