@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 MINUTES ?= 20
+# Processes that share the quick tests: two cores is what the project promises to work on, more has nothing to gain.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -34,7 +36,7 @@ demo: install
 
 test: install
 	@$(MAKE) --no-print-directory check
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist worksteal
 
 check: install
 	@$(BIN)/ruff check .
