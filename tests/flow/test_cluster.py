@@ -1,4 +1,4 @@
-"""A study on a cluster of three Ray nodes with a token, which loses a node and then its driver, from a laptop's side.
+"""A study on three Ray nodes with a token, from a laptop's side: it loses a node and its driver, and is stopped.
 
 What the command line says and brings is all that a laptop has: the home is looked into for faults and comparisons only.
 """
@@ -33,7 +33,7 @@ pytestmark = [
 BIN = Path(sys.executable).parent
 DEADLINE_SECONDS = 600  # ends a hang, judges no speed
 TEMPORARY = Path("/tmp/ray-cluster-test")  # sockets below it: the path must be short
-STEPS, EVERY = 300, 100
+STEPS, EVERY = 1200, 300
 SPEC = {
     "study": "cluster",
     "question": "Does it survive?",
@@ -166,7 +166,7 @@ def weights(folder):
         return read_tensors(path / "state")
 
 
-def test_a_study_loses_a_node_and_its_driver_and_ends_as_its_twin(nodes, tmp_path):
+def test_a_study_loses_a_node_and_its_driver_is_stopped_and_ends_as_its_twin(nodes, tmp_path):
     home, file = tmp_path / "runs", tmp_path / "cluster.yaml"
     file.write_text(yaml.safe_dump(SPEC))
 
@@ -193,6 +193,10 @@ def test_a_study_loses_a_node_and_its_driver_and_ends_as_its_twin(nodes, tmp_pat
     (driver,) = [pid for pid in titled("transvae_platform study submit", str(home)) if program(pid) == "python"]
     os.kill(driver, signal.SIGKILL)
     until(lambda: "no life" in transvae("status", "cluster", "--home", home) or time.sleep(2))
+    transvae("resume", "cluster", "--home", home, "--no-follow")
+    wait_for_step(folder, EVERY + 20, attempt=3)
+    assert "has ended; its trials are saved" in transvae("stop", "cluster", "--home", home)
+    (paused,) = events(folder, "paused")
     assert "page:" in transvae("resume", "cluster", "--home", home)
 
     state = StudyState(home / "studies" / "cluster")
@@ -200,7 +204,7 @@ def test_a_study_loses_a_node_and_its_driver_and_ends_as_its_twin(nodes, tmp_pat
     assert (trial.state, trial.step) == ("finished", STEPS)
     begun = [record["resumed_from"] for record in events(folder, "started")]
     assert begun[0] == 0
-    assert EVERY <= begun[1] <= begun[2] < STEPS
+    assert EVERY <= begun[1] <= begun[2] < begun[3] == paused["step"] < STEPS
     assert 0 < lost_steps(folder) < 2 * EVERY
     transvae("report", "cluster", "--home", home, "--output", tmp_path / "here.html")
     assert "<html" in (tmp_path / "here.html").read_text()
