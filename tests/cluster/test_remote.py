@@ -159,7 +159,8 @@ def test_a_page_comes_whole_or_not_at_all(server, tmp_path):
     server.said = f"a warning\n{encode_page(page)}\nanother\n"
     target = fetch_page("mine", server.address, HOME, tmp_path / "new" / "mine.html")
     assert target.read_bytes() == page
-    server.said = server.said.replace("A", "B", 1) if "A" in server.said else ""
+    whole, cut = server.said, server.said.index("-----\n") + 20
+    server.said = whole[:cut] + ("B" if whole[cut] == "A" else "A") + whole[cut + 1 :]
     with pytest.raises(UserError, match="the page did not arrive whole"):
         fetch_page("mine", server.address, HOME, tmp_path / "other.html")
     assert not (tmp_path / "other.html").exists()

@@ -53,8 +53,8 @@ class TrialPlan:
     """From the first step to the last."""
     step: int
     """That it has reached already."""
-    measured: bool
-    """Whether the time comes from a measured rate rather than an assumed one."""
+    measured: str | None
+    """The device on which its rate was measured; None where the rate is assumed."""
     memory_bytes: int
     """Of one device, estimated; see `memory_bytes`."""
     disk_bytes: int
@@ -157,12 +157,8 @@ def build_plan(
         if of := trial.generator:
             losses = sampling_flops(trial, decoding=decoding_flops(trial, by_id.get(str(of.autoencoder))))
         device, workers = trial.workers.device, trial.workers.workers
-        step_seconds = measured.get(_rate_key(trial))
-        busy = (
-            step_seconds * trial.recipe.steps
-            if step_seconds
-            else (training + losses) / (ASSUMED_RATE[device] * workers)
-        )
+        rate = measured.get(_rate_key(trial))
+        busy = rate[0] * trial.recipe.steps if rate else (training + losses) / (ASSUMED_RATE[device] * workers)
         known = current.trials.get(trial.id) if current else None
         kept = trial.evaluation.keep_checkpoints + trial.evaluation.keep_best
         rows.append(
@@ -176,7 +172,7 @@ def build_plan(
                 devices=f"{workers} x {device}",
                 seconds=busy + START_SECONDS[device],
                 step=known.step if known else 0,
-                measured=step_seconds is not None,
+                measured=rate[1] if rate else None,
                 memory_bytes=memory_bytes(trial, int(counts["parameters"])),
                 disk_bytes=int(counts["parameters"]) * BYTES_PER_PARAMETER * kept,
                 state=known.state if known else "queued",
@@ -225,11 +221,21 @@ def _rate_key(trial: Trial) -> tuple[object, ...]:
     )
 
 
-def _measured_step_seconds(studies: Iterable[StudyState]) -> dict[tuple[object, ...], float]:
-    """Median seconds per step, validation and checkpoints included, of the trials that ran in one piece."""
-    found: dict[tuple[object, ...], list[float]] = {}
+def _measured_step_seconds(studies: Iterable[StudyState]) -> dict[tuple[object, ...], tuple[float, str]]:
+    """(median seconds per step, device) of the trials that ran in one piece, validation and checkpoints included.
+
+    Where the same work ran on several kinds of devices, the one that it ran on last counts.
+    """
+    found: dict[tuple[object, ...], list[tuple[float, str, float]]] = {}
     for study in studies:
         for state in study.in_state("finished"):
             if state.attempts == 1:
-                found.setdefault(_rate_key(state.trial), []).append(state.seconds / state.trial.recipe.steps)
-    return {key: statistics.median(values) for key, values in found.items()}
+                each = state.at, str(state.started[0]["device"]), state.seconds / state.trial.recipe.steps
+                found.setdefault(_rate_key(state.trial), []).append(each)
+    return {key: _newest_device(values) for key, values in found.items()}
+
+
+def _newest_device(values: Sequence[tuple[float, str, float]]) -> tuple[float, str]:
+    """Args: values: (when, device, seconds per step)."""
+    _, newest, _ = max(values)
+    return statistics.median(seconds for _, device, seconds in values if device == newest), newest
