@@ -4,9 +4,10 @@ import pytest
 
 from transvae.generation import create_dit, create_text_dit
 from transvae_platform.errors import SpecError
+from transvae_platform.study.costs import memory_bytes, model_cost
 from transvae_platform.study.generator_plan import INCEPTION_FLOPS, decoding_flops, generator_cost, sampling_flops
 from transvae_platform.study.identity import refuse_changed_study
-from transvae_platform.study.plan import build_plan, memory_bytes, model_cost
+from transvae_platform.study.plan import build_plan
 from transvae_platform.study.state import StudyState
 
 DOWN = {"generators": ["micro-S/1", "micro-B/2"], "recipe": {"steps": 20, "batch_size": 8}, "classes": 10}
@@ -127,6 +128,14 @@ def test_a_calibration_trains_no_generators(spec):
         spec(**down(), calibration=calibration)
 
 
+def test_a_plan_counts_the_latents_of_each_autoencoder_once(grid, tmp_path):
+    plan = build_plan(grid(**down()), {"cpu": 2}, tmp_path, None, images=100)
+    assert len(plan.rows) == 9  # three autoencoders of f8d8 at 32 pixels, two generators on each
+    assert plan.latents_bytes_per_image == 3 * 2 * (8 * 4 * 4) * 2  # and the mirrored one, float16
+    wider = {"latents": {"dtype": "float32"}}
+    assert build_plan(grid(**down(**wider)), {"cpu": 2}, tmp_path, None).latents_bytes_per_image == 2 * 1536
+
+
 def test_a_plan_counts_generators_and_their_samples(grid, tmp_path):
     trials = grid(**down(curve=CURVE, sampler={"times": 11}, evaluation={"every": 5}))
     plan, by_id = build_plan(trials, {"cpu": 2}, tmp_path, None), {trial.id: trial for trial in trials}
@@ -144,7 +153,7 @@ def test_a_plan_counts_generators_and_their_samples(grid, tmp_path):
     assert sampling_flops(guided) - sampling_flops(trials[3]) == pytest.approx(network)
 
 
-def test_a_schedule_has_latents_between_autoencoders_and_generators_and_a_plan_their_disk(grid, tmp_path):
+def test_a_schedule_has_latents_between_autoencoders_and_generators(grid, tmp_path):
     trials = grid(**down(tokenizers=OTHER))
     plan = build_plan(trials, {"cpu": 2}, tmp_path, None, images=100)
     assert len(plan.latents) == 4
@@ -154,8 +163,6 @@ def test_a_schedule_has_latents_between_autoencoders_and_generators_and_a_plan_t
         vae = trial.generator.autoencoder
         assert works[latents].after == ((vae,) if vae else ())
         assert works[latents].seconds > 0
-    assert plan.latents[0].bytes == 2 * 100 * 8 * 4 * 4 * 2  # both sides, f8d8 of 32 pixels, float16
-    assert plan.latents_bytes == sum(latents.bytes for latents in plan.latents)
     first = next(name for name in plan.agenda.order if name in works)
     assert not first.startswith("dit"), "nothing begins with who has to wait"
 

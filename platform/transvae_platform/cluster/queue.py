@@ -27,6 +27,7 @@ class StudyQueue(Searcher):
         self,
         agenda: Agenda,
         ended_well: Callable[[str], bool],
+        stopping: Callable[[], bool] = lambda: False,
         now: Callable[[], float] = time.monotonic,
         errands: Mapping[str, Errand] | None = None,
         details: Callable[[str], Mapping[str, Any]] = lambda name: {},
@@ -34,6 +35,7 @@ class StudyQueue(Searcher):
     ) -> None:
         """Args:
         ended_well: of a trial that is over, by its id.
+        stopping: whether nothing shall start any more.
         errands: those of the agenda's works that are no trials, by their id.
         details: what a trial is told when it starts, beside its id.
         lost: told of every trial, once, that will never start because something that it waits for failed.
@@ -41,6 +43,7 @@ class StudyQueue(Searcher):
         super().__init__(metric=None, mode=None)
         self._works = {work.id: work for work in agenda.works}
         self._policy, self._ended_well, self._now = Policy(agenda), ended_well, now
+        self._stopping = stopping
         self._errands, self._details, self._lost = dict(errands or {}), details, lost
         self._waiting = set(self._works)
         self._running: dict[str, tuple[str, float]] = {}
@@ -54,7 +57,7 @@ class StudyQueue(Searcher):
 
     @property
     def left_over(self) -> list[str]:
-        """Trials that were never started because the budget is spent."""
+        """Trials that were never started: the budget is spent, or the study stops."""
         return sorted(self._waiting - self._hopeless - self._errands.keys())
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -63,6 +66,8 @@ class StudyQueue(Searcher):
         ever will. Raises what an errand did not expect.
         """
         self._take_errands()
+        if self._stopping():
+            return None if self._running else Searcher.FINISHED
         self._tell_lost()
         while starting := self._choose():
             work = starting[0]

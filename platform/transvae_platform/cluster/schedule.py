@@ -18,6 +18,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import read_journal
 from transvae_platform.study.lease import Fence
 from transvae_platform.study.scheduling import Agenda
+from transvae_platform.study.stopping import asked_to_stop
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
 NODE_GPUS = "node_gpus"  # of the head: how many GPUs the largest node has
@@ -145,9 +147,9 @@ def run_trials(
 ) -> list[str]:
     """Run trials to their end, or to the step `until`, each as one Tune trial; outcomes stand in the trials' journals.
 
-    Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says, when a
-    trial starts, where its workers find what it is trained on. `errands` and `lost` as in `StudyQueue`. Returns the ids
-    of those that were never started because the budget is spent.
+    Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says,
+    when a trial starts, where its workers find what it is trained on. `errands` and `lost` as in `StudyQueue`. Returns
+    the ids of those that were never started (`StudyQueue.left_over`).
     """
     ray_storage = study_folder / "ray"
     together = _most_together()
@@ -170,6 +172,7 @@ def run_trials(
     queue = StudyQueue(
         agenda.only({*jobs, *(errands or {})}),
         lambda name: ended(Path(jobs[name]["folder"]), jobs[name]["records"], WELL),
+        partial(asked_to_stop, fence),
         errands=errands,
         details=lambda name: {"places": places(known[name])},
         lost=lambda name: lost(known[name]),

@@ -10,38 +10,27 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
-from transvae.accounting import count_model, semantic_training_flops
-from transvae.config import AutoencoderConfig
-from transvae.losses import cost
-from transvae.memory import CAST_BYTES, STATE_BYTES, WEIGHT_BYTES, count_activations
 from transvae_platform.errors import SpecError, UserError
+from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
 from transvae_platform.study.data_spec import training_sizes
-from transvae_platform.study.generator_plan import decoding_flops, generator_activations, generator_cost, sampling_flops
+from transvae_platform.study.generator_plan import decoding_flops, latents_bytes, latents_key, sampling_flops
 from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.latents_plan import LatentsPlan, latents_of, plan_latents
 from transvae_platform.study.ordering import good_order
 from transvae_platform.study.scheduling import Agenda, Work, among
-from transvae_platform.study.semantic_plan import has_pixels, semantic_losses_flops, twin_bytes
 from transvae_platform.study.simulation import makespan
 from transvae_platform.study.state import OVER, StudyState
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
-# GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of an H100's 990 TFLOP/s dense bf16 peak (assumption; published
-# VAE and DiT trainings reach 12 to 50 %).
+# GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of PEAK_RATE (an MFU of 0.3:
+# assumption; published VAE and DiT trainings reach 12 to 50 %).
+PEAK_RATE = 989e12  # of an H100 in dense bf16, FLOP/s (NVIDIA's data sheet, SXM)
 ASSUMED_RATE = {"cpu": 2e10, "gpu": 3e14}
 START_SECONDS = {"cpu": 20.0, "gpu": 40.0}
 """From a free slot to the first step: processes, imports, model (cpu: measured on 2 cores; gpu: assumption)."""
-RUNTIME_BYTES = {"cpu": 600 * 10**6, "gpu": 1500 * 10**6}
-"""A process with torch and Ray (cpu: measured); CUDA's context and libraries (gpu: assumption)."""
-SLACK = 1.1  # of activations: what kernels need while they run, and gaps between tensors (assumption)
-LPIPS_BYTES_PER_PIXEL = 2200  # VGG16's activations in fp32 for one image, and its normalised features (counted)
-FROZEN_BYTES = 1_217_000_000  # DINOv2 ViT-L/14 in fp32: 304 M parameters; others are smaller
-GATHERED_SHARE = (
-    0.15  # of the weights, gathered at a time by FSDP: what lies outside of blocks, two blocks (assumption)
-)
 BYTES_PER_PARAMETER = 16  # a checkpoint: fp32 weights, their average and AdamW's two moments
 
 
@@ -90,13 +79,15 @@ class Plan:
     rows: tuple[TrialPlan, ...]
     slots: Mapping[str, int]
     """Devices that can be used at once, by kind."""
+    images: int | None = None
+    """Of the data set, of both splits; None where they were not looked for, or are not made yet."""
     latents: tuple[LatentsPlan, ...] = ()
     """What generators wait for, one for each autoencoder or tokenizer."""
 
     @property
     def device_seconds(self) -> float:
         """Device time of what is left: a trial on 8 GPUs for an hour counts 8 hours."""
-        return sum(work.slot_seconds for work in self.agenda.works)
+        return sum(row.seconds_left * row.trial.workers.workers for row in self.rows_left)
 
     @property
     def wall_seconds(self) -> float:
@@ -106,15 +97,19 @@ class Plan:
     @cached_property
     def agenda(self) -> Agenda:
         """What is left, with the slots for it and the order by which it ends soonest."""
-        left = self._left()
+        left = self.rows_left
         needed = {latents_of(row.trial.generator) for row in left if row.trial.generator}
-        works = among(
-            [_work(row) for row in left] + [latents.work for latents in self.latents if latents.name in needed]
-        )
+        works = among([*map(_work, left), *(latents.work for latents in self.latents if latents.name in needed)])
         order: list[str] = []
         for kind, slots in self.slots.items():
             order += good_order([work for work in works if work.kind == kind], slots)
         return Agenda(tuple(works), self.slots, tuple(order))
+
+    @property
+    def latents_bytes_per_image(self) -> int:
+        """Of all latents that generators train on: one set per tokenizer."""
+        sets = {latents_key(row.trial): latents_bytes(row.trial) for row in self.rows if row.trial.generator}
+        return sum(sets.values())
 
     @property
     def disk_bytes(self) -> int:
@@ -122,11 +117,8 @@ class Plan:
         return sum(row.disk_bytes for row in self.rows)
 
     @property
-    def latents_bytes(self) -> int:
-        """Latents of all autoencoders and tokenizers that generators are trained on."""
-        return sum(latents.bytes for latents in self.latents)
-
-    def _left(self) -> list[TrialPlan]:
+    def rows_left(self) -> list[TrialPlan]:
+        """Trials that are not over."""
         return [row for row in self.rows if row.state not in OVER]
 
 
@@ -142,116 +134,19 @@ def _work(row: TrialPlan) -> Work:
     )
 
 
-def model_cost(trial: Trial) -> dict[str, float]:
-    """Parameters of a trial's model, and FLOPs per image, by name: forward at its resolution, training as it trains.
-
-    With buckets of several sizes, `training_flops` is the mean over their shares of the steps.
-
-    Raises ValueError for a size that the model cannot see.
-    """
-    if trial.generator is not None:
-        return generator_cost(trial)
-    config = AutoencoderConfig.from_dict(trial.model_config_values)
-    counted = count_model(config, trial.resolution)
-    sizes = training_sizes(trial.sampling, trial.resolution)
-    return {
-        "parameters": counted.parameters,
-        "encoder_parameters": counted.encoder_parameters,
-        "decoder_parameters": counted.decoder_parameters,
-        "forward_flops": counted.forward_flops,
-        "training_flops": sum(share * _training_flops(trial, config, size) for size, share in sizes),
-    }
-
-
-def _training_flops(trial: Trial, config: AutoencoderConfig, size: int) -> float:
-    """Per image, the mean over the stages of a PS-VAE."""
-    whole, recipe = count_model(config, size).training_flops, trial.recipe
-    if recipe.semantic is None or recipe.semantic.pixel_stage is None:
-        return whole
-    first = recipe.stage_edge / recipe.steps
-    return first * semantic_training_flops(config, size) + (1 - first) * whole
-
-
-def losses_flops(trial: Trial, until: int | None = None) -> float:
-    """FLOPs of the networks of a trial's losses for all its images, or those of the steps `until` one.
-
-    `transvae/losses/cost.py` says what counts. Of a generator: those of the samples that are drawn and measured.
-    """
-    if trial.generator is not None:
-        return sampling_flops(trial, until)
-    recipe, losses = trial.recipe, trial.recipe.losses
-    if recipe.semantic is not None:
-        return semantic_losses_flops(trial, until)
-    vf, gan, steps, total = losses.vf, losses.gan, recipe.steps if until is None else until, 0.0
-    edge = min(recipe.stage_edge, steps)
-    compression = AutoencoderConfig.from_dict(trial.model_config_values).compression
-    for size, share in training_sizes(trial.sampling, trial.resolution):
-        images = share * recipe.batch_size
-        if losses.lpips:
-            aligned = edge if vf and vf.adaptive else 0  # the first steps; the GAN acts in the last ones
-            told = min(recipe.gan_start + gan.alone, steps) if gan and gan.adaptive else steps
-            adaptive = aligned + steps - max(told, aligned)
-            total += images * (steps - adaptive) * cost.lpips_flops(size, False)
-            total += images * adaptive * cost.lpips_flops(size, True)
-        if vf:  # while the encoder is frozen it is looked at only where it is logged
-            looks = edge + (steps - edge) // trial.evaluation.log_every
-            total += images * looks * cost.features_flops(vf.features, size, compression, vf.match)
-        if gan:
-            update, loss = cost.discriminator_flops(gan.layers, size, gan.adaptive)
-            learning = max(0, steps - recipe.gan_start)
-            total += images * (learning * update + max(0, learning - gan.alone) * loss)
-    return total
-
-
-def memory_bytes(trial: Trial, parameters: int) -> int:
-    """What a training needs of each device's memory, estimated: state, activations, losses, the runtime.
-
-    An estimate from counted tensors; on a GPU it has not been compared with a measurement yet.
-    """
-    recipe, bf16 = trial.recipe, trial.recipe.precision == "bf16"
-    images = recipe.batch_size // (trial.workers.workers * trial.workers.accumulate)
-    size = max(size for size, _ in training_sizes(trial.sampling, trial.resolution))
-    if trial.generator is not None:
-        kept = generator_activations(trial)
-    else:
-        config = AutoencoderConfig.from_dict(trial.model_config_values)
-        kept = _activations(config, size, bf16, recipe.gradient_checkpointing)
-    if recipe.losses.lpips or (recipe.semantic and recipe.semantic.lpips and has_pixels(trial)):
-        kept += LPIPS_BYTES_PER_PIXEL * size * size
-    networks = FROZEN_BYTES if recipe.losses.vf and recipe.losses.vf.network == "pretrained" else 0
-    networks += twin_bytes(trial) if recipe.semantic else 0
-    activations = int(images * kept * SLACK)
-    if trial.workers.sharding == "fsdp":
-        width = CAST_BYTES if bf16 else WEIGHT_BYTES
-        # the average is whole while it is measured, when nothing is kept for a backward pass
-        used = max(activations + int(parameters * GATHERED_SHARE * width), parameters * WEIGHT_BYTES)
-        used += parameters * STATE_BYTES // trial.workers.workers
-    else:
-        used = activations + parameters * (STATE_BYTES + (CAST_BYTES if bf16 else 0))
-    return used + networks + RUNTIME_BYTES[trial.workers.device]
-
-
-_activations = lru_cache(maxsize=None)(
-    lambda config, size, bf16, checkpointing: count_activations(config, size, bf16=bf16, checkpointing=checkpointing)
-)
-
-
 def build_plan(
-    trials: Sequence[Trial], slots: Mapping[str, int], home: Path, current: StudyState | None, images: int = 0
+    trials: Sequence[Trial],
+    slots: Mapping[str, int],
+    home: Path,
+    current: StudyState | None,
+    images: int | None = None,
 ) -> Plan:
-    """The plan of a study's trials.
-
-    Args:
-        current: the study's own state if it was submitted before.
-        images: that latents are made of, where generators are among the trials.
-    """
+    """The plan of a study's trials; `current` is the study's own state if it was submitted before."""
     measured = _measured_step_seconds(_studies(home))
-    costs: dict[str, dict[str, float]] = {}
     by_id = {trial.id: trial for trial in trials}
     rows = []
     for trial in trials:
-        key = stable_hash(trial.model_config_values)
-        counts = costs.setdefault(key, model_cost(trial))
+        counts = model_cost(trial)
         training = counts["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
         losses = losses_flops(trial)
         if of := trial.generator:
@@ -282,7 +177,7 @@ def build_plan(
                 state=known.state if known else "queued",
             )
         )
-    return Plan(tuple(rows), dict(slots), plan_latents(trials, images, ASSUMED_RATE))
+    return Plan(tuple(rows), dict(slots), images, plan_latents(trials, images or 0, ASSUMED_RATE))
 
 
 def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:

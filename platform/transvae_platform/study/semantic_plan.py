@@ -1,13 +1,12 @@
-"""What a trial on a vision network costs beside its model: the part of `plan.py` that others do not share."""
+"""What a trial on a vision network costs beside its model: the part of `costs.py` that others do not share."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
 
 from transvae.config import AutoencoderConfig
-from transvae.losses import cost
-from transvae.losses.features import build_features
 from transvae.representation import RepresentationEncoder
+from transvae_platform.study.counts import Count, counts
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.grid import Trial
 
@@ -26,26 +25,53 @@ def pixel_steps(trial: Trial, until: int | None = None) -> int:
     return max(0, steps - recipe.stage_edge) if recipe.semantic.pixel_stage else steps
 
 
-def semantic_losses_flops(trial: Trial, until: int | None = None) -> float:
-    """Of the frozen twin, which is asked for features while the model's own network is trained, and of LPIPS."""
+def semantic_losses_flops(trial: Trial, lpips: Callable[[int], int], until: int | None = None) -> float:
+    """Of the frozen twin, which is asked for features while the model's own network is trained, and of LPIPS.
+
+    Args:
+        lpips: its FLOPs for an image of a size.
+    """
     semantic, config, steps = trial.recipe.semantic, _config(trial), pixel_steps(trial, until)
     assert semantic is not None
     total = 0.0
     for size, share in training_sizes(trial.sampling, trial.resolution):
-        each = cost.twin_flops(_encoder(config), size) if config.has_semantics else 0
-        each += cost.lpips_flops(size, False) if semantic.lpips else 0
+        each = _twin(_encoder(config), size) if config.has_semantics else 0
+        each += lpips(size) if semantic.lpips else 0
         total += share * trial.recipe.batch_size * steps * each
     return total
 
 
+def first_stage_flops(trial: Trial, size: int) -> int:
+    """Of training on one image in the first of PS-VAE's stages."""
+    config = _config(trial)
+
+    def count() -> Count:
+        from transvae.accounting import semantic_training_flops
+
+        return (semantic_training_flops(config, size),)
+
+    return counts().get("semantic training", [config.to_dict(), size], count)[0]
+
+
 def twin_bytes(trial: Trial) -> int:
     """Of the frozen twin's weights in fp32."""
-    return _weight_bytes(_encoder(_config(trial)).network)
+    network = _encoder(_config(trial)).network
+
+    def count() -> Count:
+        from transvae.losses.features import build_features
+
+        return (4 * sum(parameter.numel() for parameter in build_features(network).parameters()),)
+
+    return counts().get("twin bytes", network, count)[0]
 
 
-@cache
-def _weight_bytes(network: str) -> int:
-    return 4 * sum(parameter.numel() for parameter in build_features(network).parameters())
+def _twin(encoder: RepresentationEncoder, size: int) -> int:
+    def count() -> Count:
+        from transvae.losses.cost import twin_flops
+
+        return (twin_flops(encoder, size),)
+
+    return counts().get("twin", [encoder.network, encoder.cell, size], count)[0]
 
 
 def _encoder(config: AutoencoderConfig) -> RepresentationEncoder:

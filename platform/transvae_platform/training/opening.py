@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from transvae.generation.text import TextEncoderError, open_text_encoder
+from transvae.generation.text import open_text_encoder
+from transvae.generation.text_names import TextEncoderError
 from transvae.tokenizers import TokenizerError, open_tokenizer
 from transvae_platform.data.sets.mixture import Samples, open_training_data
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
