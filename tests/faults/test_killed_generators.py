@@ -18,7 +18,7 @@ import yaml
 from tests.faults.toys import Submission
 from tests.training.twins import assert_same, last_state
 
-from transvae_platform.cli import fit_files
+from transvae_platform.cli import running
 from transvae_platform.cluster import downstream, registering, submit
 from transvae_platform.cluster.queue import StudyQueue
 from transvae_platform.cluster.worker import WELL, ended, train_one
@@ -103,7 +103,7 @@ def find(uri, home, tracking_uri=None):
 
 def commands(spec, tmp_path, monkeypatch):
     """What submits a study in a home; `kill`: (event, whose, n) of the journals' record at which it is killed."""
-    monkeypatch.setattr(fit_files, "keep_fits", lambda *_: None)
+    monkeypatch.setattr(running, "keep_fits", lambda *_: None)
     monkeypatch.setattr(submit, "run_trials", train_here)
     monkeypatch.setattr(registering, "register_best", keep)
     monkeypatch.setattr(downstream, "local_model", find)

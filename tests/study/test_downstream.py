@@ -153,7 +153,7 @@ def test_a_plan_counts_generators_and_their_samples(grid, tmp_path):
     assert sampling_flops(guided) - sampling_flops(trials[3]) == pytest.approx(network)
 
 
-def test_a_schedule_has_latents_between_autoencoders_and_generators_and_a_plan_their_disk(grid, tmp_path):
+def test_a_schedule_has_latents_between_autoencoders_and_generators(grid, tmp_path):
     trials = grid(**down(tokenizers=OTHER))
     plan = build_plan(trials, {"cpu": 2}, tmp_path, None, images=100)
     assert len(plan.latents) == 4

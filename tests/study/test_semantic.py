@@ -6,7 +6,8 @@ from transvae.accounting import count_model
 from transvae.config import AutoencoderConfig
 from transvae.losses import cost
 from transvae_platform.errors import SpecError
-from transvae_platform.study.plan import build_plan, losses_flops, memory_bytes, model_cost
+from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
+from transvae_platform.study.plan import build_plan
 from transvae_platform.study.semantic_plan import pixel_steps
 
 RANDOM = {"network": "random", "lpips": {"network": "random", "weight": 0.1}}

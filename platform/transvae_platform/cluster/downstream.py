@@ -44,6 +44,7 @@ from transvae_platform.study.latents_plan import latents_of
 from transvae_platform.study.lease import Fence
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
+from transvae_platform.study.stopping import asked_to_stop
 from transvae_platform.tracking.registry import local_model
 
 CAPTIONS_AT_ONCE = 10_000
@@ -143,6 +144,10 @@ def _in_home(path: Path, home: Path, weights: str) -> Path:
     return target if path.is_dir() else target / path.name
 
 
+class _StoppedError(Exception):
+    """Somebody wants the study to stop while latents are made."""
+
+
 class Generators:
     """The generators of one submission; see the protocol above."""
 
@@ -199,6 +204,8 @@ class Generators:
             if maker is None:
                 return False
             self._places[name] = self._made_latents(waiting[0], maker)
+        except _StoppedError:  # done pieces are kept
+            return False
         except UnreachableError as error:
             with self.lock:
                 self._journal.append("not_tracked", reason=str(error))
@@ -252,6 +259,8 @@ class Generators:
         return {"data": latents, "sets": {}, "generator": {**own, "home": str(self._home)}}
 
     def _tell(self, model: str, done: int, images: int) -> None:
+        if asked_to_stop(self._fence):
+            raise _StoppedError
         self._note = f"latents of {model}, {done} of {images} images"
 
     def _record(self, maker: Maker, locations: list[str]) -> None:

@@ -23,12 +23,6 @@ def network_of(trial: Trial) -> DiTConfig | TextDiTConfig:
     return TextDiTConfig(**values) if trial.generator.text else DiTConfig(**values)
 
 
-def _tokens(trial: Trial) -> int:
-    """Of text, that it reads per latent."""
-    assert trial.generator is not None
-    return text_shape(trial.generator.text.encoder)[1] if trial.generator.text else 0
-
-
 def generator_cost(trial: Trial) -> dict[str, float]:
     """Parameters of a trial's generator, and FLOPs per latent, by name; a text encoder is not counted."""
 
@@ -45,6 +39,7 @@ def generator_cost(trial: Trial) -> dict[str, float]:
 def generator_activations(trial: Trial) -> int:
     """Bytes that its training keeps per latent."""
     bf16, checkpointing = trial.recipe.precision == "bf16", trial.recipe.gradient_checkpointing
+    tokens = _tokens(trial)
 
     def count() -> Count:
         from transvae.generation.accounting import count_activations
@@ -70,6 +65,32 @@ def sampling_flops(trial: Trial, until: int | None = None, decoding: float = 0.0
     times = sum(trial.evaluation.due(step) or step == trial.recipe.steps for step in _looked_at(trial, steps))
     each = _evaluations(trial.generator) * generator_cost(trial)["forward_flops"] + INCEPTION_FLOPS + decoding
     return float(times * curve.samples * each)
+
+
+def decoding_flops(trial: Trial, autoencoder: Trial | None) -> float:
+    """Of one latent of a generator's trial, decoded by its autoencoder or, without one, another tokenizer."""
+    if autoencoder is None:
+        return DECODER_FLOPS * trial.resolution**2
+    return sides_flops(autoencoder, trial.resolution)[1]
+
+
+def sides_flops(autoencoder: Trial, size: int) -> Count:
+    """FLOPs of (encoder, decoder) for one image of a size, forward."""
+    values = autoencoder.model_config_values
+
+    def count() -> Count:
+        from transvae.accounting import count_model
+
+        found = count_model(AutoencoderConfig.from_dict(values), size)
+        return found.encoder_forward_flops, found.decoder_forward_flops
+
+    return counts().get("sides", [values, size], count)
+
+
+def _tokens(trial: Trial) -> int:
+    """Of text, that it reads per latent."""
+    assert trial.generator is not None
+    return text_shape(trial.generator.text.encoder)[1] if trial.generator.text else 0
 
 
 def _evaluations(of: Generator) -> int:

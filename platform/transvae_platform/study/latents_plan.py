@@ -1,4 +1,4 @@
-"""The latents between an autoencoder and its generators, as a plan and a schedule see them: slots, time, disk."""
+"""The latents between an autoencoder and its generators, as a plan and a schedule see them: slots and time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from transvae.config import AutoencoderConfig
 from transvae_platform.study.downstream_spec import Generator
+from transvae_platform.study.generator_plan import sides_flops
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.model_counts import count_autoencoder
 from transvae_platform.study.scheduling import Work
@@ -14,7 +15,6 @@ from transvae_platform.study.scheduling import Work
 TOKENIZER_FLOPS = 137.9e9 / 256**2
 """Of another tokenizer's encoder, per pixel: VA-VAE's (measured; assumption for the others)."""
 SIDES = 2  # the image and its mirror image
-WIDTH = {"float16": 2, "bfloat16": 2, "float32": 4}  # bytes of a value
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ def plan_latents(trials: Iterable[Trial], images: int, rates: dict[str, float]) 
     for trial in known.values():
         if trial.generator is None or (name := latents_of(trial.generator)) in found:
             continue
-        source, workers, shape = trial.generator.autoencoder, trial.workers, trial.model_config_values
-        values = int(shape["latent_dim"]) * int(shape["latent_size"]) ** 2
+        source, workers = trial.generator.autoencoder, trial.workers
         flops = SIDES * images * _encoder_flops(known.get(str(source)), trial.resolution)
         found[name] = LatentsPlan(
             name=name,

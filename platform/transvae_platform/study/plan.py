@@ -146,12 +146,10 @@ def build_plan(
         images: that latents are made of, of both splits; None where nobody looked.
     """
     measured = _measured_step_seconds(_studies(home))
-    costs: dict[str, dict[str, float]] = {}
     by_id = {trial.id: trial for trial in trials}
     rows = []
     for trial in trials:
-        key = stable_hash(trial.model_config_values)
-        counts = costs.setdefault(key, model_cost(trial))
+        counts = model_cost(trial)
         training = counts["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
         losses = losses_flops(trial)
         if of := trial.generator:

@@ -1,4 +1,4 @@
-"""What a trial on a vision network costs beside its model: the part of `plan.py` that others do not share."""
+"""What a trial on a vision network costs beside its model: the part of `costs.py` that others do not share."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ def pixel_steps(trial: Trial, until: int | None = None) -> int:
     return max(0, steps - recipe.stage_edge) if recipe.semantic.pixel_stage else steps
 
 
-def semantic_losses_flops(trial: Trial, until: int | None = None) -> float:
-    """Of the frozen twin, which is asked for features while the model's own network is trained, and of LPIPS."""
+def semantic_losses_flops(trial: Trial, lpips: Callable[[int], int], until: int | None = None) -> float:
+    """Of the frozen twin, which is asked for features while the model's own network is trained, and of LPIPS.
+
+    Args:
+        lpips: its FLOPs for an image of a size.
+    """
     semantic, config, steps = trial.recipe.semantic, _config(trial), pixel_steps(trial, until)
     assert semantic is not None
     total = 0.0
