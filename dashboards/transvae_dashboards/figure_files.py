@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transvae_dashboards.figures.canvas import Panel
 from transvae_dashboards.figures.forest import forest_panels
+from transvae_dashboards.figures.generators import generator_panels
 from transvae_dashboards.figures.learning_rates import rate_panels
 from transvae_dashboards.figures.losses import loss_panels
 from transvae_dashboards.figures.quality import quality_panel
@@ -62,4 +63,5 @@ def panels(state: StudyState) -> Iterator[Panel]:
             yield panel
         for report in fits.values():
             yield from forest_panels(report)
+    yield from generator_panels(state)
     yield from loss_panels(state)
