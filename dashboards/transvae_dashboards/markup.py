@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Collection, Iterable, Sequence
 
+from transvae_dashboards.exhibits import show_table
+
 
 class Html(str):
     """Text that is markup already; every other string is escaped on its way into a page."""
@@ -17,7 +19,7 @@ def escape(text: str) -> Html:
     return text if isinstance(text, Html) else Html(html.escape(text))
 
 
-def tag(name: str, *children: str, **attributes: str | int | None) -> Html:
+def tag(name: str, /, *children: str, **attributes: str | int | None) -> Html:
     """`tag("p", "a < b", class_="note")`; attributes that are None are left out, `_` in their names becomes `-`."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
@@ -44,6 +46,8 @@ def table(
             return tag("th", content, scope="col", class_=kind)
         return tag("th", content, scope="row") if index == 0 else tag("td", content, class_=kind)
 
+    body = list(body)
+    show_table(label, head, body)
     rows = [tag("tr", *(cell(i, content, False) for i, content in enumerate(row))) for row in body]
     header = tag("thead", tag("tr", *(cell(i, content, True) for i, content in enumerate(head))))
     return scroll(tag("table", header, tag("tbody", *rows), class_=kind or None), label)

@@ -69,7 +69,7 @@ def family_pictures(state: StudyState, name: str | None = None) -> list[FamilyPi
     found = []
     for family in FAMILIES:
         sheets = [sheet for size in SIZES if (sheet := _shown(state, family, size, name)) is not None]
-        rows = [(sheet, _rows(sheet.path)) for sheet in sheets]
+        rows = [(sheet, sheet_rows(sheet.path)) for sheet in sheets]
         opened = [(sheet, pictures) for sheet, pictures in rows if pictures is not None]
         if opened:
             columns = tuple(_column(sheet, pictures[1]) for sheet, pictures in opened)
@@ -100,7 +100,7 @@ def _last(trial: TrialState, name: str | None) -> _Sheet | None:
     return _Sheet(trial, max(drawn), *drawn[max(drawn)]) if drawn else None
 
 
-def _rows(path: Path) -> tuple[list[Image.Image], list[Image.Image]] | None:
+def sheet_rows(path: Path) -> tuple[list[Image.Image], list[Image.Image]] | None:
     """Originals and reconstructions on a sheet; None when the file is gone or damaged."""
     try:
         with Image.open(path) as opened:

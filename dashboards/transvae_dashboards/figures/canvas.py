@@ -16,6 +16,8 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from transvae_dashboards.exhibits import wants_pdf
+from transvae_dashboards.figures.printing import in_print
 from transvae_dashboards.markup import Html, escape
 from transvae_dashboards.style import INK, MUTED, RULE, VARIABLES
 
@@ -39,6 +41,8 @@ class Panel:
     name: str
     label: str
     svg: Html
+    pdf: bytes | None = None
+    """Where files are wanted (`exhibits.py`)."""
 
 
 @dataclass
@@ -60,7 +64,8 @@ def canvas(name: str, label: str, width: float = WIDTH, height: float = HEIGHT) 
         yield drawing
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
-    drawing.panel.append(Panel(name, label, _inline(buffer.getvalue(), name, label)))
+        pdf = in_print(figure) if wants_pdf() else None
+    drawing.panel.append(Panel(name, label, _inline(buffer.getvalue(), name, label), pdf))
 
 
 def _inline(svg: str, name: str, label: str) -> Html:

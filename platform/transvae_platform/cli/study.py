@@ -152,17 +152,22 @@ def report(
     home: Home = Path("runs"),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the page.")] = None,
     figures: Annotated[
-        Path | None, typer.Option(help="A folder for every chart as an SVG file.", show_default=False)
+        Path | None, typer.Option(help="A folder for every chart as SVG and PDF.", show_default=False)
     ] = None,
+    tables: Annotated[
+        Path | None, typer.Option(help="A folder for every table as CSV and LaTeX.", show_default=False)
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="Of an hour of one device, for costs.", min=0)] = None,
 ) -> None:
-    """Write the study's page: tables, loss curves, scaling curves, pictures, provenance, in one HTML file."""
-    state = open_study(study, home)
-    print(_write_report(state, output).resolve().as_uri())
-    if figures is not None:
-        from transvae_dashboards import write_figures
+    """Write the study's page: tables, learning curves, scaling curves, pictures, provenance, in one HTML file."""
+    from transvae_dashboards import write_figures, write_tables
 
-        for path in write_figures(state, figures):
-            print(path)
+    state = open_study(study, home)
+    print(_write_report(state, output, price).resolve().as_uri())
+    for path in write_figures(state, figures, pdf=True) if figures is not None else ():
+        print(path)
+    for path in write_tables(state, tables) if tables is not None else ():
+        print(path)
 
 
 @app.command()
@@ -193,10 +198,10 @@ def open_study(study: str, home: Path) -> StudyState:
     return StudyState(study_folder(home, name))
 
 
-def _write_report(state: StudyState, output: Path | None = None) -> Path:
+def _write_report(state: StudyState, output: Path | None = None, price: float | None = None) -> Path:
     from transvae_dashboards import write_report
 
-    return write_report(state, output or state.folder / "report.html")
+    return write_report(state, output or state.folder / "report.html", price)
 
 
 def _tried(troubles: list[UserError], work: Callable[[], T]) -> T | None:

@@ -198,7 +198,9 @@ def submit_study(
                 left = _left(build_grid(spec, made.fingerprint, prepared.initial, known, prepared.rates), state, ended)
                 _queue(left, journal, state, fence)
                 left = _left(left, state, ended)  # the record of a trial that had finished may have been damaged
-                agenda = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state).agenda
+                planned = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state)
+                journal.append("planned", device_seconds=planned.seconds_by_trial)
+                agenda = planned.agenda
 
                 shared = _places(made, sets, prepared.spec)
 
