@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from transvae_dashboards.exhibits import show_table
 
+VOID = ("img",)
+"""Elements without an end."""
+
 
 class Html(str):
     """Text that is markup already; every other string is escaped on its way into a page."""
@@ -26,7 +29,7 @@ def tag(name: str, /, *children: str, **attributes: str | int | None) -> Html:
         for key, value in attributes.items()
         if value is not None
     )
-    return Html(f"<{name}{written}>{join(children)}</{name}>")
+    return Html(f"<{name}{written}>" if name in VOID else f"<{name}{written}>{join(children)}</{name}>")
 
 
 def join(parts: Iterable[str], between: str = "") -> Html:

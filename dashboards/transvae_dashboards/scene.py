@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.laws import fit_study
-from transvae_dashboards.markup import Html, join, tag
+from transvae_dashboards.markup import Html, escape, join, tag
 from transvae_dashboards.tables import TrialRow, study_table
 from transvae_platform.fitting import FitReport
 from transvae_platform.study.eta import seconds_left
@@ -81,7 +81,7 @@ class Scene:
     def named(self, trial: TrialState, text: str) -> Html:
         """A trial's name, leading to its page where there is one."""
         url = self.trial(trial)
-        return tag("a", text, href=url) if url else tag("span", text)
+        return tag("a", text, href=url) if url else escape(text)
 
     def choice(self, label: str, key: str, options: Iterable[tuple[str, str]], current: str) -> Html:
         """One of several, as links; nothing in the report."""

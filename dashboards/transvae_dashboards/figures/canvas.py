@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from transvae_dashboards.exhibits import wants_pdf
 from transvae_dashboards.figures.printing import in_print
+from transvae_dashboards.figures.room import fit
 from transvae_dashboards.markup import Html, escape
 from transvae_dashboards.style import INK, MUTED, RULE, VARIABLES
 
@@ -59,9 +60,10 @@ def canvas(name: str, label: str, width: float = WIDTH, height: float = HEIGHT) 
     """Draw on `canvas.axes` inside the block; the finished panel is in `canvas.panel[0]` after it."""
     # hashsalt decides the ids that matplotlib invents: fixed, so that equal data give equal bytes
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": name}):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height))
         drawing = Canvas(figure, figure.add_subplot())
         yield drawing
+        fit(drawing.axes)
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
         pdf = in_print(figure) if wants_pdf() else None

@@ -7,7 +7,8 @@ Protocol
    values), and, written after it, `<id>.json`: how far the journal was read, where each curve lies in the array, the
    attempts, and the trial's state.
 3. They hold for a journal that is at least as long as it was and whose bytes just before that place are the same
-   (`TAIL` of them, by CRC-32); any other is read from its beginning.
+   (`TAIL` of them, by CRC-32); any other is read from its beginning. Damage before that place is not seen here any
+   more: `transvae doctor` and every submission read whole journals.
 4. Both files appear complete or not at all (written aside, then renamed). Writers need no lock: equal journals give
    equal files, and a JSON file names the array it belongs to.
 5. A record that goes on with a trial that was over makes its whole journal be read again.

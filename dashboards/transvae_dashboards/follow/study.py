@@ -111,10 +111,10 @@ class FollowedStudy(StudyState):
         self._refresh_study()
         self.version += self._study_reader.position != before
         self.unread = 0
-        for trial_id, trial in self.trials.items():
+        for trial_id in sorted(self.trials, key=lambda name: name in self.followed):  # what nobody has read yet first
+            trial = self.trials[trial_id]
             if until is not None and self._clock() > until:
-                known = self.followed.get(trial_id)
-                self.unread += known is None
+                self.unread += trial_id not in self.followed
                 continue
             if trial_id not in self.followed:
                 self.followed[trial_id] = FollowedTrial(trial, self._stored)

@@ -94,11 +94,14 @@ class Pages:
         )  # fmt: skip
         if parts[0] in VIEWS and len(parts) == 1:
             view = VIEWS[parts[0]]
-            return _page(f"{view.title} – {name}", view.draw(scene), scene, opened, tagged)
+            body = view.draw(scene)
+            again = opened.changes or self._registries.waits(name)
+            return _page(f"{view.title} – {name}", body, scene, opened, tagged, REFRESH if again else None)
         if parts[0] == "trial" and len(parts) == 2 and parts[1] in opened.state.trials:
             trial = opened.state.trials[parts[1]]
             title = f"{trial.trial.label} seed {trial.trial.seed} – {name}"
-            return _page(title, trial_view(scene, trial), scene, opened, tagged)
+            again = REFRESH if opened.changes else None
+            return _page(title, trial_view(scene, trial), scene, opened, tagged, again)
         if parts[0] == "file" and len(parts) == 2 and (found := download(scene, parts[1])) is not None:
             kind, body, filename = found
             return Answer(
@@ -122,9 +125,8 @@ def _page(
     title: str, body: list[Html], scene: Scene | None = None, opened: Opened | None = None, tagged: str = "",
     refresh: int | None = None,
 ) -> Answer:  # fmt: skip
-    again = refresh if opened is None else REFRESH if opened.changes else None
     top = study_top(scene, opened) if scene and opened else Html("")
-    text = shell(title, join(body), top=top, refresh=again)
+    text = shell(title, join(body), top=top, refresh=refresh)
     return Answer(200, HTML, text.encode(), {"ETag": tagged} if tagged else {})
 
 

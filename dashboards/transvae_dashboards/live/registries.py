@@ -41,6 +41,10 @@ class Registries:
             waiting = "MLflow is being asked for aliases, lineage and promotions: this takes a few seconds."
             return self._answers.get(study, waiting)
 
+    def waits(self, study: str) -> bool:
+        """Whether an answer is on its way."""
+        return study in self._asking
+
     def version(self, study: str) -> int:
         """Raised whenever an answer differs from the one before."""
         return self._versions.get(study, 0)
