@@ -78,6 +78,7 @@ def _inline(svg: str, name: str, label: str) -> Html:
     assert view is not None, "matplotlib writes a viewBox"
     # several charts share one page, so their ids must differ
     rest = re.sub(r'\bid="', f'id="{name}-', rest)
+    rest = rest.replace(' target="_blank"', "")  # lines that lead to a trial do so in the same window
     rest = re.sub(r'href="#', f'href="#{name}-', rest)
     rest = re.sub(r"url\(#", f"url(#{name}-", rest)
     rest = re.sub(r"font: ([^;\"]*?px) [^;\"]*", r"font: \1 var(--sans, sans-serif)", rest)

@@ -94,7 +94,8 @@ class Pages:
         )  # fmt: skip
         if parts[0] in VIEWS and len(parts) == 1:
             view = VIEWS[parts[0]]
-            body = view.draw(scene)
+            named = [] if parts[0] == "overview" else [tag("h1", f"{view.title} of {name}", class_="hidden")]
+            body = named + view.draw(scene)
             again = opened.changes or self._registries.waits(name)
             return _page(f"{view.title} – {name}", body, scene, opened, tagged, REFRESH if again else None)
         if parts[0] == "trial" and len(parts) == 2 and parts[1] in opened.state.trials:

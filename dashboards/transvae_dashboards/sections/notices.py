@@ -1,4 +1,4 @@
-"""What a reader must know before the numbers: other code, damaged journals, skipped files, failed trials, unequal training."""
+"""What a reader must know before the numbers: other code, damage, skipped files, failed trials, unequal training."""
 
 from __future__ import annotations
 

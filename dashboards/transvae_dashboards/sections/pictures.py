@@ -18,7 +18,7 @@ def pictures(state: StudyState) -> Html:
         return section("Reconstructions", tag("p", text, class_="missing"), anchor="reconstructions")
     lead = (
         "The same held-out images for every model, at its last validation, by the averaged weights; under each column "
-        "the mean PSNR of the images shown. "
+        "the mean PSNR of the images shown. A click enlarges a picture beside its original and their difference. "
     ) + ("Embedded as WebP; the PNG files lie beside the journal." if _large(blocks) else "Enlarged without smoothing.")
     sets = [_set(name, family_pictures(state, name)) for name in set_names(state)]
     return section("Reconstructions", _grid(blocks, "held-out images"), *sets, anchor="reconstructions", lead=lead)
@@ -58,5 +58,6 @@ def _block(block: FamilyPictures, what: str) -> Html:
 def _column(title: str, under: str, strip: Strip, text: str) -> Html:
     width, height = strip.resolution, strip.height
     kind = "pixels" if width <= PIXEL_ART else "photo"
-    image = Html(f'<img src="{strip.uri}" width="{width}" height="{height}" alt="{escape(text)}" class="{kind}">')
+    rows = Html(f' data-rows="{strip.pictures}"')  # for the script that enlarges them
+    image = Html(f'<img src="{strip.uri}" width="{width}" height="{height}" alt="{escape(text)}" class="{kind}"{rows}>')
     return tag("figure", tag("figcaption", title), image, tag("p", under or " "))

@@ -27,7 +27,7 @@ def compare(scene: Scene) -> list[Html]:
     """The parts of the view: a form to choose by, and what is chosen."""
     other = scene.others(scene.query.get("with", "")) or scene.state
     left, right = _trial(scene.state, scene.query.get("a")), _trial(other, scene.query.get("b"))
-    parts = [_form(scene, other)]
+    parts = [section("Compare", _form(scene, other), anchor="compare")]
     if left and right:
         return [*parts, *_trials(scene, (scene.state, left), (other, right))]
     if other.name != scene.state.name:

@@ -10,6 +10,8 @@ from transvae_dashboards.tables import study_table
 from transvae_dashboards.views import VIEWS
 from transvae_platform.study.journal import Journal
 
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `test`)").expect
+
 
 @pytest.mark.parametrize("view", [*VIEWS, "trial"])
 def test_every_view_opens_without_an_error(dashboard, page, whole, view):
@@ -39,7 +41,7 @@ def test_from_a_curve_to_the_loading_code_in_three_clicks(dashboard, page, whole
     assert "400 (best)" in page.locator("#checkpoints").inner_text()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#loading button.copy").click()
-    page.wait_for_function("document.querySelector('#loading button.copy').textContent == 'Copied'")
+    expect(page.locator("#loading button.copy")).to_have_text("Copied")
     assert f"models:/demo.{trial.label}/1" in page.evaluate("navigator.clipboard.readText()")
 
 
@@ -67,7 +69,7 @@ def test_running_study_is_updated_without_a_reload(write_study, tmp_path, page):
         losses = {"train/l1": 0.5, "train/loss": 0.5}
         journal.append("step", step=120, images=1920, flops=1.0, metrics=losses, skipped=0, seconds_per_step=0.1)
         journal.close()
-        page.wait_for_function("document.querySelector('table.trials').innerText.includes('120 / 400')", timeout=30_000)
+        expect(page.locator("table.trials")).to_contain_text("120 / 400", timeout=30_000)
         assert page.evaluate("[window.same, scrollY, document.activeElement.ariaLabel]") == [True, 200, "Study table"]
         assert page.locator("details", has_text="attempts").get_attribute("open") is not None
 

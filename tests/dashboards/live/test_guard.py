@@ -9,9 +9,9 @@ from transvae_platform.errors import SpecError
 @pytest.mark.parametrize(
     ("header", "known"),
     [
-        ("localhost:8321", True), ("127.0.0.1", True), ("127.0.0.1:9", True), ("[::1]:8321", True),
-        ("192.168.1.7:80", True), ("LOCALHOST", True), ("lab-head:8321", True), ("evil.example", False), ("localhost.evil.example:8321", False),
-        ("127.0.0.1.nip.io", False), ("", False), (None, False), ("localhost:80:80", False),
+        ("localhost:8321", True), ("127.0.0.1", True), ("127.0.0.1:9", True), ("[::1]:8321", True), ("LOCALHOST", True),
+        ("192.168.1.7:80", True), ("lab-head:8321", True), ("evil.example", False), ("127.0.0.1.nip.io", False),
+        ("localhost.evil.example:8321", False), ("", False), (None, False), ("localhost:80:80", False),
         ("localhost:8321@evil", False), ("[evil]:80", False), ("::1", False),
     ],
 )  # fmt: skip
