@@ -190,14 +190,7 @@ def write_trial(path: Path, trial, cost: dict[str, float], number: int) -> None:
             metrics = dict(zip(METRICS, (value * row).tolist(), strict=True))
             add("step", **done, metrics=metrics, skipped=0, seconds_per_step=0.02)
             if step % trial.evaluation.every == 0:
-                mse = 2.1 * value**2
-                quality = {
-                    "val/l1": value,
-                    "val/mse": mse,
-                    "val/psnr": 10 * np.log10(4 / mse),
-                    "val/ssim": 1 - 4 * value,
-                }
-                add("validated", **done, metrics={key: float(one) for key, one in quality.items()})
+                add("validated", **done, metrics=quality(float(value)))
                 add("checkpoint", step=step, sha256="0" * 64, best_step=step)
 
     middle_step = recipe.steps // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Collection, Iterable, Sequence
 
 from transvae_dashboards.exhibits import show_table
@@ -61,11 +62,21 @@ def scroll(content: Html, label: str) -> Html:
     return tag("div", content, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
+def prose(text: str) -> Html:
+    """A sentence whose `commands` stand between backticks."""
+    return Html(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
+
+
+def missing(text: str) -> Html:
+    """What stands where nothing can be shown yet: why, and what would change that."""
+    return tag("p", prose(text), class_="missing")
+
+
 def section(title: str, *content: str, anchor: str, lead: str = "") -> Html:
     """A part of the page under a heading that can be linked to."""
     opening = [tag("h2", title)]
     if lead:
-        opening.append(tag("p", lead, class_="lead"))
+        opening.append(tag("p", prose(lead), class_="lead"))
     return tag("section", *opening, *content, id=anchor)
 
 

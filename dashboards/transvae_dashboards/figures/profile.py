@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from transvae_dashboards.figures.axes import end_labels
@@ -10,7 +13,8 @@ from transvae_dashboards.figures.forest import ALPHA_SHOWN
 from transvae_dashboards.laws import in_order
 from transvae_dashboards.style import COLOURS, MARKERS, MUTED, PAPER
 from transvae_dashboards.tables import FAMILY_NAMES, X_WORDS
-from transvae_platform.fitting import FitReport
+from transvae_platform.fitting import FamilyFit, FitReport
+from transvae_platform.fitting.forms import FloatArray
 from transvae_platform.fitting.solve import ALPHA_MIN, project
 
 SHOWN = 5.0
@@ -18,46 +22,65 @@ SHOWN = 5.0
 SAMPLES = 300
 
 
+@dataclass(frozen=True)
+class Profile:
+    """A family's law along alpha: squared errors in units of their threshold above the least, and E."""
+
+    family: str
+    alpha: float
+    E: float
+    excess: FloatArray
+    floor: FloatArray
+
+
 def profile_panels(report: FitReport) -> list[Panel]:
     """Two charts, of the families that have a law with an interval; none without one."""
-    fits = [
-        fit for fit in in_order(report) if fit.problem and fit.solution and fit.alphas and fit.variance and fit.alpha
-    ]
-    if not fits:
-        return []
     alphas = np.geomspace(max(ALPHA_MIN, 0.01), ALPHA_SHOWN, SAMPLES)
-    over, panels = X_WORDS[report.x_name], []
-    with canvas(f"profile-{report.x_name}", f"Squared error along alpha over {over}, 1 is the threshold") as drawing:
+    found = [profile for fit in in_order(report) if (profile := _profile(fit, alphas)) is not None]
+    return [_excess(report, alphas, found), _ridge(report, alphas, found)] if found else []
+
+
+def _profile(fit: FamilyFit, alphas: FloatArray) -> Profile | None:
+    if fit.problem is None or fit.solution is None or fit.alphas is None or fit.alpha is None or fit.E is None:
+        return None
+    part = project(fit.problem, alphas)
+    excess = (part.sse - fit.solution.sse) / (fit.alphas.threshold - fit.solution.sse)
+    return Profile(fit.family, fit.alpha, fit.E, excess, part.E)
+
+
+def _excess(report: FitReport, alphas: FloatArray, found: Sequence[Profile]) -> Panel:
+    label = f"Squared error along alpha over {X_WORDS[report.x_name]}, 1 is the threshold"
+    with canvas(f"profile-{report.x_name}", label) as drawing:
         axes, ends = drawing.axes, []
-        for fit in fits:
-            excess = (project(fit.problem, alphas).sse - fit.solution.sse) / (fit.alphas.threshold - fit.solution.sse)
-            seen = excess <= SHOWN
-            axes.plot(alphas[seen], excess[seen], color=COLOURS[fit.family], lw=1.3)
-            ends.append(
-                (float(alphas[seen][-1]), float(excess[seen][-1]), FAMILY_NAMES[fit.family], COLOURS[fit.family])
-            )
+        for profile in found:
+            seen, colour = profile.excess <= SHOWN, COLOURS[profile.family]
+            axes.plot(alphas[seen], profile.excess[seen], color=colour, lw=1.3)
+            end = (float(alphas[seen][-1]), float(profile.excess[seen][-1]))
+            ends.append((*end, FAMILY_NAMES[profile.family], colour))
         axes.axhline(1, color=MUTED, lw=0.8, ls="--")
         axes.set_ylim(0, SHOWN)
         axes.set_xlim(0, ALPHA_SHOWN)
         axes.set_xlabel("alpha")
         axes.set_title(f"Excess of squared errors; below 1: in the {100 * report.level:.0f} % interval", fontsize=8.5)
         end_labels(axes, ends)
-    panels += drawing.panel
-    with canvas(
-        f"ridge-{report.x_name}", f"E that belongs to each alpha over {over}, strong inside the interval"
-    ) as drawing:
+    return drawing.panel[0]
+
+
+def _ridge(report: FitReport, alphas: FloatArray, found: Sequence[Profile]) -> Panel:
+    label = f"E that belongs to each alpha over {X_WORDS[report.x_name]}, strong inside the interval"
+    with canvas(f"ridge-{report.x_name}", label) as drawing:
         axes, ends = drawing.axes, []
-        for fit in fits:
-            part, colour = project(fit.problem, alphas), COLOURS[fit.family]
-            inside = part.sse <= fit.alphas.threshold
-            axes.plot(alphas, part.E, color=colour, lw=0.7, alpha=0.5)
-            axes.plot(alphas, np.where(inside, part.E, np.nan), color=colour, lw=2.2)
-            if fit.alpha <= ALPHA_SHOWN:
-                axes.plot([fit.alpha], [fit.E], marker=MARKERS[fit.family], color=colour, ms=6, mec=PAPER, mew=0.6)
-            ends.append((ALPHA_SHOWN, float(part.E[-1]), FAMILY_NAMES[fit.family], colour))
+        for profile in found:
+            colour = COLOURS[profile.family]
+            axes.plot(alphas, profile.floor, color=colour, lw=0.7, alpha=0.5)
+            axes.plot(alphas, np.where(profile.excess <= 1, profile.floor, np.nan), color=colour, lw=2.2)
+            if profile.alpha <= ALPHA_SHOWN:
+                axes.plot([profile.alpha], [profile.E], marker=MARKERS[profile.family], color=colour, ms=6, mec=PAPER,
+                          mew=0.6)  # fmt: skip
+            ends.append((ALPHA_SHOWN, float(profile.floor[-1]), FAMILY_NAMES[profile.family], colour))
         axes.set_xlim(0, ALPHA_SHOWN)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("alpha")
         axes.set_title("E at each alpha; strong: in the interval; marker: the fit", fontsize=8.5)
         end_labels(axes, ends)
-    return panels + drawing.panel
+    return drawing.panel[0]

@@ -15,7 +15,7 @@ from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.live.downloads import download
 from transvae_dashboards.live.registries import Registries
 from transvae_dashboards.live.studies import Opened, Studies
-from transvae_dashboards.markup import Html, join, tag
+from transvae_dashboards.markup import Html, join, prose, tag
 from transvae_dashboards.scene import Scene
 from transvae_dashboards.views import VIEWS
 from transvae_dashboards.views.home import home_view
@@ -96,17 +96,17 @@ class Pages:
             view = VIEWS[parts[0]]
             named = [] if parts[0] == "overview" else [tag("h1", f"{view.title} of {name}", class_="hidden")]
             body = named + view.draw(scene)
-            again = opened.changes or self._registries.waits(name)
-            return _page(f"{view.title} – {name}", body, scene, opened, tagged, REFRESH if again else None)
+            news = opened.changes or self._registries.waits(name)
+            return _page(f"{view.title} – {name}", body, scene, opened, tagged, REFRESH if news else None)
         if parts[0] == "trial" and len(parts) == 2 and parts[1] in opened.state.trials:
             trial = opened.state.trials[parts[1]]
             title = f"{trial.trial.label} seed {trial.trial.seed} – {name}"
-            again = REFRESH if opened.changes else None
-            return _page(title, trial_view(scene, trial), scene, opened, tagged, again)
+            refresh = REFRESH if opened.changes else None
+            return _page(title, trial_view(scene, trial), scene, opened, tagged, refresh)
         if parts[0] == "file" and len(parts) == 2 and (found := download(scene, parts[1])) is not None:
-            kind, body, filename = found
+            kind, content, filename = found
             return Answer(
-                200, kind, body, {"Content-Disposition": f'attachment; filename="{filename}"', "ETag": tagged}
+                200, kind, content, {"Content-Disposition": f'attachment; filename="{filename}"', "ETag": tagged}
             )
         return self._nothing()
 
@@ -140,5 +140,5 @@ def study_top(scene: Scene, opened: Opened) -> Html:
     path = [tag("a", "Studies", href="/"), " / ", tag("a", scene.state.name, href=scene.to("overview"))]
     return join([
         tag("p", *path, class_="path"), tag("nav", *links, class_="views", aria_label="Views"),
-        tag("p", opened.standing, class_="standing", role="status"),
+        tag("p", prose(opened.standing), class_="standing", role="status"),
     ])  # fmt: skip

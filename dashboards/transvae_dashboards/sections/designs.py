@@ -50,10 +50,13 @@ def _isoflop(rows: Sequence[TrialRow], metric: str) -> Html:
     if not found:
         return placard("IsoFLOP", "No trial has finished yet.")
     drawn = {family: answer for family, answer in found.items() if answer.line is not None}
+    reasons: dict[str, list[str]] = {}
+    for family, answer in found.items():
+        if answer.refused:
+            reasons.setdefault(answer.refused, []).append(FAMILY_NAMES[family])
     refused = [
-        placard(f"IsoFLOP of {FAMILY_NAMES[family]}", f"{answer.refused[:1].upper()}{answer.refused[1:]}.")
-        for family, answer in found.items()
-        if answer.refused
+        placard(f"IsoFLOP of {', '.join(names)}", f"{reason[:1].upper()}{reason[1:]}.")
+        for reason, names in reasons.items()
     ]
     if not drawn:
         return join(refused)

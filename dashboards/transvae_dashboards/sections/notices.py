@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transvae_dashboards.icons import family_mark
 from transvae_dashboards.laws import cautions
-from transvae_dashboards.markup import Html, details, join, tag
+from transvae_dashboards.markup import Html, details, join, prose, tag
 from transvae_dashboards.tables import TrialRow
 from transvae_platform.study.state import StudyState
 
@@ -33,7 +33,7 @@ def _damaged(state: StudyState) -> Html:
     items = [tag("li", tag("code", place)) for place in places]
     more = details(f"The other {len(items) - SHOWN}", tag("ul", *items[SHOWN:])) if len(items) > SHOWN else ""
     lead = f"What these said is missing here; `transvae doctor {state.name}` says what to do:"
-    return _note(tag("strong", "Damaged journals. "), lead, tag("ul", *items[:SHOWN]), more, kind="bad")
+    return _note(tag("strong", "Damaged journals. "), prose(lead), tag("ul", *items[:SHOWN]), more, kind="bad")
 
 
 def _failed(rows: Sequence[TrialRow]) -> Html:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transvae_dashboards import formats
-from transvae_dashboards.figures.comparison import comparison_panel
+from transvae_dashboards.figures.comparison import Side, comparison_panel
 from transvae_dashboards.figures.curves import metric_names
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.markup import Html, join, section, table, tag
@@ -20,7 +20,6 @@ from transvae_dashboards.views.curves import X_WORDS, look_of
 from transvae_platform.study.state import TrialState
 
 PICTURES = 4
-Side = tuple[FollowedStudy, TrialState]
 
 
 def compare(scene: Scene) -> list[Html]:
@@ -68,10 +67,12 @@ def _trials(scene: Scene, left: Side, right: Side) -> list[Html]:
     parts = [_difference(titles, *values), _results([left, right], titles)]
     if metrics:
         look = look_of(scene, metrics)
-        panel = comparison_panel([left, right], look, titles)
+        panel = comparison_panel([left], [right], look, titles)
         pick = [scene.choice("Metric", "metric", [(name, name) for name in metrics], look.metric),
                 scene.choice("Against", "x", list(X_WORDS.items()), look.x)]  # fmt: skip
-        parts.append(section("Curves", *pick, *([figure(panel)] if panel else []), anchor="curves"))
+        parts.append(
+            section("Curves", *pick, tag("div", *([figure(panel)] if panel else []), class_="panels"), anchor="curves")
+        )
     return [*parts, _pictures([left, right], titles)]
 
 
@@ -182,18 +183,20 @@ def _means(study: FollowedStudy, metric: str) -> dict[tuple[str, str, str], tupl
 
 
 def _study_curves(scene: Scene, other: FollowedStudy) -> list[Html]:
-    sides = [(study, trial) for study in (scene.state, other) for trial in ordered(study.autoencoders)]
-    known = [metric_names(study, study.autoencoders) for study in (scene.state, other)]
+    studies, titles = (scene.state, other), [scene.state.name, other.name]
+    known = [metric_names(study, study.autoencoders) for study in studies]
     metrics = [name for name in known[0] if name in known[1]]
     if not metrics:
         return []
-    look = look_of(scene, metrics)
-    families = [f for f in FAMILIES if len({s.name for s, t in sides if t.trial.family == f}) == 2]
-    panels = [
-        comparison_panel([s for s in sides if s[1].trial.family == family], look, [scene.state.name, other.name])
-        for family in families
-    ]
+    look, panels = look_of(scene, metrics), []
+    for family in FAMILIES:
+        first, second = (
+            [(study, trial) for trial in ordered(study.autoencoders) if trial.trial.family == family]
+            for study in studies
+        )
+        if first and second and (panel := comparison_panel(first, second, look, titles)):
+            panels.append(panel)
     pick = scene.choice("Metric", "metric", [(name, name) for name in metrics], look.metric)
-    charts = tag("div", *(figure(panel) for panel in panels if panel), class_="panels")
-    lead = f"Families that both studies have: solid {scene.state.name}, dashed {other.name}."
+    charts = tag("div", *(figure(panel) for panel in panels), class_="panels")
+    lead = f"Families that both studies have: solid {titles[0]}, dashed {titles[1]}."
     return [section("Curves", join([pick, charts]), anchor="curves", lead=lead)]

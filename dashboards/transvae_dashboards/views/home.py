@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from transvae_dashboards.icons import state_mark
-from transvae_dashboards.markup import Html, join, table, tag
+from transvae_dashboards.markup import Html, join, prose, table, tag
 from transvae_dashboards.scene import study_url
 
 
@@ -17,7 +17,7 @@ def home_view(studies: Sequence[tuple[str, Mapping[str, int] | str]], home: Path
         text = (
             "holds no study yet. `transvae study submit studies/quickstart.yaml` runs a first one; this page finds it."
         )
-        return [*top, tag("p", tag("code", str(home)), f" {text}", class_="missing")]
+        return [*top, tag("p", tag("code", str(home)), " ", prose(text), class_="missing")]
     body = [[tag("a", name, href=study_url(name)), *_standing(found)] for name, found in studies]
     return [*top, table(["Study", "Finished", "States"], body, label="Studies", text=(2,))]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from transvae_dashboards.figures.latents import latent_panels
-from transvae_dashboards.markup import Html, section, tag
+from transvae_dashboards.markup import Html, missing, section, tag
 from transvae_dashboards.scene import Scene
 from transvae_dashboards.sections.charts import figure
 from transvae_dashboards.sections.generators import generators
@@ -16,10 +16,10 @@ def latents(scene: Scene) -> list[Html]:
     _, records = measured(scene)
     panels = latent_panels(records)
     pick = scene.choice("Latents", "of", [("study", "of this study"), ("home", "of the whole home")], which(scene))
-    nothing = tag(
-        "p", "No latents were measured yet: `tables` in the study file, or `transvae density NAME` and `transvae probe "
-        "NAME` with the name of latents that `transvae data latents` made.", class_="missing",
-    )  # fmt: skip
+    nothing = missing(
+        "No latents were measured yet: `tables` in the study file does, or `transvae density NAME` and "
+        "`transvae probe NAME` with the name of latents that `transvae data latents` made."
+    )
     charts = tag("div", *(figure(panel) for panel in panels), class_="panels") if panels else Html("")
     parts = [pick, section("Latent space", charts, *(measured_sections(records) or [nothing]), anchor="latents")]
     return [*parts, generators(scene.state)] if scene.state.generators else [*parts, _none()]
@@ -36,4 +36,4 @@ def latents_report(scene: Scene) -> list[Html]:
 
 def _none() -> Html:
     text = "This study trains no generators: `downstream` in the study file does (docs/studies.md)."
-    return section("Generators", tag("p", text, class_="missing"), anchor="generators")
+    return section("Generators", missing(text), anchor="generators")

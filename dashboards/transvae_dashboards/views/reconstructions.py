@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from transvae_dashboards.extrapolation import extrapolation_sections
-from transvae_dashboards.markup import Html, tag
+from transvae_dashboards.markup import Html, missing, tag
 from transvae_dashboards.scene import Scene
 from transvae_dashboards.sections.pictures import pictures
 from transvae_platform.evaluation.records import all_records
@@ -17,8 +17,8 @@ def reconstructions(scene: Scene) -> list[Html]:
     if not extrapolated and not scene.live:
         return [pictures(scene.state)]
     title = tag("h2", "Extrapolation to other resolutions")
-    nothing = tag(
-        "p", "No model of this study was evaluated at two resolutions yet: `tables` in the study file, or `transvae "
-        "evaluate MODEL --data NAME --resolution 512`.", class_="missing",
-    )  # fmt: skip
+    nothing = missing(
+        "No model of this study was evaluated at two resolutions yet: `tables` in the study file does, or "
+        "`transvae evaluate MODEL --data NAME` with data of other resolutions."
+    )
     return [pictures(scene.state), tag("section", title, *(extrapolated or [nothing]), id="extrapolation")]
