@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transvae_dashboards.figures.axes import end_labels
 from transvae_dashboards.figures.canvas import Panel, canvas
-from transvae_dashboards.figures.curves import Look, draw_line, frame, limits_of, lines_of, name_of
+from transvae_dashboards.figures.curves import Look, draw_lines, frame, limits_of, lines_of, name_of
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.style import COLOURS, INK
 from transvae_dashboards.tables import FAMILY_NAMES
@@ -26,9 +26,9 @@ def comparison_panel(first: Sequence[Side], second: Sequence[Side], look: Look, 
     label = f"{look.metric}: solid {titles[0]}, dashed {titles[1]}"
     with canvas(f"compare-{look.metric}-{family or 'trials'}", label) as drawing:
         axes, ends = drawing.axes, []
-        for trial, line, style in drawn:
+        draw_lines(axes, [line for _, line, _ in drawn], styles=[style for _, _, style in drawn])
+        for trial, line, _ in drawn:
             colour = COLOURS.get(trial.trial.family, INK)
-            draw_line(axes, line, colour, style=style)
             name = name_of(trial) if len(dashes) > 2 else f"{trial.trial.label} s{trial.trial.seed}"
             ends.append((*line.last, name, colour))
         frame(axes, look, limits_of([line for _, line, _ in drawn], look))

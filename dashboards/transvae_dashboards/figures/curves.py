@@ -13,15 +13,17 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
 
 from transvae_dashboards import formats
 from transvae_dashboards.figures.axes import end_labels, log_axis, padded
 from transvae_dashboards.figures.canvas import Panel, canvas
-from transvae_dashboards.figures.marks import draw_marks, draw_phases
+from transvae_dashboards.figures.marks import draw_marks, draw_phases, marks_of
 from transvae_dashboards.follow.columns import SECONDS, Curve
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.follow.thinning import kept
-from transvae_dashboards.style import COLOURS, line_width, opacity
+from transvae_dashboards.style import COLOURS, INK, line_width, opacity
 from transvae_dashboards.tables import FAMILIES, FAMILY_NAMES, SIZE_NAMES
 from transvae_platform.study.state import TrialState
 
@@ -30,6 +32,8 @@ OPENING = 0.1
 POINTS = 16_000
 """Of all curves of a chart together: more would make pages of megabytes (assumption)."""
 FEWEST_BINS = 40
+FEW = 60
+"""Validations, and lines, up to which every validation has a dot (assumption: more dots hide the lines)."""
 XName = Literal["step", "images", "flops", "hours"]
 X_AXES: dict[XName, str] = {
     "step": "step", "images": "images seen",
@@ -119,14 +123,17 @@ def _panel(
     colour = COLOURS[family]
     with canvas(f"curves-{look.metric}-{look.x}-{family}", label) as drawing:
         axes, ends = drawing.axes, defaultdict(list)
+        draw_lines(axes, lines, to)
         for line in lines:
-            draw_line(axes, line, colour, to)
             ends[name_of(line.trial)].append(line.last)
         axes.set_title(FAMILY_NAMES[family], color=colour)
         frame(axes, look, limits)
         draw_phases(axes, lines[0].trial, partial(x_of, state, lines[0].trial, x=look.x))
-        for line in lines:
-            draw_marks(axes, line.trial, state.history(line.trial), partial(x_of, state, line.trial, x=look.x))
+        draw_marks(
+            axes,
+            [mark for line in lines for mark in marks_of(line.trial, state.history(line.trial),
+                                                         partial(x_of, state, line.trial, x=look.x))],
+        )  # fmt: skip
         # the seeds of a size share one label, at their mean
         end_labels(axes, [
             (max(x for x, _ in points), statistics.fmean(y for _, y in points), name, colour)
@@ -135,19 +142,47 @@ def _panel(
     return drawing.panel[0]
 
 
-def draw_line(
-    axes: Any, line: Line, colour: str, to: Callable[[TrialState], str | None] | None = None, style: Any = None
-) -> None:
-    """A trial's curves: thin for training batches, strong for held-out images."""
-    size, base = line.trial.trial.size, line.trial.trial.variant == "base"
-    width, alpha, url = line_width(size), opacity(size), to(line.trial) if to else None
-    thin = len(line.validation[0]) > 0
-    if len(line.train[0]):
-        axes.plot(*line.train, color=colour, lw=(0.5 if thin else 1.0) * width, alpha=(0.35 if thin else 1) * alpha,
-                  ls=style or "-", url=url)  # fmt: skip
-    if thin:
-        axes.plot(*line.validation, color=colour, lw=width, alpha=alpha, ls=style or ("-" if base else ":"),
-                  marker="o" if len(line.validation[0]) < 60 else None, ms=2.4, url=url)  # fmt: skip
+def draw_lines(
+    axes: Any, lines: Sequence[Line], to: Callable[[TrialState], str | None] | None = None,
+    styles: Sequence[Any] | None = None,
+) -> None:  # fmt: skip
+    """Thin for training batches, strong for held-out images, dotted for variants unless `styles` say otherwise."""
+    drawn = [
+        _Drawn(line, style or ("-" if line.trial.trial.variant == "base" else ":"), to(line.trial) if to else None)
+        for line, style in zip(lines, styles or [None] * len(lines), strict=True)
+    ]
+    _collect(axes, [(one.line.train, one, not len(one.line.validation[0])) for one in drawn])
+    _collect(axes, [(one.line.validation, one, True) for one in drawn])
+    for one in drawn:
+        if 0 < len(one.line.validation[0]) < FEW and len(lines) < FEW:
+            axes.plot(*one.line.validation, color=one.colour, alpha=one.opacity, marker="o", ms=2.4, ls="none")
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    line: Line
+    style: Any
+    url: str | None
+
+    @property
+    def colour(self) -> str:
+        return COLOURS.get(self.line.trial.trial.family, INK)
+
+    @property
+    def opacity(self) -> float:
+        return opacity(self.line.trial.trial.size)
+
+
+def _collect(axes: Any, curves: Sequence[tuple[Curve, _Drawn, bool]]) -> None:
+    """One artist for many lines: one each would take most of the time."""
+    shown = [(curve, one, strong) for curve, one, strong in curves if len(curve[0])]
+    widths = [line_width(one.line.trial.trial.size) * (1 if strong else 0.5) for _, one, strong in shown]
+    colours = [to_rgba(one.colour, one.opacity if strong else 0.15 + 0.25 * one.opacity) for _, one, strong in shown]
+    segments = [np.column_stack(curve) for curve, _, _ in shown]
+    styles, urls = [one.style for _, one, _ in shown], [one.url for _, one, _ in shown]
+    collection = LineCollection(segments, linewidths=widths, colors=colours, linestyles=styles)
+    collection.set_urls(urls)
+    axes.add_collection(collection, autolim=False)
 
 
 def frame(axes: Any, look: Look, limits: tuple[tuple[float, float], tuple[float, float]]) -> None:

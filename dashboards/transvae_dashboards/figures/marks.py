@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from transvae_dashboards.tables import SIZE_NAMES
 from transvae_platform.study.state import TrialState
 
 ToX = Callable[[Any], np.ndarray]
+ENDS = {"preempted": "D", "failed": "x", "died": "x"}
+FEW = 24
+"""Names up to which each has room (assumption)."""
 
 
 def phases(trial: TrialState) -> list[tuple[int, str]]:
@@ -35,28 +38,35 @@ def draw_phases(axes: Any, trial: TrialState, to_x: ToX) -> None:
                       fontsize=7, color=MUTED, va="top")  # fmt: skip
 
 
-def draw_marks(axes: Any, trial: TrialState, history: History, to_x: ToX) -> None:
-    """On the x axis: a triangle where an attempt resumed, a diamond where one was preempted, a cross after a failure.
+class Mark(NamedTuple):
+    """One mark on the x axis: where, its shape, and the size that it belongs to where that is to be said."""
+
+    x: float
+    shape: str
+    name: str = ""
+
+
+def marks_of(trial: TrialState, history: History, to_x: ToX) -> list[Mark]:
+    """A triangle where an attempt resumed, a diamond where one was preempted, a cross after a failure.
 
     An arrow head pointing left marks where the guard went back to.
     """
-    for number, span in enumerate(history.spans):
-        if number:
-            _mark(axes, to_x, span.resumed_from, "^", trial)
-        if span.how == "preempted":
-            _mark(axes, to_x, span.step, "D")
-        if span.how in ("failed", "died"):
-            _mark(axes, to_x, span.step, "x")
-    for rewind in trial.rewound:
-        _mark(axes, to_x, rewind["to"], "<", trial)
+    name = SIZE_NAMES.get(trial.trial.size, trial.trial.size)
+    found = [(span.resumed_from, "^", name) for span in history.spans[1:]]
+    found += [(span.step, ENDS[span.how], "") for span in history.spans if span.how in ENDS]
+    found += [(rewind["to"], "<", name) for rewind in trial.rewound]
+    places = to_x([step for step, _, _ in found]) if found else ()
+    return [Mark(float(x), shape, text) for x, (_, shape, text) in zip(places, found, strict=True)]
 
 
-def _mark(axes: Any, to_x: ToX, step: int, marker: str, named: TrialState | None = None) -> None:
-    x = float(to_x([step])[0])
-    axes.plot([x], [0], marker=marker, ms=4.5 if marker != "D" else 3.5, color=INK, clip_on=False, ls="none",
-              transform=axes.get_xaxis_transform())  # fmt: skip
-    if named is not None:
-        axes.annotate(
-            SIZE_NAMES.get(named.trial.size, named.trial.size), (x, 0), xytext=(0, 5), textcoords="offset points",
-            xycoords=axes.get_xaxis_transform(), ha="center", fontsize=7.5, color=INK,
-        )  # fmt: skip
+def draw_marks(axes: Any, marks: Sequence[Mark]) -> None:
+    """All marks of a chart; names only where there are few."""
+    at_axis = axes.get_xaxis_transform()
+    for shape in dict.fromkeys(mark.shape for mark in marks):
+        xs = sorted({mark.x for mark in marks if mark.shape == shape})
+        axes.plot(xs, [0] * len(xs), marker=shape, ms=3.5 if shape == "D" else 4.5, color=INK, clip_on=False,
+                  ls="none", transform=at_axis)  # fmt: skip
+    named = dict.fromkeys((mark.x, mark.name) for mark in marks if mark.name)
+    for x, name in named if len(named) <= FEW else ():
+        axes.annotate(name, (x, 0), xytext=(0, 5), textcoords="offset points", xycoords=at_axis, ha="center",
+                      fontsize=7.5, color=INK)  # fmt: skip
