@@ -71,8 +71,9 @@ function zoom(strip, share) {
   const dialog = document.body.appendChild(document.createElement("dialog"));
   dialog.className = "zoom";
   const draw = () => {
+    const psnr = (all[at].dataset.psnr || "").split(" ")[row], says = psnr ? `, this one ${psnr} dB` : "";
     const size = all[0].naturalWidth, pitch = (all[0].naturalHeight - size) / Math.max(rows - 1, 1);
-    const shown = [["Original", all[0]], [all[at].alt, all[at]], ["Difference, four times as strong", null]].map(([title, image]) => {
+    const shown = [["Original", all[0]], [all[at].alt + says, all[at]], ["Difference, four times as strong", null]].map(([title, image]) => {
       const figure = document.createElement("figure"), canvas = document.createElement("canvas");
       canvas.width = canvas.height = size;
       const pen = canvas.getContext("2d");

@@ -38,6 +38,8 @@ class Column:
     final: bool
     psnr: float | None
     """Mean over the pictures shown."""
+    each: tuple[float, ...]
+    """Of each of them."""
     strip: Strip
 
 
@@ -118,7 +120,8 @@ def sheet_rows(path: Path) -> tuple[list[Image.Image], list[Image.Image]] | None
 
 def _column(sheet: _Sheet, pictures: Sequence[Image.Image]) -> Column:
     trial, psnr = sheet.trial.trial, mean(sheet.psnr[: len(pictures)])
-    return Column(trial.size, sheet.step, sheet.step == trial.recipe.steps, psnr, _strip(pictures))
+    each = tuple(sheet.psnr[: len(pictures)])
+    return Column(trial.size, sheet.step, sheet.step == trial.recipe.steps, psnr, each, _strip(pictures))
 
 
 def _strip(pictures: Sequence[Image.Image]) -> Strip:

@@ -89,4 +89,6 @@ def _without(fit: FamilyFit, name: str) -> str:
     if len(rest) == fit.n_sizes:
         return formats.NONE
     found: Solution = solve(make_problem(np.array([s.x for s in rest]), np.array([s.mean for s in rest])))
-    return formats.NONE if found.law.alpha is None else formats.number(found.law.alpha)
+    if found.law.alpha is None:
+        return "flat"
+    return "at the limit" if found.at_limit else formats.number(found.law.alpha)

@@ -15,10 +15,10 @@ def reconstructions(scene: Scene) -> list[Html]:
     records = [record for record in all_records(home) if record.key in scene.state.measured]
     extrapolated = extrapolation_sections(records, home)
     if not extrapolated and not scene.live:
-        return [pictures(scene.state)]
+        return [pictures(scene)]
     title = tag("h2", "Extrapolation to other resolutions")
     nothing = missing(
         "No model of this study was evaluated at two resolutions yet: `tables` in the study file does, or "
         "`transvae evaluate MODEL --data NAME` with data of other resolutions."
     )
-    return [pictures(scene.state), tag("section", title, *(extrapolated or [nothing]), id="extrapolation")]
+    return [pictures(scene), tag("section", title, *(extrapolated or [nothing]), id="extrapolation")]

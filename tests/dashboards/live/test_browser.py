@@ -80,6 +80,10 @@ def test_pictures_are_enlarged_beside_their_difference(dashboard, page):
     dialog = page.locator("dialog.zoom")
     assert "Reconstructions of held-out images by TransVAE B" in dialog.inner_text()
     assert dialog.locator("canvas").count() == 3
+    before = dialog.inner_text()
+    assert re.search(r"this one \d+\.\d dB", before)
+    page.keyboard.press("ArrowDown")
+    assert dialog.inner_text() != before  # another picture, another PSNR
     sums = [
         page.evaluate(
             "n => { const c = document.querySelectorAll('dialog canvas')[n];"

@@ -155,6 +155,12 @@ def test_page_of_a_running_study_is_another_after_each_record(write_study, tmp_p
     assert "120 / 400" in text_of(after)
 
 
+def test_differences_are_originals_under_reconstructions(pages):
+    plain, page = (text_of(pages.answer(f"/study/demo/reconstructions{query}")) for query in ("", "?show=difference"))
+    assert plain.count('class="difference"') == 0
+    assert page.count('class="difference"') == page.count('data-psnr="') == 15
+
+
 def test_registry_is_asked_once_in_a_thread_and_then_shown(tmp_path):
     asked, now = [], [0.0]
 
