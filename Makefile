@@ -4,17 +4,20 @@
 
 PYTHON ?= python3
 MINUTES ?= 20
+# Processes that share the quick tests: two cores is what the project promises to work on, more has nothing to gain.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test check slow test-faults soak clean
+.PHONY: help install demo test check slow test-faults soak counts clean
 
 help:
 	@echo "make demo   train the quick-start study on real photographs and draw its page"
 	@echo "make test   install, then tests, ruff, mypy and import rules"
 	@echo "make slow   the tests that take minutes"
 	@echo "make test-faults   the tests that kill processes, nodes and servers, fill disks and damage files"
+	@echo "make counts   count the models of all studies again, after changes in models/transvae"
 	@echo "make soak   a small study under random kills, MINUTES=20, against its undisturbed twin"
 
 # The stamp depends on what decides the environment; touching nothing installs nothing.
@@ -33,7 +36,7 @@ demo: install
 
 test: install
 	@$(MAKE) --no-print-directory check
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist worksteal
 
 check: install
 	@$(BIN)/ruff check .
@@ -49,6 +52,9 @@ test-faults: install
 
 soak: install
 	@SOAK_MINUTES=$(MINUTES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m soak
+
+counts: install
+	@$(BIN)/python benchmarks/count_studies.py
 
 clean:
 	rm -rf $(VENV) dist

@@ -27,9 +27,10 @@ from transvae.accounting import ModelCost, count_model
 from transvae.autoencoder import Autoencoder
 from transvae.layers import attention
 from transvae.losses.objective import Objective
-from transvae.memory import STATE_BYTES, count_activations
+from transvae.memory import count_activations
 from transvae.registry import model_config
 from transvae.sizes import FAMILIES
+from transvae_platform.study.costs import STATE_BYTES
 from transvae_platform.training.compiling import compile_blocks
 
 PEAKS = {"H200": (989e12, 4.8e12), "H100": (989e12, 3.35e12), "A100": (312e12, 2.0e12), "H20": (148e12, 4.0e12)}

@@ -20,10 +20,6 @@ from transvae.autoencoder import Autoencoder
 from transvae.config import AutoencoderConfig
 from transvae.repeated import equal_blocks_once
 
-STATE_BYTES = 20  # per parameter in fp32: weight, gradient, AdamW's two moments, the weights' average
-WEIGHT_BYTES = 4  # per parameter in fp32
-CAST_BYTES = 2  # per parameter: autocast's copy of it in bfloat16
-
 
 def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool, checkpointing: bool) -> int:
     """Bytes that a forward pass keeps for the backward pass, per image of resolution x resolution pixels.

@@ -26,6 +26,10 @@ class Notice:
     """When, in seconds since the epoch; None if nobody said."""
 
 
+def _unasked() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class World:
     """Rank 0 of 1 by default: the loop runs in this process, on this device, without Ray."""
@@ -37,6 +41,8 @@ class World:
     """Makes a module's gradients the mean over all processes (DistributedDataParallel)."""
     notice: Callable[[], Notice | None] = _never
     """Whether nodes are about to be taken away; a collective: all processes must ask equally often."""
+    stop: Callable[[], bool] = _unasked
+    """Whether this process sees a wish that the study stops; others may see it earlier or later."""
 
     @property
     def name(self) -> str:

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from transvae.accounting import count_model
-from transvae_platform.cluster import schedule, submit
+from transvae_platform.cluster import planning, schedule, submit
 from transvae_platform.errors import SpecError
 from transvae_platform.study import lease
 from transvae_platform.study.identity import refuse_changed_study
@@ -45,6 +46,28 @@ def test_help_imports_nothing_heavy(arguments):
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert "Usage: transvae" in done.stdout
     assert done.stdout.endswith("loaded: []\n")
+
+
+def test_the_plan_of_figure_5_needs_neither_torch_nor_two_seconds(tmp_path):
+    """As on a machine that never planned before; its processor's time, because others may use the machine, too."""
+    file = Path(__file__).parents[2] / "studies" / "figure5_scaling.yaml"
+    arguments = ["study", "plan", str(file), "--gpus", "64", "--home", str(tmp_path / "runs")]
+    program = (
+        "import os, sys\n"
+        "from transvae_platform.cli.main import main\n"
+        f"sys.argv = ['transvae', *{arguments!r}]\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])\n"
+        "print('seconds:', sum(os.times()[:2]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert "20 trials, 20 left to run" in done.stdout
+    *_, loaded, seconds = done.stdout.splitlines()
+    assert loaded == "loaded: []"
+    assert float(seconds.removeprefix("seconds: ")) < 2
+    assert not list(tmp_path.iterdir())  # what ships is enough
 
 
 def everything(folder):
@@ -180,7 +203,8 @@ def test_schema_is_printed_as_a_document(transvae):
 def test_what_the_user_can_mend_is_one_message_and_exit_code_2(
     transvae, study_file, submitted, tmp_path, arguments, message, monkeypatch
 ):
-    monkeypatch.setattr(submit, "local_devices", lambda: (2, 0))
+    for module in (planning, submit):
+        monkeypatch.setattr(module, "local_devices", lambda: (2, 0))
     names = {"file": study_file, "folder": tmp_path, "home": submitted}
     answer = transvae(*(argument.format(**names) for argument in arguments))
     assert answer.code == 2
@@ -202,7 +226,8 @@ def test_home_that_cannot_be_written_is_exit_code_4(transvae, study_file, tmp_pa
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "file:///tmp/x", "nonsense://x"])
 def test_tracking_server_that_cannot_be_reached_is_exit_code_4(transvae, study_file, tmp_path, monkeypatch, uri):
     monkeypatch.setattr(submit, "ray_session", lambda address: pytest.fail("started Ray"))
-    monkeypatch.setattr(submit, "local_devices", lambda: (2, 0))
+    for module in (planning, submit):
+        monkeypatch.setattr(module, "local_devices", lambda: (2, 0))
     for command in (
         ["study", "submit", study_file, "--home", tmp_path / "runs", "--tracking-uri", uri],
         ["registry", "list", "--home", tmp_path / "runs", "--tracking-uri", uri],
@@ -218,7 +243,7 @@ def test_interrupt_says_how_to_go_on(transvae, study_file, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(submit, "prepare", interrupted)
+    monkeypatch.setattr(planning, "prepare", interrupted)
     answer = transvae("study", "plan", study_file)
     assert answer.code == 130
     assert answer.err == "interrupted - the same command continues where this one stopped\n"

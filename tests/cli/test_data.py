@@ -127,7 +127,7 @@ def test_study_trains_from_the_data_set_by_its_name(made, transvae, study_file, 
                       "recipe.batch_size=2", "--home", home)  # fmt: skip
     assert answer.code == 0, answer.err
     fingerprint = find_data_set(home, "mine").manifest.fingerprint
-    from transvae_platform.cluster.submit import prepare
+    from transvae_platform.cluster.planning import prepare
 
     changes = ("data={source: dataset, path: mine, resolution: 64}", "recipe.batch_size=2")
     prepared = prepare(load_study(study_file, changes), home)

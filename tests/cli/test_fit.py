@@ -11,10 +11,10 @@ import pytest
 from tests.fitting.public import DATA, needs_public_data
 
 from transvae_platform.study import plan
+from transvae_platform.study.costs import model_cost
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.load import load_study
-from transvae_platform.study.plan import model_cost
 
 STUDY = """\
 study: ladder

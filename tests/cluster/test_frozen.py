@@ -6,7 +6,8 @@ import pytest
 
 from transvae.losses.frozen import FrozenWeightsError
 from transvae_platform.cluster import frozen
-from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
+from transvae_platform.cluster.frozen import fetch_frozen, refuse_missing_files
+from transvae_platform.cluster.planning import refuse_impossible_losses
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.load import load_study

@@ -1,14 +1,19 @@
 """Jobs: what is sent to the cluster's Jobs API, how it is followed, and what is refused before."""
 
+import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray.job_submission
+import requests
 import yaml
 from ray.job_submission import JobStatus
 
+from transvae_platform.cluster import jobs_api
 from transvae_platform.cluster.jobs import Job, study_job, submit_job
+from transvae_platform.cluster.versions import refuse_other_versions
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.study.load import load_study
 
@@ -22,21 +27,38 @@ class Api:
 
     def __init__(self):
         self.sent, self.address, self.interrupt, self.ends = {}, None, False, JobStatus.SUCCEEDED
+        self.jobs, self.chunks, self.stopped, self.refusal = [], ["first line\n"], [], None
+        self.breaks = 0
 
     def __call__(self, address):
         self.address = address
         return self
 
+    def list_jobs(self):
+        return self.jobs
+
+    def stop_job(self, job):
+        self.stopped.append(job)
+
+    def get_job_logs(self, job):
+        return "".join(self.chunks)
+
     def submit_job(self, **sent):
+        if self.refusal:
+            raise self.refusal()
         folder = Path(sent["runtime_env"]["working_dir"])
         self.files = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
         self.sent = sent
-        return "raysubmit_1"
+        return sent["submission_id"] or "raysubmit_1"
 
     async def tail_job_logs(self, job):
-        yield "first line\n"
-        if self.interrupt:
-            raise KeyboardInterrupt
+        for number, chunk in enumerate(self.chunks):
+            yield chunk
+            if self.interrupt:
+                raise KeyboardInterrupt
+            if self.breaks and number == 0:
+                self.breaks -= 1
+                raise RuntimeError("WebSocket connection closed unexpectedly")
 
     def get_job_status(self, job):
         return self.ends
@@ -124,6 +146,73 @@ def test_address_counts_and_not_the_environment(address, monkeypatch, api):
     monkeypatch.setattr("ray.dashboard.utils.ray_address_to_api_server_url", lambda given: given)
     submit_job(JOB, address, Path("/shared/runs"), follow=True)
     assert seen == [address]
+
+
+def job_of(study, status=JobStatus.RUNNING, start=1, **about):
+    return SimpleNamespace(
+        submission_id=f"{study}-{start}", status=status, start_time=start, metadata={"study": study, **about}
+    )
+
+
+def submit_quickstart(*changes):
+    spec = load_study(STUDY, changes)
+    return submit_job(study_job(spec, Path("/shared/runs"), None), ADDRESS, Path("/shared/runs"), follow=True)
+
+
+def test_a_study_gets_numbered_names_and_says_how_to_stop_it(api, capsys):
+    api.jobs = [job_of("quickstart", JobStatus.FAILED), job_of("other")]
+    assert submit_quickstart() == "quickstart-2"
+    assert api.sent["metadata"]["study"] == "quickstart"
+    said = capsys.readouterr().err
+    assert f"stop it with: transvae study stop quickstart --address {ADDRESS} --home /shared/runs" in said
+
+
+def test_a_study_that_is_submitted_twice_is_followed(api, capsys):
+    submit_quickstart()
+    api.jobs, api.sent = [job_of("quickstart", start=3, specification=api.sent["metadata"]["specification"])], {}
+    assert submit_quickstart() == "quickstart-3"
+    assert api.sent == {}
+    assert "study 'quickstart' runs already, as job quickstart-3" in capsys.readouterr().err
+    with pytest.raises(SpecError, match=r"study 'quickstart' runs as job quickstart-3 with another file - stop it"):
+        submit_quickstart("recipe.steps=7")
+
+
+def test_of_two_machines_that_submit_at_once_one_follows(api):
+    def refuse():
+        api.jobs = [job_of("quickstart", start=1)]
+        return RuntimeError("Job with submission_id quickstart-1 already exists")
+
+    api.refusal = refuse
+    assert submit_quickstart() == "quickstart-1"
+
+
+def test_an_interrupted_upload_is_told_and_submits_nothing(api):
+    api.refusal = lambda: requests.exceptions.ConnectionError("Connection aborted.")
+    with pytest.raises(UnreachableError, match=r"--address: the upload to .* broke off \(Connection aborted\.\)"):
+        submit_quickstart()
+
+
+def test_output_comes_once_through_lost_connections(api, capsys, monkeypatch):
+    monkeypatch.setattr(jobs_api, "PAUSE_SECONDS", 0)
+    api.chunks, api.breaks = ["first line\n", "second line\n"], 2
+    submit_job(JOB, ADDRESS, Path("/shared/runs"), follow=True)
+    assert capsys.readouterr().out == "first line\nsecond line\n"
+
+
+def test_a_line_that_stays_lost_is_told_and_the_job_runs_on(api, monkeypatch):
+    monkeypatch.setattr(jobs_api, "PAUSE_SECONDS", 0)
+    api.breaks = 10**9
+    with pytest.raises(UnreachableError, match=r"the output of job raysubmit_1 at .* broke off .* the job runs on"):
+        submit_job(JOB, ADDRESS, Path("/shared/runs"), follow=True)
+
+
+def test_versions_travel_and_others_are_refused_on_the_cluster(api):
+    submit_job(JOB, ADDRESS, Path("/shared/runs"), follow=True)
+    told = api.sent["runtime_env"]["env_vars"]["TRANSVAE_SUBMITTED_WITH"]
+    refuse_other_versions(told)
+    other = json.dumps({**json.loads(told), "python": "3.12", "ray": "2.59.0"})
+    with pytest.raises(SpecError, match=r"other versions .*: python 3\.12 there, 3\.\d+ here; ray 2\.59\.0"):
+        refuse_other_versions(other)
 
 
 def test_silent_address_is_told(monkeypatch, free_port):

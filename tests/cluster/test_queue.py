@@ -13,9 +13,9 @@ class Clock:
         return self.now
 
 
-def make(works, slots, well=lambda name: True, budget=None):
+def make(works, slots, well=lambda name: True, budget=None, stopping=lambda: False):
     clock = Clock()
-    return StudyQueue(Agenda(tuple(works), {"gpu": slots}, budget=budget), well, clock), clock
+    return StudyQueue(Agenda(tuple(works), {"gpu": slots}, budget=budget), well, stopping, now=clock), clock
 
 
 def test_trials_come_when_their_slots_are_free_and_then_no_more():
@@ -44,6 +44,17 @@ def test_the_budget_counts_what_was_really_spent():
     queue, clock = make([Work("a", 1, 10.0), Work("b", 1, 9.0)], 1, budget=20.0)
     assert queue.suggest("1") == {"trial": "a"}
     clock.now = 15.0  # it took longer than estimated
+    queue.on_trial_complete("1")
+    assert queue.suggest("2") == Searcher.FINISHED
+    assert queue.left_over == ["b"]
+
+
+def test_no_trial_starts_once_the_study_shall_stop():
+    wishes = []
+    queue, _ = make([Work("a", 1, 10.0), Work("b", 1, 5.0)], 1, stopping=lambda: bool(wishes))
+    assert queue.suggest("1") == {"trial": "a"}
+    wishes.append("stop")
+    assert queue.suggest("2") is None, "one still saves"
     queue.on_trial_complete("1")
     assert queue.suggest("2") == Searcher.FINISHED
     assert queue.left_over == ["b"]

@@ -18,10 +18,11 @@ from transvae import create_model
 from transvae.losses.frozen import Frozen, Origin
 from transvae.tokenizers.files import file_sha256
 from transvae_dashboards.evaluations import write_evaluations
-from transvae_platform.cluster import sources, table_inputs, tables
+from transvae_platform.cluster import table_inputs, tables
 from transvae_platform.cluster.sources import find_source, make_source
 from transvae_platform.cluster.table_inputs import fetch_networks, refuse_impossible_tables
 from transvae_platform.cluster.tables import measure_models
+from transvae_platform.data.making import on_ray
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.evaluation import finish, measure
@@ -136,7 +137,7 @@ def worked(monkeypatch):
             done.pieces.append(function.__name__)
             yield piece
 
-    monkeypatch.setattr(sources, "run_on_ray", run_locally)
+    monkeypatch.setattr(on_ray, "run_on_ray", run_locally)
     monkeypatch.setattr(tables, "ray_mapper", lambda *_, **options: contextlib.nullcontext(mapper))
     monkeypatch.setattr(measure, "load_inception", lambda *arguments: Means())
     monkeypatch.setattr(finish, "DIMENSION", 3)

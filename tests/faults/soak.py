@@ -73,11 +73,12 @@ def intrude(loop):
 
     def notice(world):
         import torch
+        from transvae_platform.world import Notice
         path = Path(os.environ["{MARK}_NOTICE"])
         told = [path.exists() and path.stat().st_mtime > began]
         if world.size > 1:  # as with Ray, all workers hear the same
             torch.distributed.broadcast_object_list(told, src=0)
-        return loop.Notice(("node",), None) if told[0] else None
+        return Notice(("node",), None) if told[0] else None
 
     class Notices(loop.Notices):
         def __init__(self, world):

@@ -2,10 +2,8 @@
 
 import pytest
 
-from transvae_platform.cli import fit_files
-from transvae_platform.cli import study as verbs
+from transvae_platform.cli import running
 from transvae_platform.errors import UnreachableError, UserError
-from transvae_platform.tracking import runs
 
 FULL = "report.html cannot be written (No space left on device)"
 
@@ -20,9 +18,9 @@ def silent(*_):
 
 @pytest.mark.parametrize("log", [None, silent], ids=["server there", "server away"])
 def test_outcome_and_fits_are_told_and_kept_without_the_page(study, monkeypatch, log):
-    monkeypatch.setattr(verbs, "_write_report", full)
-    monkeypatch.setattr(runs, "log_page", lambda *_: print("a page"))
-    monkeypatch.setattr(fit_files, "keep_fits", log or (lambda *_: print("fits kept")))
+    monkeypatch.setattr(running, "write_page", full)
+    monkeypatch.setattr(running, "log_page", lambda *_: print("a page"))
+    monkeypatch.setattr(running, "keep_fits", log or (lambda *_: print("fits kept")))
     submission = study.submit()
     assert submission.end() == 1
     assert submission.out.count("finished") == 4, submission.err
@@ -33,8 +31,8 @@ def test_outcome_and_fits_are_told_and_kept_without_the_page(study, monkeypatch,
 
 
 def test_a_server_that_is_away_at_the_end_is_exit_code_4(study, monkeypatch):
-    monkeypatch.setattr(runs, "log_page", silent)
-    monkeypatch.setattr(fit_files, "keep_fits", silent)
+    monkeypatch.setattr(running, "log_page", silent)
+    monkeypatch.setattr(running, "keep_fits", silent)
     submission = study.submit()
     assert submission.end() == 4
     assert submission.err.count("MLflow does not answer") == 1

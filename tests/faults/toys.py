@@ -22,16 +22,16 @@ from typing import Any
 import pytest
 import yaml
 
-from transvae_platform.cli import render
-from transvae_platform.cli import study as verbs
+from transvae_platform.cli import running
 from transvae_platform.cli.main import main
-from transvae_platform.cluster import follow, sources, submit
+from transvae_platform.cluster import follow, planning, submit
+from transvae_platform.data.making import on_ray
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.study import lease, plan
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.load import load_study
 from transvae_platform.study.state import StudyState
-from transvae_platform.tracking import runs
+from transvae_platform.study.stopping import asked_to_stop
 
 STEPS, SAVE_EVERY = 40, 10
 DEADLINE_SECONDS = 120  # ends a hang, judges no speed
@@ -62,6 +62,11 @@ def train_toys(
         )
         while step < STEPS:
             time.sleep(float(os.environ["TOY_STEP_SECONDS"]))
+            if asked_to_stop(fence):
+                checkpoint.write_text(json.dumps({"step": step, "value": value}))
+                journal.append("paused", step=step)
+                journal.close()
+                return []
             step, value = step + 1, hashlib.sha256(value.encode()).hexdigest()
             journal.append(
                 "step", step=step, images=step, flops=1.0, metrics={"train/loss": 1.0}, seconds_per_step=0.01
@@ -116,19 +121,20 @@ def _played(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submit, "reach", lambda *_: SimpleNamespace(silent=None))
     monkeypatch.setattr(submit, "answering", lambda _: nullcontext())
     monkeypatch.setattr(submit, "Tracker", Tracker)
-    monkeypatch.setattr(runs, "log_page", lambda *_: None)
+    monkeypatch.setattr(running, "log_page", lambda *_: None)
     version = {"name": "toy", "version": 1, "uri": "models:/toy/1", "psnr": 9.0, "sha256": ""}
     monkeypatch.setattr(submit, "register_best", lambda *_: version)
     cost = {"parameters": 7.0, "forward_flops": 1.0, "training_flops": 3.0}  # counting takes a second per model
     for module in (submit, plan):
         monkeypatch.setattr(module, "model_cost", lambda _: cost)
     monkeypatch.setattr(submit, "ray_session", no_ray)
-    monkeypatch.setattr(sources, "run_on_ray", run_locally)
+    monkeypatch.setattr(on_ray, "run_on_ray", run_locally)
     monkeypatch.setattr(submit, "run_trials", train_toys)
-    monkeypatch.setattr(submit, "local_devices", lambda: (2, 0))
-    monkeypatch.setattr(verbs, "_write_report", lambda state, output=None: state.folder / "report.html")
+    for module in (planning, submit):
+        monkeypatch.setattr(module, "local_devices", lambda: (2, 0))
+    monkeypatch.setattr(running, "write_page", lambda state, output=None: state.folder / "report.html")
     outcome = lambda state, *_: print({trial.trial.id: trial.state for trial in state.trials.values()})  # noqa: E731
-    monkeypatch.setattr(render, "print_outcome", outcome)
+    monkeypatch.setattr(running, "print_outcome", outcome)
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.1)
     monkeypatch.setattr(follow, "FOLLOW_SECONDS", 0.1)
     monkeypatch.setenv("TOY_STEP_SECONDS", "0.01")

@@ -25,7 +25,7 @@ from transvae_platform import load_model
 
 pytestmark = pytest.mark.slow
 
-DEADLINE_SECONDS = 300  # of one command, far above what two busy cores need; ends a hang, judges no speed
+DEADLINE_SECONDS = 1800  # of one command, far above what two busy cores need; ends a hang, judges no speed
 SIDE = 32
 CLASSES = ("café", "hund", "zebra", "犬")  # sorted: a class's place is its label
 CROPS = 16  # of each bundled photograph
@@ -89,7 +89,8 @@ def transvae(*arguments: object) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-SOURCES = {"folder": (write_folder, 20_000), "tars": (write_tars, 340), "parquet": (write_parquet, 340)}
+# Not as many in the tables as in the tars: equal images from another place are the same data set.
+SOURCES = {"folder": (write_folder, 20_000), "tars": (write_tars, 340), "parquet": (write_parquet, 350)}
 
 
 @pytest.mark.parametrize("name", [*SOURCES, "bundled"])

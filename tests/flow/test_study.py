@@ -18,7 +18,7 @@ from transvae_platform.data.listing.bundled import bundled_files
 from transvae_platform.study.journal import read_journal
 from transvae_platform.study.state import StudyState
 
-DEADLINE_SECONDS = 240  # far above what two busy cores need; ends a hang, judges no speed
+DEADLINE_SECONDS = 600  # far above what two busy cores need; ends a hang, judges no speed
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +56,21 @@ def transvae(*arguments, home):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"},
+        env={k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"FLOW_HOME": str(home)},
     )
+
+
+def left_over(home):
+    """Whether a process that a command of this home started, at any depth, still lives."""
+    mark = f"FLOW_HOME={home}".encode()
+
+    def carries_mark(environ):
+        try:
+            return mark in environ.read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # it has just ended, or is not ours
+            return False
+
+    return any(carries_mark(environ) for environ in Path("/proc").glob("[0-9]*/environ"))
 
 
 def finish(process):
@@ -87,6 +100,7 @@ def test_killed_and_continued_study_ends_as_if_nothing_had_happened(study):
     wait_for(lambda: first.poll() is None and any(events(home, "checkpoint").values()))
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
+    wait_for(lambda: not left_over(home))  # its workers write into the journals until they notice
     before = {trial: len(records) for trial, records in events(home, "started").items()}
     finished_before = {trial for trial, records in events(home, "finished").items() if records}
     status = json.loads(finish(transvae("study", "status", "flow", "--json", home=home)))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from transvae.losses.adversarial import PatchDiscriminator, generator_loss, hinge_loss, logits_side
+from transvae.losses.adversarial import PatchDiscriminator, generator_loss, hinge_loss
+from transvae.losses.sizes import logits_side
 
 
 def test_the_published_discriminator():

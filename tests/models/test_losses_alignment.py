@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from transvae.losses.alignment import AlignmentConfig, Meeting, Projection, alignment, meet, meeting
+from transvae.losses.alignment import AlignmentConfig, Projection, alignment, meet
+from transvae.losses.sizes import Meeting, meeting
 
 
 def _by_hand(z, f, distance_margin, cosine_margin):

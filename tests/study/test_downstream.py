@@ -4,9 +4,10 @@ import pytest
 
 from transvae.generation import create_dit
 from transvae_platform.errors import SpecError
+from transvae_platform.study.costs import model_cost
 from transvae_platform.study.generator_plan import sampling_flops
 from transvae_platform.study.identity import refuse_changed_study
-from transvae_platform.study.plan import build_plan, model_cost
+from transvae_platform.study.plan import build_plan
 from transvae_platform.study.state import StudyState
 
 DOWN = {"generators": ["micro-S/1", "micro-B/2"], "recipe": {"steps": 20, "batch_size": 8}, "classes": 10}
@@ -125,6 +126,14 @@ def test_a_calibration_trains_no_generators(spec):
     calibration = {"learning_rates": [1e-3, 2e-3], "stop_at": [20], "keep": 0.5}
     with pytest.raises(ValueError, match="calibrates or trains generators"):
         spec(**down(), calibration=calibration)
+
+
+def test_a_plan_counts_the_latents_of_each_autoencoder_once(grid, tmp_path):
+    plan = build_plan(grid(**down()), {"cpu": 2}, tmp_path, None, images=100)
+    assert len(plan.rows) == 9  # three autoencoders of f8d8 at 32 pixels, two generators on each
+    assert plan.latents_bytes_per_image == 3 * 2 * (8 * 4 * 4) * 2  # and the mirrored one, float16
+    wider = {"latents": {"dtype": "float32"}}
+    assert build_plan(grid(**down(**wider)), {"cpu": 2}, tmp_path, None).latents_bytes_per_image == 2 * 1536
 
 
 def test_a_plan_counts_generators_and_their_samples(grid, tmp_path):

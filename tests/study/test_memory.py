@@ -5,7 +5,8 @@ import pytest
 from transvae.memory import count_activations
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
-from transvae_platform.study.plan import RUNTIME_BYTES, build_plan, memory_bytes, refuse_too_big
+from transvae_platform.study.costs import RUNTIME_BYTES, memory_bytes
+from transvae_platform.study.plan import build_plan, refuse_too_big
 
 
 @pytest.mark.parametrize(

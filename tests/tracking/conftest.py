@@ -14,9 +14,9 @@ import torch
 
 from transvae import create_model
 from transvae.autoencoder import Autoencoder
+from transvae_platform.study.costs import model_cost
 from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.journal import Journal
-from transvae_platform.study.plan import model_cost
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking.server import Server

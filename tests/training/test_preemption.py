@@ -193,3 +193,45 @@ def test_two_processes_hold_at_the_same_step(trial, samples, tmp_path):
     held = as_ranks(2, tmp_path, held_at, work, samples, tmp_path)
     assert held == [(4, 3)] * 2, "rank 0 did not know at step 2"
     assert CheckpointStore(tmp_path / "checkpoints", keep=9).steps() == [4]
+
+
+def wished_at(step):
+    """A world that sees from `step` on, at the first and then every two steps, that the study shall stop."""
+    asked = iter([1, *range(2, 1000, 2)])
+    return World(stop=lambda: next(asked) >= step)
+
+
+@pytest.mark.parametrize("step", [2, 6, 8], ids=["before any validation", "between", "at a checkpoint"])
+def test_a_wish_to_stop_pauses_saved_and_changes_no_bit(trial, train, records, tmp_path, step):
+    work = trial(**STEPS)
+    train(work, "whole")
+    train(work, world=wished_at(step))
+    *_, checkpoint, paused = records()
+    assert [(record["event"], record["step"]) for record in (checkpoint, paused)] == [
+        ("checkpoint", step),
+        ("paused", step),
+    ]
+    assert records(event="finished") == []
+    train(work)
+    assert [record["resumed_from"] for record in records(event="started")] == [0, step]
+    assert [record["step"] for record in records(event="step")] == list(range(1, 15))
+    assert_same(last_state(tmp_path / "run"), last_state(tmp_path / "whole"))
+
+
+def paused_at(world, work, samples, folder):
+    """Rank 1 sees the wish before rank 0 does."""
+    asked = iter(range(100))
+    world = replace(world, stop=lambda: world.rank == 1 and next(asked) >= 1)
+    journal = Journal(folder / "journal.jsonl") if world.rank == 0 else None
+    loop.train_vae(work, samples, folder, journal, world, {})
+    return CheckpointStore(folder / "checkpoints", keep=9).steps()
+
+
+def test_ranks_that_see_a_wish_at_different_times_stop_at_one_step(trial, samples, tmp_path):
+    assert as_ranks(2, tmp_path, paused_at, trial(**STEPS), samples, tmp_path) == [[2]] * 2
+
+
+def test_in_a_bad_stretch_a_wish_waits(trial, train, records, monkeypatch):
+    monkeypatch.setattr(loop, "_save_at_once", lambda weights, saver, world: weights.step >= 6)
+    train(trial(**STEPS), world=wished_at(2))
+    assert [record["step"] for record in records(event="paused")] == [6]

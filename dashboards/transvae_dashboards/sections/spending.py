@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from transvae_dashboards import formats
+from transvae_dashboards.formats import NONE
 from transvae_dashboards.markup import Html, section, table
 from transvae_dashboards.scene import Scene
 from transvae_platform.study.state import TrialState
@@ -18,38 +19,49 @@ def spending(scene: Scene) -> Html:
     """One row per kind of device."""
     trials = list(scene.state.trials.values())
     devices = list(dict.fromkeys(trial.trial.workers.device for trial in trials))
+    prices = {device: _prices(scene, device) for device in devices}
+    kinds = list(dict.fromkeys(kind for found in prices.values() for kind in found))
     head = ["Device", "Spent, h", "Planned, h", "Expected in the end, h", "Spent of the plan"]
-    head += ["Cost so far", "Cost expected"] if scene.price else []
-    body = [_row(scene, device, [t for t in trials if t.trial.workers.device == device]) for device in devices]
+    head += [f"{words}, {kind}" for kind in kinds for words in ("Cost so far, $", "in the end, $")]
+    body = []
+    for device in devices:
+        spent, planned, expected = _hours(scene, [t for t in trials if t.trial.workers.device == device])
+        cells = [
+            hours(spent),
+            hours(planned),
+            hours(expected),
+            formats.percent(spent / planned, 0) if planned else NONE,
+        ]
+        for kind in kinds:
+            cells += [_cost(value, prices[device].get(kind)) for value in (spent, expected)]
+        body.append([device.upper(), *cells])
     budget = scene.state.spec.get("resources", {}).get("budget")
     more = f" The study's budget is {budget:g} device-hours." if budget else ""
-    if scene.price is None:
-        more += " Costs appear with --price, the price of an hour of one device."
-    return section(
-        "Device-hours", table(head, body, label="Device-hours and cost"), anchor="spending", lead=LEAD + more
-    )
+    more += "" if kinds else " Costs appear with a price: `resources.prices` of the study file, or `--price`."
+    shown = table(head, body, label="Device-hours and cost")
+    return section("Device-hours", shown, anchor="spending", lead=LEAD + more)
 
 
-def _row(scene: Scene, device: str, trials: list[TrialState]) -> list[str]:
+def _hours(scene: Scene, trials: list[TrialState]) -> tuple[float, float | None, float | None]:
+    """Device-hours spent, planned, and expected in the end."""
     spent = sum(trial.seconds * trial.trial.workers.workers for trial in trials) / 3600
-    planned = planned_hours(scene, trials)
-    left = scene.left
-    open_ones = [trial for trial in trials if trial.trial.id in left]
-    rest = [left[trial.trial.id] for trial in open_ones]
-    expected = None
-    if None not in rest:
-        pairs = zip(rest, open_ones, strict=True)
-        expected = spent + sum((seconds or 0.0) * trial.trial.workers.workers for seconds, trial in pairs) / 3600
-    cells = [
-        device.upper(), hours(spent), hours(planned), hours(expected),
-        formats.percent(spent / planned, 0) if planned else formats.NONE,
-    ]  # fmt: skip
-    if scene.price:
-        cells += [
-            formats.number(spent * scene.price),
-            formats.number(None if expected is None else expected * scene.price),
-        ]
-    return cells
+    rest = [(scene.left[t.trial.id], t.trial.workers.workers) for t in trials if t.trial.id in scene.left]
+    known = [seconds * workers for seconds, workers in rest if seconds is not None]
+    expected = spent + sum(known) / 3600 if len(known) == len(rest) else None
+    return spent, planned_hours(scene, trials), expected
+
+
+def _prices(scene: Scene, device: str) -> dict[str, float]:
+    """Of an hour of a device, by kind: the one that was asked for, else those of the study file."""
+    if scene.price is not None:
+        return {"as asked": scene.price}
+    found = (scene.state.spec.get("resources", {}).get("prices") or {}).get(device) or {}
+    names = {"on_demand": "on demand", "spot": "spot"}
+    return {words: float(found[key]) for key, words in names.items() if key in found}
+
+
+def _cost(value: float | None, price: float | None) -> str:
+    return NONE if value is None or price is None else f"{value * price:,.2f}"
 
 
 def planned_hours(scene: Scene, trials: list[TrialState]) -> float | None:
@@ -60,4 +72,4 @@ def planned_hours(scene: Scene, trials: list[TrialState]) -> float | None:
 
 def hours(value: float | None) -> str:
     """Hours with three significant digits."""
-    return formats.NONE if value is None else formats.significant(value) if value else "0"
+    return NONE if value is None else formats.significant(value) if value else "0"

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transvae.losses.adaptive import BalancedConfig
+from transvae.losses.sizes import logits_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +51,6 @@ class PatchDiscriminator(nn.Module):
         # a reconstruction under autocast is bfloat16; the discriminator, as all losses, works in fp32
         logits_B1hw: Tensor = self.parts(x_B3HW.float())
         return logits_B1hw
-
-
-def logits_side(side: int, layers: int) -> int:
-    """How many logits a side of `side` pixels leaves. Raises ValueError if none."""
-    left = (side >> layers) - 2
-    if left < 1:
-        most = max(0, (side // 3).bit_length() - 1)
-        raise ValueError(
-            f"{side} pixels leave a discriminator of {layers} layers no logits; take at most {most} layers"
-        )
-    return left
 
 
 def generator_loss(logits_fake_B1hw: Tensor) -> Tensor:

@@ -18,9 +18,6 @@ from torch import Tensor, nn
 
 from transvae.losses.adaptive import BalancedConfig
 
-MATCHES = ("latents", "features", "image")
-CELL = 16  # image pixels per feature: VA-VAE resizes 256 pixels to 224, 16 patches of 14
-
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentConfig(BalancedConfig):
@@ -46,33 +43,6 @@ class Projection(nn.Conv2d):
 
     def __init__(self, latent_dim: int, channels: int) -> None:
         super().__init__(latent_dim, channels, kernel_size=1, bias=False)
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """Sides of the square grids, in positions, and of the image that the vision network sees, in pixels."""
-
-    latents: int
-    features: int
-    grid: int
-    image: int
-
-
-def meeting(resolution: int, compression: int, match: str, patch: int) -> Meeting:
-    """How a model's latents and a vision network of this patch meet. Raises ValueError for sizes that cannot."""
-    if match not in MATCHES:
-        raise ValueError(f"match={match!r} does not exist; choose one of {', '.join(MATCHES)}")
-    cell = compression if match == "image" else CELL
-    for name, side in (("compression", compression), ("pixels per feature", cell)):
-        if resolution < side or resolution % side:
-            raise ValueError(f"resolution {resolution} is not a multiple of {side} ({name}), so match={match!r} fails")
-    latents, features = resolution // compression, resolution // cell
-    if latents % features:
-        raise ValueError(
-            f"match={match!r}: {latents}x{latents} latents do not divide into {features}x{features} features "
-            f"(compression {compression}, {cell} pixels per feature); match='image' fits any compression"
-        )
-    return Meeting(latents, features, features if match == "latents" else latents, features * patch)
 
 
 def meet(z_Bdhw: Tensor, features_BChw: Tensor, match: str) -> tuple[Tensor, Tensor]:

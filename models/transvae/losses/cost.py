@@ -14,9 +14,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from transvae.losses.adversarial import PatchDiscriminator
-from transvae.losses.alignment import meeting
 from transvae.losses.features import build_features
 from transvae.losses.perceptual import build_trunk
+from transvae.losses.sizes import meeting
 
 
 @cache

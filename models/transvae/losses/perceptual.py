@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from transvae.losses.frozen import Frozen, FrozenConfig, Origin, drawn_from, locate, once, put, read
 from transvae.losses.hubs import TorchHub
+from transvae.losses.sizes import SMALLEST
 from transvae.torchvision_cpu import ensure_torchvision
-
-SMALLEST = 16  # pixels, for VGG16: four halvings leave one value
 
 
 @dataclass(frozen=True)

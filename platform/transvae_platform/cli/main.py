@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 from transvae_platform.cli import dashboard, data, doctor, evaluate, fit, latent_space, registry, study
 from transvae_platform.cli import exchange as _exchange  # noqa: F401 - adds verbs to data
+from transvae_platform.cli import steering as _steering  # noqa: F401 - adds verbs to study
 from transvae_platform.cli.text import harmless
 from transvae_platform.errors import DetachedError, UserError
+from transvae_platform.version import SUBMITTED_WITH
 
 app = typer.Typer(
     help="Scaling studies of visual autoencoders: from photographs to scaling curves.",
@@ -32,6 +35,10 @@ app.command()(latent_space.probe)
 def main() -> None:
     """Entry point: errors a user can mend become one message and an exit code, Ctrl-C becomes 130."""
     try:
+        if submitted_with := os.environ.get(SUBMITTED_WITH):
+            from transvae_platform.cluster.versions import refuse_other_versions
+
+            refuse_other_versions(submitted_with)
         app()
     except DetachedError as left:
         print(left, file=sys.stderr)

@@ -1,81 +1,17 @@
-"""What the terminal shows: plans, states and outcomes as tables for people, or documents for programs."""
+"""What the terminal shows at the end of a study, and how numbers look everywhere."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from rich.markup import escape
 
 from transvae_platform.cli.progress import format_seconds
 from transvae_platform.cli.tables import console, table
 from transvae_platform.redaction import without_password
 from transvae_platform.study.calibration import outcomes, transfer
 from transvae_platform.study.folders import load_call
-from transvae_platform.study.plan import Plan, TrialPlan
-from transvae_platform.study.spec import StudySpec
-from transvae_platform.study.state import OVER, StudyState
+from transvae_platform.study.state import StudyState
 
 SCHEMA_VERSION = 1
-
-
-def print_plan(spec: StudySpec, plan: Plan, price: float | None = None) -> None:
-    """A study's plan: one row per trial, the totals below."""
-    out = console()
-    out.print(f"[bold]{spec.study}[/]: {escape(spec.question)}")
-    out.print(f"expected: {escape(spec.expected.outcome)} ({escape(spec.expected.source)})\n")
-    rows = table(
-        ("trial", "left"),
-        ("parameters", "right"),
-        ("GFLOP/image", "right"),
-        ("+ losses", "right"),
-        ("steps", "right"),
-        ("devices", "right"),
-        ("time", "right"),
-        ("memory", "right"),
-        ("disk", "right"),
-        ("state", "left"),
-    )
-    for row in plan.rows:
-        rows.add_row(
-            row.trial.label + (f" seed {row.trial.seed}" if row.trial.seed else ""),
-            format_count(row.parameters),
-            f"{row.training_flops / row.images / 1e9:.3g}",
-            f"{row.losses_flops / row.images / 1e9:.3g}" if row.losses_flops else "",
-            str(row.steps),
-            row.devices,
-            ("" if row.measured else "~") + format_seconds(row.seconds),
-            format_bytes(row.memory_bytes),
-            format_bytes(row.disk_bytes),
-            row.state,
-        )
-    out.print(rows)
-    assumed = sum(not row.measured for row in plan.rows)
-    left = sum(row.state not in OVER for row in plan.rows)
-    out.print(
-        f"\n{len(plan.rows)} trials, {left} left to run: {format_seconds(plan.device_seconds)} of device time, about "
-        f"{format_seconds(plan.wall_seconds)} on {_devices(plan)}, {format_bytes(plan.disk_bytes)} of checkpoints"
-    )
-    hours = plan.device_seconds / 3600
-    cost = "" if price is None else f", {hours * price:,.2f} at {price:g} an hour"
-    out.print(f"{hours:,.3g} device-hours{cost}")
-    if assumed:
-        out.print(
-            f"~ {assumed} times are not measured but computed from FLOPs and an assumed rate; expect a factor of 3"
-        )
-
-
-def plan_document(plan: Plan, price: float | None = None) -> dict[str, Any]:
-    """A plan for programs: the same numbers, in base units."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "trials": [_plan_row(row) for row in plan.rows],
-        "device_seconds": plan.device_seconds,
-        "wall_seconds": plan.wall_seconds,
-        "cost": None if price is None else plan.device_seconds / 3600 * price,
-        "disk_bytes": plan.disk_bytes,
-        "slots": dict(plan.slots),
-    }
 
 
 def print_outcome(state: StudyState, page: Path | None, home: Path, tracking_uri: str) -> None:
@@ -147,27 +83,3 @@ def format_bytes(number: float) -> str:
         if number >= unit:
             return f"{number / unit:.3g}{suffix}"
     return f"{number / 1e3:.3g} kB"
-
-
-def _plan_row(row: TrialPlan) -> dict[str, Any]:
-    return {
-        "trial": row.trial.id,
-        "model": row.trial.model,
-        "parameters": row.parameters,
-        "forward_flops_per_image": row.forward_flops,
-        "training_flops": row.training_flops,
-        "losses_flops": row.losses_flops,
-        "steps": row.steps,
-        "devices": row.devices,
-        "seconds": round(row.seconds, 1),
-        "measured": row.measured,
-        "memory_bytes": row.memory_bytes,
-        "disk_bytes": row.disk_bytes,
-        "state": row.state,
-    }
-
-
-def _devices(plan: Plan) -> str:
-    names = {"cpu": "CPU cores", "gpu": "GPUs"}
-    used = {row.trial.workers.device for row in plan.rows}
-    return " and ".join(f"{plan.slots.get(kind, 0)} {names[kind]}" for kind in sorted(used))

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from transvae_platform.cli.jobs import Address, Follow
 
 if TYPE_CHECKING:
-    from transvae_platform.errors import UserError
     from transvae_platform.study.state import StudyState
 
-T = TypeVar("T")
 app = typer.Typer(help="Plan, submit, follow and report studies.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(help="The study file, e.g. studies/quickstart.yaml", show_default=False)]
@@ -43,7 +40,10 @@ def plan(
         int | None,
         typer.Option(help="Plan for a cluster with so many GPUs; images and files are not looked for here.", min=1),
     ] = None,
-    price: Annotated[float | None, typer.Option(help="Of an hour of one device, for the cost.", min=0)] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(help="Dollars for an hour of one GPU on demand, instead of resources.prices.", min=0),
+    ] = None,
     informed_by: Annotated[
         str | None,
         typer.Option(
@@ -53,27 +53,28 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Print every trial with its parameters, FLOPs, time, memory and disk, and what all cost. Changes nothing."""
-    from transvae_platform.cli.render import plan_document, print_plan
-    from transvae_platform.cluster.submit import plan_study, prepare, prepare_elsewhere
+    from transvae_platform.cli.render_plan import plan_document, print_plan
+    from transvae_platform.cluster.planning import plan_study, prepare, prepare_elsewhere
     from transvae_platform.study.load import load_study
 
     spec = load_study(file, tuple(changes or ()))
     prepared = prepare(spec, home.resolve()) if gpus is None else prepare_elsewhere(spec, home.resolve())
     planned = plan_study(prepared, home.resolve(), os.environ.get("RAY_ADDRESS"), gpus)
+    prices = spec.resources.prices.at(price)
     informed = None
     if informed_by is not None:
         from transvae_platform.cli.informed import inform, informed_document, print_informed
 
         informed = inform(planned, open_study(informed_by, home))
     if as_json:
-        document = plan_document(planned, price)
+        document = plan_document(planned, prices)
         print(
             json.dumps(
                 document if informed is None else {**document, "informed_by": informed_document(informed)}, indent=1
             )
         )
         return
-    print_plan(spec, planned, price)
+    print_plan(spec, planned, prices)
     if informed is not None:
         print_informed(informed)
 
@@ -100,43 +101,19 @@ def submit(
 
         submit_job(study_job(spec, home, tracking_uri), address, home, follow=follow)
         return
-    from transvae_platform.cli.fit_files import keep_fits
-    from transvae_platform.cli.progress import StudyProgress
-    from transvae_platform.cli.render import print_outcome
-    from transvae_platform.cluster.submit import plan_study, prepare, submit_study
-    from transvae_platform.study.state import OVER
-    from transvae_platform.tracking.runs import log_page
-    from transvae_platform.tracking.server import default_tracking_uri
+    from transvae_platform.cli.running import run_here
 
-    prepared = prepare(spec, home.resolve(), tracking_uri)
-    cluster = os.environ.get("RAY_ADDRESS")
-    planned = plan_study(prepared, home.resolve(), cluster)
-    uri = tracking_uri or default_tracking_uri(home)
-    with StudyProgress(planned) as progress:
-        state = submit_study(prepared, home, uri, progress.listen, cluster)
-        progress.stage("drawing the report")
-        troubles: list[UserError] = []  # the study is done all the same: the rest is kept, and the outcome told
-        page = _tried(troubles, lambda: _write_report(state))
-        if page is not None:
-            _tried(troubles, lambda: log_page(uri, home, state, page))
-        if spec.calibration is None:
-            _tried(troubles, lambda: keep_fits(state, home, uri))
-    print_outcome(state, page, home, uri)
-    if spec.tables is not None:
-        from transvae_dashboards.evaluations import write_evaluations
-
-        for title, written in write_evaluations(home.resolve(), state.folder, state.measured).items():
-            print(f"{title}: {written.resolve().as_uri()}")
-    if troubles:
-        raise type(troubles[0])("; ".join(dict.fromkeys(map(str, troubles))))
-    unregistered = any(trial.unregistered for trial in state.in_state("finished"))
-    if unregistered or state.not_measured or sum(len(state.in_state(over)) for over in OVER) < len(prepared.trials):
-        raise typer.Exit(3)
+    run_here(spec, home, tracking_uri)
 
 
 @app.command()
-def status(study: StudyName, home: Home = Path("runs"), as_json: AsJson = False) -> None:
+def status(study: StudyName, home: Home = Path("runs"), address: Address = None, as_json: AsJson = False) -> None:
     """Show every trial's state, who runs the study and what is left, from the journals; works while it runs."""
+    if address is not None:
+        from transvae_platform.cluster.remote import ask_there
+
+        print(ask_there(("study", "status", name_of(study), *(("--json",) if as_json else ())), address, home), end="")
+        return
     from transvae_platform.cli.render_status import print_status, status_document
 
     state = open_study(study, home)
@@ -150,7 +127,10 @@ def status(study: StudyName, home: Home = Path("runs"), as_json: AsJson = False)
 def report(
     study: StudyName,
     home: Home = Path("runs"),
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write the page.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to write the page; with --address NAME.html here by default."),
+    ] = None,
     figures: Annotated[
         Path | None, typer.Option(help="A folder for every chart as SVG and PDF.", show_default=False)
     ] = None,
@@ -158,12 +138,33 @@ def report(
         Path | None, typer.Option(help="A folder for every table as CSV and LaTeX.", show_default=False)
     ] = None,
     price: Annotated[float | None, typer.Option(help="Of an hour of one device, for costs.", min=0)] = None,
+    address: Address = None,
+    encoded: Annotated[bool, typer.Option(hidden=True, help="Print the page for a job's output.")] = False,
 ) -> None:
-    """Write the study's page: tables, learning curves, scaling curves, pictures, provenance, in one HTML file."""
+    """Write the study's page: tables, learning curves, scaling curves, pictures, provenance, in one HTML file.
+
+    With --address it is drawn on the cluster and brought here.
+    """
+    if address is not None:
+        from transvae_platform.cluster.remote import fetch_page
+        from transvae_platform.errors import SpecError
+
+        if figures is not None or tables is not None or price is not None:
+            raise SpecError("--figures, --tables, --price: charts are files of the cluster's home - draw them there")
+        name = name_of(study)
+        print(fetch_page(name, address, home, output or Path(f"{name}.html")).resolve().as_uri())
+        return
     from transvae_dashboards import write_figures, write_tables
+    from transvae_platform.cli.running import write_page
 
     state = open_study(study, home)
-    print(_write_report(state, output, price).resolve().as_uri())
+    page = write_page(state, output, price)
+    if encoded:
+        from transvae_platform.cluster.remote import encode_page
+
+        print(encode_page(page.read_bytes()))
+        return
+    print(page.resolve().as_uri())
     for path in write_figures(state, figures, pdf=True) if figures is not None else ():
         print(path)
     for path in write_tables(state, tables) if tables is not None else ():
@@ -188,28 +189,20 @@ def refuse_unknown(name: str, home: Path) -> None:
         raise SpecError(f"{home} holds no study {name!r} - it has: {', '.join(known) or 'none yet'}")
 
 
-def open_study(study: str, home: Path) -> StudyState:
-    from transvae_platform.study.folders import study_folder
+def name_of(study: str) -> str:
+    """A study's name, given as it is or by its file."""
+    if not study.endswith((".yaml", ".yml")):
+        return study
     from transvae_platform.study.load import load_study
+
+    return load_study(Path(study)).study
+
+
+def open_study(study: str, home: Path) -> StudyState:
+    """Raises SpecError as `refuse_unknown`."""
+    from transvae_platform.study.folders import study_folder
     from transvae_platform.study.state import StudyState
 
-    name = load_study(Path(study)).study if study.endswith((".yaml", ".yml")) else study
+    name = name_of(study)
     refuse_unknown(name, home)
     return StudyState(study_folder(home, name))
-
-
-def _write_report(state: StudyState, output: Path | None = None, price: float | None = None) -> Path:
-    from transvae_dashboards import write_report
-
-    return write_report(state, output or state.folder / "report.html", price)
-
-
-def _tried(troubles: list[UserError], work: Callable[[], T]) -> T | None:
-    """What a piece of work gives; None if it cannot be done, and why stands among the troubles."""
-    from transvae_platform.errors import UserError
-
-    try:
-        return work()
-    except UserError as error:
-        troubles.append(error)
-        return None

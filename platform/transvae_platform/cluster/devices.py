@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from transvae_platform.errors import SpecError
 from transvae_platform.study.grid import Trial
 
+GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")
+"""In /dev, of a driver for CUDA, CUDA below Windows, or ROCm: where there is none, torch need not be asked."""
+
 
 def local_devices() -> tuple[int, int]:
     """(CPU cores this process may use, CUDA devices) of this machine."""
+    cores = len(os.sched_getaffinity(0))
+    if not _has_driver():
+        return cores, 0
     import torch
 
-    return len(os.sched_getaffinity(0)), torch.cuda.device_count()
+    return cores, torch.cuda.device_count()
 
 
 def local_gpu_bytes() -> int | None:
     """Memory of this machine's smallest GPU; None without one."""
+    if not _has_driver():
+        return None
     import torch
 
     sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
     return min(sizes, default=None)
+
+
+def _has_driver() -> bool:
+    return any(any(Path("/dev").glob(pattern)) for pattern in GPU_FILES)
 
 
 def check_devices(trials: Sequence[Trial], cpus: int, gpus: int, where: str) -> None:

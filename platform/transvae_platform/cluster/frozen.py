@@ -1,4 +1,4 @@
-"""A study's losses and their frozen networks: the plan refuses what cannot work, the submission fetches files."""
+"""A study's losses and their frozen networks: the plan refuses missing files, the submission fetches them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from transvae.losses.adversarial import logits_side
-from transvae.losses.alignment import meeting
 from transvae.losses.features import locate_features
 from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
-from transvae.losses.perceptual import SMALLEST, locate_lpips
+from transvae.losses.perceptual import locate_lpips
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.evaluation.inception import locate_inception
 from transvae_platform.study.grid import Trial
@@ -24,26 +22,6 @@ KEYS = {
     "inception": "downstream.curve.inception",
 }
 """What asks for the published weights behind each key of `resources.frozen`."""
-
-
-def refuse_impossible_losses(trials: Sequence[Trial]) -> None:
-    """Losses that the images of a trial are too small for, or that do not fit its latents.
-
-    Raises:
-        SpecError: names the key.
-    """
-    for trial in (trial for trial in trials if trial.generator is None):
-        losses, compression = trial.recipe.losses, int(trial.model_config_values["compression"])
-        for side in {trial.resolution, *(bucket.size for bucket in trial.sampling.buckets or ())}:
-            try:
-                if losses.lpips and side < SMALLEST:
-                    raise ValueError(f"VGG16 needs images of at least {SMALLEST} x {SMALLEST} pixels, not {side}")
-                if losses.vf:
-                    meeting(side, compression, losses.vf.match, patch=1)
-                if losses.gan:
-                    logits_side(side, losses.gan.layers)
-            except ValueError as error:
-                raise SpecError(f"{trial.study}: {trial.label}: recipe.losses: {error}") from None
 
 
 def refuse_missing_files(spec: StudySpec, trials: Sequence[Trial]) -> None:

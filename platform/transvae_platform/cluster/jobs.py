@@ -6,33 +6,29 @@ reads, and it outlives the machine that submitted it.
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
-import re
 import shlex
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from transvae_platform.cluster.jobs_api import JobsApi, running
+from transvae_platform.cluster.versions import versions
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import write_code
+from transvae_platform.study.grid import stable_hash
 from transvae_platform.study.spec import StudySpec
-
-if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+from transvae_platform.version import SUBMITTED_WITH
 
 JOB_FILE = "submitted-study.yaml"
-HEAD_SECONDS = 60.0  # that a head which has just started may take before it takes jobs (assumption)
-PAUSE_SECONDS = 2.0
 SOURCE_ROOTS = ("models", "platform", "dashboards")
-OVERRIDING = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # variables that Ray's client prefers to the address it is given
+WIDTH = "160"  # of tables that a job prints: it has no terminal to ask (assumption: a laptop's has so many columns)
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Job:
     command: tuple[str, ...]
     """After `transvae`, without `--home`."""
     about: Mapping[str, str]
-    """What the cluster's pages say of it."""
+    """What the cluster's pages say of it. With `study`, jobs of one study and one cluster do not run side by side."""
     tracking_uri: str | None = None
     """The MLflow server; default `MLFLOW_TRACKING_URI` of this machine, if it is set."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -58,8 +54,10 @@ class Job:
 
 def study_job(spec: StudySpec, home: Path, tracking_uri: str | None) -> Job:
     """A study, with its resolved file."""
-    text = yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False)
-    job = Job(("study", "submit", JOB_FILE), {"study": spec.study}, tracking_uri, {JOB_FILE: text})
+    values = spec.model_dump(mode="json", exclude_none=True)
+    about = {"study": spec.study, "specification": stable_hash(values)}
+    text = yaml.safe_dump(values, sort_keys=False)
+    job = Job(("study", "submit", JOB_FILE), about, tracking_uri, {JOB_FILE: text})
     if job.server is not None:
         return job
     note = f"no MLflow server was named, so the job keeps a SQLite file in {home}: not safe on NFS for many writers"
@@ -78,103 +76,119 @@ def check_shared(option: str, reference: str) -> None:
 def submit_job(job: Job, address: str, home: Path, *, follow: bool) -> str:
     """Submit a command as a job; returns the job's id and, if asked, follows its output to the end.
 
+    A study that runs as a job already is not submitted again, but followed.
+
     Args:
-        address: the Jobs API, e.g. `http://127.0.0.1:8265` behind `ray dashboard cluster.yaml`; on the head `auto`.
+        address: see `JobsApi`.
         home: the home folder on the cluster, an absolute path that all its nodes share.
 
     Raises:
-        SpecError: the home is not absolute, or the address is of no Jobs API.
-        UnreachableError: no Jobs API answers there.
+        SpecError: the home is not absolute, the address is of no Jobs API, or the study runs with another file.
+        UnreachableError: as `JobsApi`.
         UserError: the job failed (when following).
     """
     check_shared("--home", str(home))
-    client = _connect(address)
-    if job.note:
-        _say(job.note)
-    from ray.job_submission import JobStatus
-
-    group, verb, *rest = job.command
-    command = ("python", "-m", "transvae_platform", group, verb, "--home", str(home), *rest)
-    with tempfile.TemporaryDirectory() as folder:
-        identity = _submit(
-            client,
-            address,
-            entrypoint=shlex.join(command),
-            runtime_env={
-                "working_dir": str(_bundle(Path(folder), job.files)),
-                "env_vars": {
-                    "PYTHONPATH": ":".join(SOURCE_ROOTS),
-                    "RAY_ADDRESS": "auto",
-                    "PYTHONUNBUFFERED": "1",
-                    # by environment, not in the command line that every page of the cluster shows
-                    **({"MLFLOW_TRACKING_URI": job.server} if job.server else {}),
-                },
-            },
-            entrypoint_resources={"head": 0.001},  # never on a node that can be preempted
-            metadata=dict(job.about),
-        )
-    _say(f"job {identity} at {address}; stop it with: ray job stop --address {address} {identity}")
-    _say("if it stays pending, no node of the cluster declares the resource `head` (see cluster.yaml)")
+    api = JobsApi(address)
+    identity = _runs_already(api, job)
+    if identity is None:
+        if job.note:
+            _say(job.note)
+        identity = send(api, job, home)
+        _say(f"job {identity} at {address}; {_ways(job, address, home, identity)}")
+        _say("if it stays pending, no node of the cluster declares the resource `head` (see cluster.yaml)")
     if not follow:
         print(identity)
         return identity
-    try:
-        asyncio.run(_print_output(client, identity))
-    except KeyboardInterrupt:
-        _say(f"detached, the job runs on; follow it again with: ray job logs --follow --address {address} {identity}")
-        return identity
-    if (ended := client.get_job_status(identity)) != JobStatus.SUCCEEDED:
-        raise UserError(f"job {identity} ended as {ended}: see its output above, or `ray job logs {identity}`")
+    follow_job(api, identity, f"follow it again with: {_follower(job, address, identity)}")
     return identity
 
 
-def _submit(client: JobSubmissionClient, address: str, **job: Any) -> str:
-    """Hand a job over; the head of a cluster that has just started takes none for some seconds."""
-    end = time.monotonic() + HEAD_SECONDS
-    while True:
+def send(api: JobsApi, job: Job, home: Path) -> str:
+    """Hand a job over; returns its id.
+
+    The id of a study's job is the study's name and a number: of two machines that submit at once, one is refused and
+    follows the other's job.
+    """
+    group, *rest = job.command
+    command = ("python", "-m", "transvae_platform", group, *rest[:1], "--home", str(home), *rest[1:])
+    study = job.about.get("study")
+    identity = f"{study}-{len(api.of_study(study)) + 1}" if study else None
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            return client.submit_job(**job)
-        except RuntimeError as error:  # Ray's client tells every refusal of the head by this type
-            if "No available agent" not in str(error) or time.monotonic() > end:
-                raise UnreachableError(
-                    f"--address: the head at {address} does not take the job ({error}) - does its dashboard agent run? "
-                    "See dashboard_agent.log on the head; two clusters on one machine need different values of "
-                    "--dashboard-agent-listen-port"
-                ) from None
-        time.sleep(PAUSE_SECONDS)
+            return api.submit(
+                submission_id=identity,
+                entrypoint=shlex.join(command),
+                runtime_env={
+                    "working_dir": str(_bundle(Path(folder), job.files)),
+                    "env_vars": _variables(job),
+                },
+                entrypoint_resources={"head": 0.001},  # never on a node that can be preempted
+                metadata=dict(job.about),
+            )
+        except UnreachableError:
+            if (other := _runs_already(api, job)) is not None:
+                return other
+            raise
 
 
-def _connect(address: str) -> JobSubmissionClient:
-    if not re.match(r"(https?://.|auto$)", address):
-        raise SpecError(
-            f"--address: {address!r} is no Jobs API - give its URL, e.g. http://127.0.0.1:8265 behind "
-            "`ray dashboard cluster.yaml`, or `auto` on the cluster's head; a driver in this process (ray://...) would "
-            "not survive this machine"
-        )
-    if _has_token():  # before Ray is imported: a cluster that asks for no token ignores it
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    for name in OVERRIDING:
-        os.environ.pop(name, None)
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
+def follow_job(api: JobsApi, identity: str, again: str) -> None:
+    """Print a job's output until it ends; Ctrl-C ends the printing only, and says how to follow it again.
 
+    Raises:
+        UnreachableError: as `JobsApi.follow`.
+        UserError: the job failed.
+    """
     try:
-        return JobSubmissionClient(address)
-    except AuthenticationError:
-        raise UnreachableError(
-            f"--address: the cluster at {address} wants a token - copy the head's ~/.ray/auth_token to this machine, "
-            "or set RAY_AUTH_TOKEN"
-        ) from None
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UnreachableError(
-            f"--address: no Ray Jobs API answers at {address} ({error}) - open a tunnel with "
-            "`ray dashboard cluster.yaml` and use http://127.0.0.1:8265"
-        ) from None
+        ended = api.follow(identity, lambda text: print(text, end="", flush=True))
+    except KeyboardInterrupt:
+        _say(f"detached, the job runs on; {again}")
+        return
+    if ended != "SUCCEEDED":
+        raise UserError(f"job {identity} ended as {ended}: see its output above, or `ray job logs {identity}`")
 
 
-def _has_token() -> bool:
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
-    return "RAY_AUTH_TOKEN" in os.environ or Path(named).expanduser().is_file()
+def _runs_already(api: JobsApi, job: Job) -> str | None:
+    """The id of the job in which this study runs; None if it runs in none.
+
+    Raises:
+        SpecError: it runs with another file.
+    """
+    study = job.about.get("study")
+    found = running(api.of_study(study)) if study else None
+    if found is None:
+        return None
+    known, asked = (about.get("specification") for about in (found.metadata or {}, job.about))
+    if known and asked and known != asked:
+        raise SpecError(
+            f"study {study!r} runs as job {found.submission_id} with another file - stop it "
+            f"(`transvae study stop {study} --address ...`), or give the changed study a new name (`study:`)"
+        )
+    _say(f"study {study!r} runs already, as job {found.submission_id}")
+    return str(found.submission_id)
+
+
+def _variables(job: Job) -> dict[str, str]:
+    return {
+        "PYTHONPATH": ":".join(SOURCE_ROOTS),
+        "RAY_ADDRESS": "auto",
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": WIDTH,
+        SUBMITTED_WITH: json.dumps(versions()),
+        # by environment, not in the command line that every page of the cluster shows
+        **({"MLFLOW_TRACKING_URI": job.server} if job.server else {}),
+    }
+
+
+def _ways(job: Job, address: str, home: Path, identity: str) -> str:
+    if study := job.about.get("study"):
+        return f"stop it with: transvae study stop {study} --address {address} --home {home}"
+    return f"stop it with: ray job stop --address {address} {identity}"
+
+
+def _follower(job: Job, address: str, identity: str) -> str:
+    if study := job.about.get("study"):
+        return f"transvae study logs {study} --address {address}"
+    return f"ray job logs --follow --address {address} {identity}"
 
 
 def _bundle(folder: Path, files: Mapping[str, str]) -> Path:
@@ -192,8 +206,3 @@ def _bundle(folder: Path, files: Mapping[str, str]) -> Path:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-async def _print_output(client: JobSubmissionClient, job: str) -> None:
-    async for lines in client.tail_job_logs(job):
-        print(lines, end="", flush=True)

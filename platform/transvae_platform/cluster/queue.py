@@ -18,12 +18,17 @@ class StudyQueue(Searcher):
     """The trials of a study, each handed out once, when the policy says so."""
 
     def __init__(
-        self, agenda: Agenda, ended_well: Callable[[str], bool], now: Callable[[], float] = time.monotonic
+        self,
+        agenda: Agenda,
+        ended_well: Callable[[str], bool],
+        stopping: Callable[[], bool] = lambda: False,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args: ended_well: of a trial that is over, by its id."""
+        """Args: ended_well: of a trial that is over, by its id; stopping: whether no trial shall start any more."""
         super().__init__(metric=None, mode=None)
         self._works = {work.id: work for work in agenda.works}
         self._policy, self._ended_well, self._now = Policy(agenda), ended_well, now
+        self._stopping = stopping
         self._waiting = set(self._works)
         self._running: dict[str, tuple[str, float]] = {}
         """By Tune's id: the trial's own, and when it got its slots."""
@@ -33,11 +38,13 @@ class StudyQueue(Searcher):
 
     @property
     def left_over(self) -> list[str]:
-        """Trials that were never started: the budget is spent, or what they wait for failed."""
+        """Trials that were never started: the budget is spent, what they wait for failed, or the study stops."""
         return sorted(self._waiting)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial as `{"trial": id}`, None while none may start, `Searcher.FINISHED` when none ever will."""
+        if self._stopping():
+            return None if self._running else Searcher.FINISHED
         now = self._now()
         running = [Running(self._works[name], since + self._works[name].seconds) for name, since in self._holding()]
         hopeful = self._waiting - self._policy.hopeless(self._waiting, self._failed)

@@ -18,6 +18,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import read_journal
 from transvae_platform.study.lease import Fence
 from transvae_platform.study.scheduling import Agenda
+from transvae_platform.study.stopping import asked_to_stop
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
 NODE_GPUS = "node_gpus"  # of the head: how many GPUs the largest node has
@@ -165,7 +167,11 @@ def run_trials(
         for trial in trials
     }
     slots = {trial.id: {SLOTS[trial.workers.device]: trial.workers.workers} for trial in trials}
-    queue = StudyQueue(agenda.only(jobs), lambda name: ended(Path(jobs[name]["folder"]), jobs[name]["records"], WELL))
+    queue = StudyQueue(
+        agenda.only(jobs),
+        lambda name: ended(Path(jobs[name]["folder"]), jobs[name]["records"], WELL),
+        partial(asked_to_stop, fence),
+    )
     trainable = tune.with_resources(
         lambda config: drive_trial({"job": jobs[config["trial"]]}),
         lambda config: tune.PlacementGroupFactory([{"head": DRIVER_HEAD_SHARE, **slots[config["trial"]]}]),

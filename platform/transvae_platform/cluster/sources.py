@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from transvae_platform.data.listing import Listing, list_source
+from transvae_platform.cluster.source import Source
+from transvae_platform.data.listing import list_source
 from transvae_platform.data.listing.bundled import list_bundled
 from transvae_platform.data.making.images import samples_per_item
 from transvae_platform.data.making.ingest import ingest, ingest_key
-from transvae_platform.data.making.on_ray import run_on_ray
 from transvae_platform.data.making.split import split_listing
 from transvae_platform.data.making.work import find_made
 from transvae_platform.data.sets.catalogue import NoDataSetError, TrainingData, at_home
 from transvae_platform.data.sets.fit import images_for
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Data
-from transvae_platform.study.section import MOST
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data section that was looked at."""
-
-    section: Data
-    listing: Listing | None
-    """What the source holds; None where the data sets are made already by `transvae data ingest`."""
-    made: TrainingData | None
-    """The data set, if it is made."""
-    train: int
-    """Training samples; while it is not made, at most."""
-    held_out: int
-    """Held-out samples or, while it is not made, images."""
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Of the data set; None while it is not made."""
-        return self.made.fingerprint if self.made else None
 
 
 def find_source(section: Data, home: Path, key: str = "data") -> Source:
@@ -64,15 +42,12 @@ def find_source(section: Data, home: Path, key: str = "data") -> Source:
     return Source(section, listing, made, train, held_out)
 
 
-def assume_source(section: Data) -> Source:
-    """A section whose images lie elsewhere: taken to be enough."""
-    return Source(section, None, None, train=MOST, held_out=MOST)
-
-
 def make_source(source: Source, home: Path, listen: Callable[[str], None]) -> TrainingData:
     """The data set, made on Ray if it is not there; `listen` is told how far that is."""
     if source.made is not None:
         return source.made
+    from transvae_platform.data.making.on_ray import run_on_ray  # Ray takes seconds to import; plans need it not
+
     assert source.listing is not None, "what is not made has a source"
     listen(f"ingesting {source.listing.table.num_rows} images")
     manifest = ingest(

@@ -9,132 +9,41 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from transvae_platform.cluster.devices import check_devices, local_devices, local_gpu_bytes
+from transvae_platform.cluster.devices import check_devices, local_devices
 from transvae_platform.cluster.downstream import Generators, Places, find_tokenizers, refuse_labels
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
-from transvae_platform.cluster.frozen import fetch_frozen, refuse_impossible_losses, refuse_missing_files
-from transvae_platform.cluster.initial import find_initial
+from transvae_platform.cluster.frozen import fetch_frozen
+from transvae_platform.cluster.planning import Prepared, prepare, refuse_too_few, unfinished
 from transvae_platform.cluster.reopen import reopen_lost
 from transvae_platform.cluster.rounds import run_rounds
 from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
-from transvae_platform.cluster.sources import Source, assume_source, find_source, make_source
-from transvae_platform.cluster.table_inputs import fetch_networks, refuse_impossible_tables
+from transvae_platform.cluster.sources import make_source
+from transvae_platform.cluster.table_inputs import fetch_networks
 from transvae_platform.cluster.tables import measure_models
 from transvae_platform.data.sets.catalogue import TrainingData
-from transvae_platform.errors import SpecError, UnreachableError, UserError
+from transvae_platform.errors import UnreachableError, UserError
 from transvae_platform.lineage import lineage
 from transvae_platform.redaction import without_password
-from transvae_platform.study.calibration import find_rates
+from transvae_platform.study.costs import model_cost
 from transvae_platform.study.folders import study_folder
-from transvae_platform.study.grid import Initial, Trial, build_grid
+from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.lease import Fence
-from transvae_platform.study.plan import Plan, build_plan, model_cost, refuse_too_big
+from transvae_platform.study.plan import build_plan
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
+from transvae_platform.study.stopping import asked_to_stop
 from transvae_platform.tracking.registry import register_best
 from transvae_platform.tracking.runs import Tracker
 from transvae_platform.tracking.server import answering, reach
 from transvae_platform.training.places import check_place
-
-NOT_MADE = "not-made-yet"
-"""Stands for the fingerprint of a data set in plans made before it."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A study that passed every check which needs no cluster."""
-
-    spec: StudySpec
-    source: Source
-    """What is trained on."""
-    sets: Mapping[str, Source]
-    """What is measured on besides, by the name in `evaluation.sets`."""
-    trials: tuple[Trial, ...]
-    """Their ids are final once the data set is made."""
-    initial: Mapping[str, Initial]
-    """What they start from, by `family-size`, if not from random weights."""
-    rates: Mapping[str, float]
-    """Their learning rates, by `family-size`, if a calibration study found them."""
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Of the data set; None while it is not made."""
-        return self.source.fingerprint
-
-
-def prepare(spec: StudySpec, home: Path, tracking_uri: str | None = None) -> Prepared:
-    """List the images, or find the data sets, and build the grid.
-
-    Raises:
-        SpecError: anything in the study file that cannot work.
-        UnreachableError: the registry that it starts from does not answer.
-    """
-    source = find_source(spec.data, home)
-    sets = {name: find_source(data, home, f"evaluation.sets.{name}") for name, data in spec.evaluation.sets.items()}
-    begun = _open_study(study_folder(home, spec.study))
-    rates = find_rates(spec, home, begun)
-    initial = find_initial(spec, begun, home, tracking_uri, rates)
-    known = {name: other.fingerprint for name, other in sets.items() if other.fingerprint}
-    trials = build_grid(spec, source.fingerprint or NOT_MADE, initial, known, rates)
-    _refuse_too_few(source.train, trials)
-    refuse_missing_files(spec, trials)
-    refuse_impossible_losses(trials)
-    refuse_impossible_tables(spec, source, home)
-    return Prepared(spec, source, sets, trials, initial, rates)
-
-
-def prepare_elsewhere(spec: StudySpec, home: Path) -> Prepared:
-    """The same for a plan of another machine: neither images nor registered models nor files are looked for.
-
-    Args:
-        home: of the calibration study that the rates come from, if the study names one.
-
-    Raises:
-        SpecError: anything else in the study file that cannot work.
-    """
-    rates = find_rates(spec, home)
-    trials = build_grid(spec, NOT_MADE, rates=rates)
-    refuse_impossible_losses(trials)
-    sets = {name: assume_source(data) for name, data in spec.evaluation.sets.items()}
-    return Prepared(spec, assume_source(spec.data), sets, trials, {}, rates)
-
-
-def _refuse_too_few(samples: int, trials: Sequence[Trial]) -> None:
-    largest = max(trials, key=lambda trial: trial.recipe.batch_size)
-    batch, key = largest.recipe.batch_size, "downstream.recipe" if largest.generator else "recipe"
-    if samples < batch:
-        raise SpecError(
-            f"data: {samples} training samples are fewer than one batch of {batch} - add images, cut "
-            f"more crops (data.view.per_photograph) or lower {key}.batch_size"
-        )
-
-
-def plan_study(prepared: Prepared, home: Path, address: str | None = None, gpus_elsewhere: int | None = None) -> Plan:
-    """The plan against this machine, a running cluster, or so many GPUs elsewhere; starts nothing, writes nothing."""
-    current = _open_study(study_folder(home, prepared.spec.study))
-    left = _left(prepared.trials, current, OVER)
-    if gpus_elsewhere is not None:
-        cpus, gpus = local_devices()[0], gpus_elsewhere
-        check_devices(left, cpus, gpus, "that cluster")
-    elif address is None:
-        cpus, gpus = local_devices()
-        check_devices(left, cpus, gpus, "this machine")
-    else:
-        with ray_session(address):
-            cpus, gpus = cluster_devices()
-        check_devices(left, cpus, gpus, f"the cluster at {address}")
-    plan = build_plan(prepared.trials, {"cpu": cpus, "gpu": gpus}, home, current)
-    said = prepared.spec.resources.gpu_memory
-    refuse_too_big(plan, said * 1e9 if said else local_gpu_bytes() if address is None else None)
-    return plan
 
 
 def submit_study(
@@ -167,7 +76,7 @@ def submit_study(
         reopen_lost(state.trials.values(), fence)
         state.refresh()
         ended = (*OVER, "failed") if followed else OVER
-        left = _left(prepared.trials, state, ended)
+        left = unfinished(prepared.trials, state, ended)
         record = lineage(folder / "lineage")
         tracker = Tracker(server, state, home)
         networks = fetch_networks(prepared.spec, home)
@@ -195,9 +104,10 @@ def submit_study(
                     for name, other in prepared.sets.items()
                 }
                 known = {name: other.fingerprint for name, other in sets.items()}
-                left = _left(build_grid(spec, made.fingerprint, prepared.initial, known, prepared.rates), state, ended)
+                trials = build_grid(spec, made.fingerprint, prepared.initial, known, prepared.rates)
+                left = unfinished(trials, state, ended)
                 _queue(left, journal, state, fence)
-                left = _left(left, state, ended)  # the record of a trial that had finished may have been damaged
+                left = unfinished(left, state, ended)  # the record of a trial that had finished may have been damaged
                 planned = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state)
                 journal.append("planned", device_seconds=planned.seconds_by_trial)
                 agenda = planned.agenda
@@ -210,14 +120,14 @@ def submit_study(
                         waiting = run_trials(
                             trials, now, folder, fence, record, lambda trial: shared | own.get(trial.id, {}), until
                         )
-                    if waiting:
+                    if waiting and not asked_to_stop(fence):
                         journal.append("not_started", trials=waiting, budget=spec.resources.budget)
 
                 # `left` may be empty: a finished study's images may only have had to be read again
                 first = [trial for trial in left if trial.generator is None]
                 run_rounds(spec.calibration, first, state, fence, run, lambda: tracker.take(state.refresh()))
                 waiting = [trial for trial in left if trial.generator]
-                if waiting:
+                if waiting and not asked_to_stop(fence):
                     _register(state, tracker, journal, listen)
                     opened = Generators(
                         made, tokenizers, home, tracking_uri, journal, state, fence, lambda text: listen(state, text)
@@ -229,28 +139,13 @@ def submit_study(
         _note_ends(state, journal)
         _register(state, tracker, journal, listen)
         say = partial(listen, state)
-        measure_models(prepared.spec, networks, home, tracking_uri, address, journal, state, say)
+        stopped = asked_to_stop(fence)
+        if not stopped:
+            measure_models(prepared.spec, networks, home, tracking_uri, address, journal, state, say)
         journal.close()
     state.refresh()
-    listen(state, "done")
+    listen(state, "stopped, as somebody asked" if stopped else "done")
     return state
-
-
-def _left(trials: Sequence[Trial], state: StudyState | None, ended: Sequence[str]) -> list[Trial]:
-    return [trial for trial in trials if _state_of(state, trial) not in ended]
-
-
-def _open_study(folder: Path) -> StudyState | None:
-    try:
-        return StudyState(folder) if folder.exists() else None
-    except OSError as error:
-        raise UnreachableError(f"--home: {folder} cannot be read ({error}) - choose another folder") from None
-
-
-def _state_of(state: StudyState | None, trial: Trial) -> str | None:
-    """The trial's state; None where the journals do not tell it."""
-    known = state.trials.get(trial.id) if state else None
-    return known.state if known and not known.doubtful else None
 
 
 def _check_writable(folder: Path) -> None:
@@ -268,7 +163,7 @@ def _check_writable(folder: Path) -> None:
 def _ingest(prepared: Prepared, home: Path, journal: Journal, state: StudyState, listen: Listener) -> TrainingData:
     made = make_source(prepared.source, home, lambda text: listen(state, text))
     refuse_changed_study(state, prepared.spec, made.fingerprint)
-    _refuse_too_few(made.samples("train"), prepared.trials)
+    refuse_too_few(made.samples("train"), prepared.trials)
     journal.append(
         "ingested",
         fingerprint=made.fingerprint,

@@ -9,7 +9,7 @@ from typing import Any
 from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
 from transvae.losses.perceptual import locate_lpips
 from transvae_platform.cluster.frozen import FOLDER, in_home
-from transvae_platform.cluster.sources import Source
+from transvae_platform.cluster.source import Source
 from transvae_platform.data.sets.catalogue import NoDataSetError, find_data_set
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.evaluation.inception import locate_inception

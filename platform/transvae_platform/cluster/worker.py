@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from ray.exceptions import RayActorError
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import PATIENCE, Journal, JournalReader, read_journal
 from transvae_platform.study.lease import Fence, SupersededError
+from transvae_platform.study.stopping import asked_to_stop
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -119,6 +121,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         device=get_device(),
         wrap=prepare_model,
         notice=_notice,
+        stop=partial(asked_to_stop, _fence(job)),
     )
     journal = None
     if world.rank == 0:

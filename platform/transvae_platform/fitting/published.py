@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from transvae_platform.fitting.answers.request import ENVELOPE, FRONTIER, ISOFLOP, Request
+from transvae_platform.fitting.answers.request import Request
+from transvae_platform.fitting.laws.forms import ENVELOPE, FRONTIER, ISOFLOP
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,19 @@ def refuse_changed_study(state: StudyState, spec: StudySpec, fingerprint: str | 
         )
 
 
+def submitted_spec(state: StudyState) -> StudySpec:
+    """The specification that a study was submitted with.
+
+    Raises:
+        SpecError: it never came so far, or it is of another version of this platform.
+    """
+    try:
+        return StudySpec.model_validate(state.spec)
+    except ValidationError as error:
+        reason = "it was never submitted so far" if not state.spec else f"another version wrote it: {error}"
+        raise SpecError(f"study {state.name!r} cannot be resumed without its file ({reason}) - submit it") from None
+
+
 def _with_todays_keys(values: dict[str, Any]) -> dict[str, Any]:
     """A specification with the defaults of keys that came after it; as it is where it is none of today's."""
     try:

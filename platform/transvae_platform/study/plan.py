@@ -10,16 +10,13 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
-from transvae.accounting import count_model
-from transvae.config import AutoencoderConfig
-from transvae.losses import cost
-from transvae.memory import CAST_BYTES, STATE_BYTES, WEIGHT_BYTES, count_activations
 from transvae_platform.errors import SpecError, UserError
+from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
 from transvae_platform.study.data_spec import training_sizes
-from transvae_platform.study.generator_plan import generator_activations, generator_cost, sampling_flops
+from transvae_platform.study.generator_plan import latents_bytes, latents_key
 from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.ordering import good_order
 from transvae_platform.study.scheduling import Agenda, Work
@@ -27,19 +24,12 @@ from transvae_platform.study.simulation import makespan
 from transvae_platform.study.state import OVER, StudyState
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
-# GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of an H100's 990 TFLOP/s dense bf16 peak (assumption; published
-# VAE and DiT trainings reach 12 to 50 %).
+# GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of PEAK_RATE (an MFU of 0.3:
+# assumption; published VAE and DiT trainings reach 12 to 50 %).
+PEAK_RATE = 989e12  # of an H100 in dense bf16, FLOP/s (NVIDIA's data sheet, SXM)
 ASSUMED_RATE = {"cpu": 2e10, "gpu": 3e14}
 START_SECONDS = {"cpu": 20.0, "gpu": 40.0}
 """From a free slot to the first step: processes, imports, model (cpu: measured on 2 cores; gpu: assumption)."""
-RUNTIME_BYTES = {"cpu": 600 * 10**6, "gpu": 1500 * 10**6}
-"""A process with torch and Ray (cpu: measured); CUDA's context and libraries (gpu: assumption)."""
-SLACK = 1.1  # of activations: what kernels need while they run, and gaps between tensors (assumption)
-LPIPS_BYTES_PER_PIXEL = 2200  # VGG16's activations in fp32 for one image, and its normalised features (counted)
-FROZEN_BYTES = 1_217_000_000  # DINOv2 ViT-L/14 in fp32: 304 M parameters; others are smaller
-GATHERED_SHARE = (
-    0.15  # of the weights, gathered at a time by FSDP: what lies outside of blocks, two blocks (assumption)
-)
 BYTES_PER_PARAMETER = 16  # a checkpoint: fp32 weights, their average and AdamW's two moments
 
 
@@ -88,11 +78,13 @@ class Plan:
     rows: tuple[TrialPlan, ...]
     slots: Mapping[str, int]
     """Devices that can be used at once, by kind."""
+    images: int | None = None
+    """Of the data set, of both splits; None where they were not looked for, or are not made yet."""
 
     @property
     def device_seconds(self) -> float:
         """Device time of what is left: a trial on 8 GPUs for an hour counts 8 hours."""
-        return sum(row.seconds_left * row.trial.workers.workers for row in self._left())
+        return sum(row.seconds_left * row.trial.workers.workers for row in self.rows_left)
 
     @property
     def seconds_by_trial(self) -> dict[str, float]:
@@ -115,7 +107,7 @@ class Plan:
                 kind=row.trial.workers.device,
                 priority=row.trial.priority,
             )
-            for row in self._left()
+            for row in self.rows_left
         )
         order: list[str] = []
         for kind, slots in self.slots.items():
@@ -123,97 +115,29 @@ class Plan:
         return Agenda(works, self.slots, tuple(order))
 
     @property
+    def latents_bytes_per_image(self) -> int:
+        """Of all latents that generators train on: one set per tokenizer."""
+        sets = {latents_key(row.trial): latents_bytes(row.trial) for row in self.rows if row.trial.generator}
+        return sum(sets.values())
+
+    @property
     def disk_bytes(self) -> int:
         """Checkpoints of all trials."""
         return sum(row.disk_bytes for row in self.rows)
 
-    def _left(self) -> list[TrialPlan]:
+    @property
+    def rows_left(self) -> list[TrialPlan]:
+        """Trials that are not over."""
         return [row for row in self.rows if row.state not in OVER]
 
 
-def model_cost(trial: Trial) -> dict[str, float]:
-    """Parameters of a trial's model, and FLOPs per image, by name: forward at its resolution, training as it trains.
-
-    With buckets of several sizes, `training_flops` is the mean over their shares of the steps.
-
-    Raises ValueError for a size that the model cannot see.
-    """
-    if trial.generator is not None:
-        return generator_cost(trial)
-    config = AutoencoderConfig.from_dict(trial.model_config_values)
-    counted = count_model(config, trial.resolution)
-    sizes = training_sizes(trial.sampling, trial.resolution)
-    return {
-        "parameters": counted.parameters,
-        "encoder_parameters": counted.encoder_parameters,
-        "decoder_parameters": counted.decoder_parameters,
-        "forward_flops": counted.forward_flops,
-        "training_flops": sum(share * count_model(config, size).training_flops for size, share in sizes),
-    }
-
-
-def losses_flops(trial: Trial, until: int | None = None) -> float:
-    """FLOPs of the networks of a trial's losses for all its images, or those of the steps `until` one.
-
-    `transvae/losses/cost.py` says what counts. Of a generator: those of the samples that are drawn and measured.
-    """
-    if trial.generator is not None:
-        return sampling_flops(trial, until)
-    recipe, losses = trial.recipe, trial.recipe.losses
-    vf, gan, steps, total = losses.vf, losses.gan, recipe.steps if until is None else until, 0.0
-    edge = min(recipe.stage_edge, steps)
-    compression = AutoencoderConfig.from_dict(trial.model_config_values).compression
-    for size, share in training_sizes(trial.sampling, trial.resolution):
-        images = share * recipe.batch_size
-        if losses.lpips:
-            aligned = edge if vf and vf.adaptive else 0  # the first steps; the GAN acts in the last ones
-            told = min(recipe.gan_start + gan.alone, steps) if gan and gan.adaptive else steps
-            adaptive = aligned + steps - max(told, aligned)
-            total += images * (steps - adaptive) * cost.lpips_flops(size, False)
-            total += images * adaptive * cost.lpips_flops(size, True)
-        if vf:  # while the encoder is frozen it is looked at only where it is logged
-            looks = edge + (steps - edge) // trial.evaluation.log_every
-            total += images * looks * cost.features_flops(vf.features, size, compression, vf.match)
-        if gan:
-            update, loss = cost.discriminator_flops(gan.layers, size, gan.adaptive)
-            learning = max(0, steps - recipe.gan_start)
-            total += images * (learning * update + max(0, learning - gan.alone) * loss)
-    return total
-
-
-def memory_bytes(trial: Trial, parameters: int) -> int:
-    """What a training needs of each device's memory, estimated: state, activations, losses, the runtime.
-
-    An estimate from counted tensors; on a GPU it has not been compared with a measurement yet.
-    """
-    recipe, bf16 = trial.recipe, trial.recipe.precision == "bf16"
-    images = recipe.batch_size // (trial.workers.workers * trial.workers.accumulate)
-    size = max(size for size, _ in training_sizes(trial.sampling, trial.resolution))
-    if trial.generator is not None:
-        kept = generator_activations(trial)
-    else:
-        config = AutoencoderConfig.from_dict(trial.model_config_values)
-        kept = _activations(config, size, bf16, recipe.gradient_checkpointing)
-    if recipe.losses.lpips:
-        kept += LPIPS_BYTES_PER_PIXEL * size * size
-    networks = FROZEN_BYTES if recipe.losses.vf and recipe.losses.vf.network == "pretrained" else 0
-    activations = int(images * kept * SLACK)
-    if trial.workers.sharding == "fsdp":
-        width = CAST_BYTES if bf16 else WEIGHT_BYTES
-        # the average is whole while it is measured, when nothing is kept for a backward pass
-        used = max(activations + int(parameters * GATHERED_SHARE * width), parameters * WEIGHT_BYTES)
-        used += parameters * STATE_BYTES // trial.workers.workers
-    else:
-        used = activations + parameters * (STATE_BYTES + (CAST_BYTES if bf16 else 0))
-    return used + networks + RUNTIME_BYTES[trial.workers.device]
-
-
-_activations = lru_cache(maxsize=None)(
-    lambda config, size, bf16, checkpointing: count_activations(config, size, bf16=bf16, checkpointing=checkpointing)
-)
-
-
-def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, current: StudyState | None) -> Plan:
+def build_plan(
+    trials: Sequence[Trial],
+    slots: Mapping[str, int],
+    home: Path,
+    current: StudyState | None,
+    images: int | None = None,
+) -> Plan:
     """The plan of a study's trials; `current` is the study's own state if it was submitted before."""
     measured = _measured_step_seconds(_studies(home))
     costs: dict[str, dict[str, float]] = {}
@@ -249,7 +173,7 @@ def build_plan(trials: Sequence[Trial], slots: Mapping[str, int], home: Path, cu
                 state=known.state if known else "queued",
             )
         )
-    return Plan(tuple(rows), dict(slots))
+    return Plan(tuple(rows), dict(slots), images)
 
 
 def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:

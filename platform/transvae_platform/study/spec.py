@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from transvae_platform.study.data_spec import Data
 from transvae_platform.study.downstream_spec import Downstream
 from transvae_platform.study.evaluation_spec import Evaluation
+from transvae_platform.study.prices_spec import Prices
 from transvae_platform.study.rate_rules import Calibration
 from transvae_platform.study.recipe_spec import Recipe
 from transvae_platform.study.section import Code, Name, Section, Seed
@@ -74,6 +75,8 @@ class Resources(Workers):
     """Folder or URI (`s3://bucket/folder`) for the trials' checkpoints; default: each trial's own folder in the home.
     One home per place. A trial that moves begins again from its first step."""
 
+    prices: Prices = Prices()
+    """What devices cost, for the plan's dollars."""
     gpu_memory: Annotated[float, Field(gt=0)] | None = None
     """Of one GPU, in GB (10^9 bytes): a trial that is estimated to need more is refused before it starts. By default
     that of this machine's GPUs, where it has any."""

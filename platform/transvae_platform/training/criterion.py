@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from transvae.autoencoder import Autoencoder
 from transvae.losses.adversarial import AdversarialConfig
-from transvae.losses.alignment import AlignmentConfig, Projection, meet, meeting
+from transvae.losses.alignment import AlignmentConfig, Projection, meet
 from transvae.losses.features import FeatureNetwork, load_features
 from transvae.losses.frozen import FrozenConfig, Origin
 from transvae.losses.objective import Objective, ObjectiveConfig, Terms
 from transvae.losses.perceptual import load_lpips
+from transvae.losses.sizes import meeting
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.losses_spec import Losses
 from transvae_platform.training.network import Passed

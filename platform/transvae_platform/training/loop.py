@@ -20,9 +20,9 @@ from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.sets.stores import first_line
 from transvae_platform.data.stream.batches import Ahead, Stream
 from transvae_platform.errors import UserError
+from transvae_platform.study.costs import model_cost
 from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
-from transvae_platform.study.plan import model_cost
 from transvae_platform.training.autoencoding import VALIDATION, Autoencoding
 from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.guard import BadStretchError
@@ -34,7 +34,7 @@ from transvae_platform.training.sharding import gathered
 from transvae_platform.training.step import train_step
 from transvae_platform.training.task import Task
 from transvae_platform.training.weights import TrialWeights
-from transvae_platform.world import Notice, World
+from transvae_platform.world import World
 
 
 class DivergedError(UserError):
@@ -83,7 +83,7 @@ def train(
         UserError: there are fewer samples than one batch, or the last checkpoint or the journal cannot be written.
     """
     recipe, world = task.trial.recipe, task.world
-    end = recipe.steps if until is None else until
+    end, stopped = recipe.steps if until is None else until, False
     held_out = {VALIDATION: samples[1], **(sets or {})}
     stream = Ahead(task.stream(samples[0]))
     weights = TrialWeights(task)
@@ -91,13 +91,13 @@ def train(
     if journal and task.origins:
         journal.append("frozen", networks=[asdict(origin) for origin in task.origins])
     try:
-        while weights.step < end:
+        while weights.step < end and not stopped:
             try:
-                _train(weights, saver, stream, held_out, folder, journal, world, end)
+                stopped = _train(weights, saver, stream, held_out, folder, journal, world, end)
             except BadStretchError as breach:
                 _take_back(weights, saver, journal, world, str(breach))
         saver.finish()
-        if end == recipe.steps:
+        if end == recipe.steps and not stopped:
             saver.report(weights.metrics, recipe.steps)
         elif journal:
             journal.append("paused", step=weights.step)
@@ -109,8 +109,11 @@ def train(
 def _train(
     weights: TrialWeights, saver: Saver, stream: Stream[Any], held_out: Mapping[str, Samples],
     folder: Path, journal: Journal | None, world: World, end: int,
-) -> None:  # fmt: skip
-    """From where the weights are to the step `end`, kept; or to a BadStretchError."""
+) -> bool:  # fmt: skip
+    """From where the weights are to the step `end`, kept; or to a BadStretchError.
+
+    Returns whether it ends before, kept, because the study shall stop.
+    """
     recipe, evaluation = weights.trial.recipe, weights.trial.evaluation
     flops_per_step = _flops_per_step(weights.trial)
     notices = Notices(world)
@@ -135,10 +138,15 @@ def _train(
                 _keep(weights, due, saver, folder, journal, progress)
             clock, since = time.monotonic(), step
         if not last and (notice := notices.at(step)) is not None:
-            _save_at_once(weights, saver, journal, world, notice)
+            _save_at_once(weights, saver, world)
+            if journal:
+                journal.append("preempted", step=step, deadline=notice.deadline, nodes=list(notice.nodes))
             hold(notice)
             clock, since = time.monotonic(), step
+        if not last and notices.stopping and _save_at_once(weights, saver, world):
+            return True
         saver.tell()
+    return False
 
 
 def _restore(
@@ -220,14 +228,17 @@ def _keep(
     saver.save(weights)
 
 
-def _save_at_once(weights: TrialWeights, saver: Saver, journal: Journal | None, world: World, notice: Notice) -> None:
-    """All ranks at a notice: a checkpoint with the metrics of the last validation, unless the step was kept already."""
-    if weights.guard.look(weights.step, last=False).calm:
-        _refuse_unless_finite(weights, world)
-        saver.save(weights)
-        saver.wait()
-    if journal:
-        journal.append("preempted", step=weights.step, deadline=notice.deadline, nodes=list(notice.nodes))
+def _save_at_once(weights: TrialWeights, saver: Saver, world: World) -> bool:
+    """All ranks: a checkpoint with the metrics of the last validation, unless the step was kept already.
+
+    Returns False in a bad stretch, where nothing is saved.
+    """
+    if not weights.guard.look(weights.step, last=False).calm:
+        return False
+    _refuse_unless_finite(weights, world)
+    saver.save(weights)
+    saver.wait()
+    return True
 
 
 def _refuse_unless_finite(weights: TrialWeights, world: World) -> None:

@@ -7,6 +7,7 @@ Protocol
 3. They hold still until Ray ends them, for as long as the deadline is believed (`hold`). The next attempt goes on from
    that checkpoint on other nodes, and none of this is charged as a failure (`cluster/worker.py`).
 4. If they are not ended by then, the nodes stay, and the trial goes on from where it is.
+5. At the same steps they agree whether one of them sees a wish that the study stops (`study/stopping.py`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Notices:
         self._heeded: Notice | None = None
         self._asked: tuple[int, float] | None = None
         self._due = 0
+        self.stopping = False
+        """Whether all processes know, since the last asking, of a wish that the study stops."""
 
     def at(self, step: int) -> Notice | None:
         """The notice that all processes see at this step, if it is a new one; every process must call it."""
@@ -54,11 +57,13 @@ class Notices:
         return notice
 
     def _stride(self, step: int) -> int:
-        """How many steps take about POLL_SECONDS, the same on all ranks; 1 before any was timed."""
+        """How many steps take about POLL_SECONDS, the same on all ranks; 1 before any was timed. Hears of wishes."""
         before, self._asked = self._asked, (step, self._clock())
         micros = 0 if before is None else int(1e6 * (self._asked[1] - before[1]) / (step - before[0]))
         # whole numbers: their sum is exactly the same on all ranks
-        total = int(self._world.sum(torch.tensor(micros, device=self._world.device)))
+        told = torch.tensor([micros, int(self._world.stop())], device=self._world.device)
+        total, wishes = map(int, self._world.sum(told).tolist())
+        self.stopping = wishes > 0
         if before is None:
             return 1
         return max(1, min(STRIDE, int(POLL_SECONDS * 1e6 * self._world.size / max(total, 1))))

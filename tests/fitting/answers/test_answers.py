@@ -9,7 +9,9 @@ from tests.fitting.laws.test_forms import own_form
 
 from transvae_platform.fitting.answers.answer import answer
 from transvae_platform.fitting.answers.request import Request
+from transvae_platform.fitting.laws import fit
 from transvae_platform.fitting.laws.forms import register
+from transvae_platform.fitting.laws.start import starts
 from transvae_platform.fitting.runs.read import runs_of
 
 
@@ -126,6 +128,11 @@ def test_a_registered_form_is_answered_like_any_other():
     assert document["result"]["parameters"] == pytest.approx({"E": 1.5, "A": 0.3, "alpha": 0.3}, rel=1e-4)
     assert document["result"]["bootstrap"]["failed"] == 0
     assert "drawn in the form's bounds" in document["result"]["proof"]["start"]
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "starts", lambda model, weights, seed: drawn.append(seed) or starts(model, weights, seed))
+        answer(runs_of(rows, "t"), Request("mine-answered", {"N": "n"}, "loss", bootstrap=0, seed=7))
+    assert set(drawn) == {7}, "the sweep and the back-test say so too"
 
 
 def test_a_document_of_size_means_claims_no_choice_that_was_not_read(rows):

@@ -111,9 +111,38 @@ def test_runs_of_different_length_are_a_caution(rows):
     rows[LAST] = {**rows[LAST], "images": 4000}
     (document,) = ask(rows)
     assert "differ in images seen (4000 to 1.6e+04)" in document["result"]["cautions"][0]
+    (document,) = ask(
+        [{k: v for k, v in {**r, "step": r["step"] + (r["size"] == "G")}.items() if k != "images"} for r in rows]
+    )
+    assert "differ in steps (2000 to 2001)" in document["result"]["cautions"][0]
 
 
 def test_unknown_forms_and_empty_choices(rows):
     assert "known are L(N), power-law" in refused(rows, form="L(Q)")
     assert "no row satisfies" in refused(rows, where="family == 'mlp'")
     assert "is no condition" in refused(rows, where="parameters")
+
+
+@pytest.mark.parametrize("name", [" status", "Status", "STATUS "])
+def test_a_column_that_is_called_almost_as_it_should(rows, name):
+    said = refused([{name if k == "status" else k: v for k, v in r.items()} for r in rows])
+    assert f"the column {name!r} would not be read as 'status'" in said
+
+
+def test_a_condition_on_a_missing_value_leaves_no_row_out_in_silence(rows):
+    rows[LAST]["val/l1"], rows[LAST + 3]["family"] = None, ""
+    (document,) = ask(rows, where="`val/l1` < 99 and family in ('cnn', 'transvae')")
+    assert [d["row"] for d in document["dropped"] if "is missing, so it is unknown" in d["reason"]] == [4, 7]
+    for row in rows:
+        row["run"], row["note"] = f"{row['family']}{row['size']}{row['seed']}", 1.0 * (row["size"] == "G")
+    rows[LAST + 6]["note"] = None
+    cnn = {"form": "L(N,D)", "where": "family == 'cnn'"}
+    (law,) = ask(rows, predict="note == 1", **cnn)
+    assert {d["row"]: d["reason"] for d in law["dropped"]}[10].startswith("a value that 'note == 1' reads is missing")
+
+
+def test_two_conditions_of_one_run_are_no_duplicates(rows):
+    both = [{**r, "ema": ema} for r in rows for ema in (None, 0.999)]
+    said = refused(both)
+    assert "the rows mix ema" in said
+    assert said.endswith('--where "ema == 0.999"')

@@ -62,3 +62,29 @@ def test_no_bound_is_read_from_a_floor_that_all_resamples_lose():
     assert result["bootstrap"]["intervals"]["E"] is None
     assert "E: its term vanishes in resamples of the runs, so it has no interval" in " ".join(result["refusals"])
     assert "only E <=" not in " ".join(result["refusals"][1:])
+
+
+@pytest.mark.parametrize(("scatter", "told"), [(0.02, False), (0.5, True)])
+def test_variables_that_rise_together_are_not_told_apart(scatter, told):
+    rng = np.random.default_rng(0)
+    n = np.geomspace(1e7, 1e10, 40)
+    d = 20 * n * np.exp(scatter * rng.standard_normal(40))
+    loss = (1.8 + 480 * n**-0.34 + 2000 * d**-0.37) * np.exp(0.001 * rng.standard_normal(40))
+    result = ask([{"n": a, "d": b, "loss": c} for a, b, c in zip(n, d, loss, strict=True)])["result"]
+    assert (result["parameters"] is not None) == told
+    assert any("N and D rise together, so the terms of A and B" in s for s in result["refusals"]) != told
+
+
+def test_a_single_compute_is_no_mirror():
+    """N and D = C / 6N go opposite ways: one term falls where the other rises."""
+    n = np.geomspace(1e7, 1e10, 40)
+    d = 1e20 / (6 * n)
+    rows = [{"n": a, "d": b, "loss": 1.8 + 480 * a**-0.34 + 2000 * b**-0.37} for a, b in zip(n, d, strict=True)]
+    assert ask(rows)["result"]["parameters"]["alpha"] == pytest.approx(0.34, rel=1e-3)
+
+
+def test_where_nothing_can_be_held_out_that_is_said():
+    result = ask([r for r in table(1.0, 0.01) if r["n"] > 1e7])["result"]
+    assert result["back_test"] is None
+    (said,) = [s for s in result["refusals"] if "held out" in s]
+    assert "because without N >= 1e+09 there would be 3 distinct N, and" in said

@@ -100,6 +100,11 @@ def slopes(theta, columns):
         ("flat", {"gradient": lambda t, c: slopes(t, c)[:, 0]}, r"gradient gives shape \(5,\), not \(5, 2\)"),
         ("wrong", {"gradient": lambda t, c: 2 * slopes(t, c)}, "gradient of A is not that of predict"),
         ("raises", {"predict": lambda t, c: c["Q"]}, "fails with KeyError"),
+        (
+            "later",
+            {"predict": lambda t, c: power(t, c) * {True: 1}[t[1] > 0.3]},
+            r"fails with KeyError.*\(at parameters",
+        ),
     ],
 )
 def test_a_wrong_form_is_named(name, functions, why):

@@ -45,6 +45,9 @@ def test_what_is_predicted_leaves_something_to_fit_and_is_not_mixed():
     rows[-1]["resolution"] = 512
     with pytest.raises(TableError, match="the rows mix resolution"):
         law(rows, predict="k == 1")
+    for name, said in (("resolution", "the rows mix resolution"), ("family", "the rows mix 2 families")):
+        with pytest.raises(TableError, match=said):  # a law of one is not checked by the other
+            law([{**r, name: f"other {r['k'] == 1}"} for r in law_rows()], predict="k == 1")
 
 
 @pytest.mark.parametrize("axis", ["gpu_hours", "training_flops"])
@@ -93,6 +96,9 @@ def test_a_curve_without_steps_and_an_empty_status():
 def test_names_with_zeros_before_them_and_groups_of_fractions():
     (document,) = ask(table(run=lambda i, _: "0" * (i + 1)))
     assert document["source"]["rows_fitted"] == 10
+    assert "the rows mix code ('1e5' in 5 rows, '100000' in 5 rows)" in refused(
+        table(code=lambda i, _: "100000" if i % 2 else "1e5")
+    )
     groups = ask(table(share=lambda i, _: 0.25 + i % 2), group=("share",))
     assert [d["group"]["share"] for d in groups] == ["0.25", "1.25"]
 

@@ -77,5 +77,17 @@ def test_registry_names_what_it_knows_and_keeps_names_apart():
         register(own_form(name="L(N,D)"))
     with pytest.raises(ValueError, match="bounds must name each of E, A, alpha"):
         register(own_form(name="other", bounds={"E": (0, 1)}))
+    with pytest.raises(ValueError, match="'envelope' is there already"):
+        register(own_form(name="envelope"))
+    for change in ({"variables": ()}, {"parameters": ()}, {"parameters": ("A", "A", "alpha")}):
+        with pytest.raises(ValueError, match="at least one variable and parameters of different names"):
+            register(own_form(name="other", **change))
+    with pytest.raises(ValueError, match="sizes names Q, which is none of its variables"):
+        register(own_form(name="other", sizes={"Q": 3}))
+    with pytest.raises(ValueError, match="the name of a form is a text"):
+        register(own_form(name=5))
+    for ends in ((1.0,), (float("nan"), 1.0), ("a", 1.0), None):
+        with pytest.raises(ValueError, match="the bounds of E must be two finite numbers"):
+            register(own_form(name="other", bounds={"E": ends, "A": (0, 1), "alpha": (0, 1)}))
     with pytest.raises(ValueError, match=r"known are L\(N\)"):
         form_named("L(Q)")

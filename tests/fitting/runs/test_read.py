@@ -41,6 +41,7 @@ def test_three_formats_hold_the_same_table(files, kind):
         ("b.csv", "n,loss\n", "holds no rows"),
         ("b.jsonl", "[1, 2]\n", "one JSON object"),
         ("b.jsonl", "{n: 1}\n", "is not a jsonl file"),
+        ("b.jsonl", '{"n": 1, "n": 2}\n', "two keys of an object have the same name"),
         ("b.parquet", "no parquet", "is not a parquet file"),
         ("b.txt", "n,loss", "a .csv, .jsonl or .parquet file"),
     ],

@@ -16,9 +16,10 @@ from transvae_platform.cluster.doctor.study import check_study
 from transvae_platform.cluster.doctor.tracking import check_tracking
 from transvae_platform.errors import UserError
 from transvae_platform.study.calibration import find_rates
+from transvae_platform.study.costs import model_cost
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import build_grid
-from transvae_platform.study.plan import BYTES_PER_PARAMETER, model_cost
+from transvae_platform.study.plan import BYTES_PER_PARAMETER
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
 

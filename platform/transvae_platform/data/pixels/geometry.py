@@ -7,16 +7,17 @@ compared between data sets of the same geometry only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
 from transvae_platform.data.pixels.decode import MAX_PIXELS, UnreadableImageError
 from transvae_platform.data.sets.manifest import TOO_SMALL
+
+if TYPE_CHECKING:
+    import torch
 
 GEOMETRY_VERSION = 2
 """Goes up when any function below gives other pixels than before."""
@@ -89,6 +90,8 @@ def refuse_small(image: Pixels, resolution: int) -> None:
 def _as_tensor(image: Pixels) -> torch.Tensor:
     # (1, 3, H, W) over the memory of (H, W, 3). The batch axis comes first: only with its stride of a whole image does
     # torch take this for channels_last, for which it has a fast uint8 filter and gives (H, W, 3) memory back.
+    import torch  # here and below: a plan needs no torch, which takes seconds to import
+
     if not image.flags.writeable or min(image.strides) < 0:  # torch shares neither
         image = image.copy()
     return torch.from_numpy(image)[None].permute(0, 3, 1, 2)
@@ -98,6 +101,8 @@ def _interpolate(x_BCHW: torch.Tensor, height: int, width: int, mode: str) -> ND
     if height * width > MAX_PIXELS:  # a thin line that is enlarged
         was = f"{x_BCHW.shape[3]} x {x_BCHW.shape[2]}"
         raise UnreadableImageError(f"{was} resized to {width} x {height} pixels is above the limit of {MAX_PIXELS}")
+    import torch.nn.functional as F
+
     resized = F.interpolate(x_BCHW, (height, width), mode=mode, antialias=True, align_corners=False)
     return resized[0].permute(1, 2, 0).numpy()
 

@@ -10,8 +10,8 @@ from typing import Any
 from transvae_platform.fitting.answers import curves, families, laws, views
 from transvae_platform.fitting.answers.document import document
 from transvae_platform.fitting.answers.prepare import Prepared, prepare
-from transvae_platform.fitting.answers.request import CURVE, ENVELOPE, FAMILIES, FRONTIER, ISOFLOP, READS, Request
-from transvae_platform.fitting.laws.forms import form_named
+from transvae_platform.fitting.answers.request import FAMILIES, READS, Request
+from transvae_platform.fitting.laws.forms import CURVE, ENVELOPE, FRONTIER, ISOFLOP, form_named
 from transvae_platform.fitting.runs.read import Runs, TableError
 from transvae_platform.fitting.study import over_metrics
 

@@ -86,7 +86,8 @@ def answer_families(prepared: Prepared, report: FitReport) -> dict[str, Any]:
 def _cautions(prepared: Prepared) -> list[str]:
     """Differences between runs that a law over size reads as scaling, although nobody chose them for it."""
     found = []
-    for name, words in (("images", "images seen"), ("learning_rate", "learning rates at their last point")):
+    length = ("images", "images seen") if "images" in prepared.runs.columns else ("step", "steps")
+    for name, words in (length, ("learning_rate", "learning rates at their last point")):
         if name not in prepared.runs.columns or prepared.request.columns["N"] == name:
             continue
         values = numbers_of(prepared.runs, name)

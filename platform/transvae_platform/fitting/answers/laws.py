@@ -10,7 +10,7 @@ from transvae_platform.fitting.answers.predict import compared, naive, predictio
 from transvae_platform.fitting.answers.prepare import Prepared
 from transvae_platform.fitting.answers.request import Request
 from transvae_platform.fitting.curve import SAME_RATE
-from transvae_platform.fitting.laws.bootstrap import NEGLIGIBLE, Bootstrap, bootstrap
+from transvae_platform.fitting.laws.bootstrap import DRAWS, NEGLIGIBLE, Bootstrap, bootstrap
 from transvae_platform.fitting.laws.fit import LawFit, default_delta, delta_sweep, fit_law, least_absolute
 from transvae_platform.fitting.laws.forms import Columns, FloatArray, Form, SumOfPowers
 from transvae_platform.fitting.laws.models import Robust
@@ -54,13 +54,14 @@ def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
     draws = None if few is not None else _bootstrap(fit, prepared)
     notes = refusals_after(fit, columns, few)
     spread, unbounded = (None, []) if draws is None else _spread(draws, request)
-    test = back_test(form, columns, loss, robust)
+    tested = back_test(form, columns, loss, robust, request.seed)
+    test, untested = (None, [tested]) if isinstance(tested, Refusal) else (tested, [])
     return {
         **base,
         "parameters": fit.parameters if fit.converged else None,
         "bootstrap": spread,
         "proof": proof(fit),
-        "delta_sweep": [{**proof(f), "parameters": f.parameters} for f in delta_sweep(fit, columns)],
+        "delta_sweep": [{**proof(f), "parameters": f.parameters} for f in delta_sweep(fit, columns, request.seed)],
         "least_absolute": _lad(fit, columns) if request.least_absolute else None,
         "residuals": {
             "sd": float(fit.residuals(columns).std()),
@@ -68,7 +69,7 @@ def answer_law(form: Form, prepared: Prepared) -> dict[str, Any]:
         },
         "back_test": test,
         "predictions": predictions(fit, draws, prepared, test),
-        "refusals": [*(r.sentence for r in (*notes, *unbounded)), *_within_runs(prepared)],
+        "refusals": [*(r.sentence for r in (*notes, *unbounded, *untested)), *_within_runs(prepared)],
     }
 
 
@@ -89,11 +90,15 @@ def proof(fit: LawFit) -> dict[str, Any]:
 def _start(form: Form) -> dict[str, Any]:
     if isinstance(form, SumOfPowers):
         how = "variable projection: grid of exponents, non-negative amplitudes in closed form; then damped Newton"
-        return {"start": how, "start_grid": grid_points(form)}
-    return {"start": "points drawn in the form's bounds from the request's seed; then damped Newton"}
+        scale = "ln of each amplitude's term at the mean logarithms of its variables, then the exponents"
+        return {"start": how, "start_grid": grid_points(form), "theta_scale": scale}
+    how = "points drawn in the form's bounds from the request's seed; then damped Newton"
+    return {"start": how, "theta_scale": "the form's own parameters"}
 
 
-def back_test(form: Form, columns: Columns, loss: FloatArray, robust: Robust) -> dict[str, Any] | None:
+def back_test(
+    form: Form, columns: Columns, loss: FloatArray, robust: Robust, seed: int = 0
+) -> dict[str, Any] | Refusal:
     """Everything at the largest values of the first variable held out and predicted, beside naive rivals."""
     first = columns[form.variables[0]]
     levels = np.unique(first)[::-1]
@@ -101,13 +106,17 @@ def back_test(form: Form, columns: Columns, loss: FloatArray, robust: Robust) ->
     edge = levels[int(np.searchsorted(counts, max(1.0, HELD_OUT * len(loss))))]
     out = first >= edge
     known = {name: values[~out] for name, values in columns.items()}
-    if refusals_before(form, known, loss[~out]):
-        return None
-    fit = fit_law(form, known, loss[~out], robust)
+    held_out = f"{form.variables[0]} >= {edge:.6g}"
+    if left := refusals_before(form, known, loss[~out]):
+        return Refusal(
+            "no-hold-out", form.name, f"nothing is held out and predicted, because without {held_out} there would be "
+            f"{left[0].why}", f"runs at more values of {form.variables[0]} would allow the test",
+        )  # fmt: skip
+    fit = fit_law(form, known, loss[~out], robust, seed=seed)
     asked = {name: values[out] for name, values in columns.items()}
     law = fit.predict(asked)
     return {
-        "held_out": f"{form.variables[0]} >= {edge:.6g}", "points": int(out.sum()), "converged": fit.converged,
+        "held_out": held_out, "points": int(out.sum()), "converged": fit.converged,
         **compared(law, loss[out], naive(known, loss[~out], asked)),
     }  # fmt: skip
 
@@ -135,7 +144,8 @@ def _spread(draws: Bootstrap, request: Request) -> tuple[dict[str, Any], list[Re
         refused.append(term_vanishes(term))
     values = {
         "replicates": len(draws.theta), "seed": draws.seed, "generator": "numpy RandomState.randint",
-        "unit": "run", "runs": draws.runs, "failed": draws.failed, "moved": draws.moved, "level": request.level,
+        "unit": "run", "order": "names of runs as text, or rows without any", "runs": draws.runs,
+        "failed": draws.failed, "moved": draws.moved, "level": request.level, "law_intervals_from_first": DRAWS,
         "standard_errors": {n: e if intervals[n] is not None else None for n, e in draws.errors().items()},
         "intervals": intervals,
     }  # fmt: skip

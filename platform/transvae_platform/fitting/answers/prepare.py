@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transvae_platform.fitting.answers.request import CURVE, FAMILIES, Request
-from transvae_platform.fitting.laws.forms import FloatArray
+from transvae_platform.fitting.answers.request import FAMILIES, Request
+from transvae_platform.fitting.laws.forms import CURVE, FloatArray
 from transvae_platform.fitting.refusals import rising_metric
 from transvae_platform.fitting.runs.checks import (
     Dropped,
@@ -23,7 +23,7 @@ from transvae_platform.fitting.runs.checks import (
     run_names,
     usable,
 )
-from transvae_platform.fitting.runs.expression import evaluate
+from transvae_platform.fitting.runs.expression import columns_of, evaluate
 from transvae_platform.fitting.runs.read import Runs, TableError, shown
 
 
@@ -63,11 +63,13 @@ def prepare(runs: Runs, request: Request, variables: Sequence[str], *, whole_cur
         raise TableError(
             f"the form {request.form} needs {', '.join(missing)} - name the column: -c {missing[0]}=COLUMN"
         )
-    chosen = runs if request.where is None else runs.where(_truth(request.where, runs))
-    if not len(chosen):
+    chosen, unknown = _chosen(request.where, runs)
+    if not chosen.any():
         raise TableError(f"{runs.source}: no row satisfies {request.where}")
-    for label, part in _groups(chosen, request.group):
-        yield _prepare_group(part, request, variables, label, whole_curves=whole_curves)
+    lost = {tuple(label.items()): part for label, part in _groups(runs.where(unknown), request.group)}
+    for label, part in _groups(runs.where(chosen), request.group):
+        named = _unknown(request.where, lost.get(tuple(label.items())))
+        yield _prepare_group(part, request, variables, label, named, whole_curves=whole_curves)
 
 
 def values_of(runs: Runs, request: Request, variables: Sequence[str], *, predicted: bool = False
@@ -83,31 +85,32 @@ def values_of(runs: Runs, request: Request, variables: Sequence[str], *, predict
 
 
 def _prepare_group(
-    runs: Runs, request: Request, variables: Sequence[str], label: Mapping[str, str], *, whole_curves: bool
-) -> Prepared:
-    held_out: Runs | None = None
-    aside: tuple[Dropped, ...] = ()
+    runs: Runs, request: Request, variables: Sequence[str], label: Mapping[str, str], aside: tuple[Dropped, ...], *,
+    whole_curves: bool,
+) -> Prepared:  # fmt: skip
+    held_out, all_rows = None, runs
     if request.predict is not None:
-        chosen = _truth(request.predict, runs)
-        rest, runs = runs.where(chosen), runs.where(~chosen)
-        _refuse_none(runs, f"all satisfy {request.predict}")
+        chosen, unknown = _chosen(request.predict, runs)
+        aside += _unknown(request.predict, runs.where(unknown))
+        rest, runs = runs.where(chosen), runs.where(~chosen & ~unknown)
+        _refuse_none(runs, f"all satisfy {request.predict}" + ", or lack a value that it reads" * bool(unknown.any()))
         if len(rest):
-            kept, aside, *_ = _checked(rest, request, variables, whole_curves=whole_curves, predicted=True)
-            held_out = rest.where(kept)
-            refuse_mixed(held_out, except_for=request.group)
+            kept, unfit, *_ = _checked(rest, request, variables, whole_curves=whole_curves, predicted=True)
+            held_out, aside = rest.where(kept), aside + unfit
     kept, dropped, names, columns, loss = _checked(runs, request, variables, whole_curves=whole_curves)
     left, columns, loss = runs.where(kept), {n: v[kept] for n, v in columns.items()}, loss[kept]
     if not len(left):
         _refuse_none(left, f"{dropped[0].reason}, and so on")
     names = None if names is None else [name for name, keep in zip(names, kept.tolist(), strict=True) if keep]
+    used = left if held_out is None else all_rows.where(np.isin(all_rows.numbers, [*left.numbers, *held_out.numbers]))
+    refuse_mixed(used, except_for=request.group)  # first: of two conditions of one run both rows are right
     if names is not None:
         at = next((columns[v] for v in ("images", "D") if v in columns and whole_curves), None)
         refuse_duplicates(left, names, at)
     else:
         refuse_copies(left)
-    refuse_mixed(left, except_for=request.group)
     if request.form not in (FAMILIES, CURVE):  # which have a law per family, or per run
-        refuse_families(left)
+        refuse_families(used)
     return Prepared(request, label, left, columns, loss, names, (*dropped, *aside), held_out)
 
 
@@ -165,11 +168,27 @@ def _groups(runs: Runs, by: Sequence[str]) -> Iterator[tuple[dict[str, str], Run
         yield dict(zip(by, key, strict=True)), runs.where(np.array([k == key for k in keys]))
 
 
-def _truth(text: str, runs: Runs) -> NDArray[np.bool_]:
+def _chosen(text: str | None, runs: Runs) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Rows for which a condition holds, and those for which that is unknown, because a value that it reads is missing.
+
+    A comparison with nothing is false: such rows would leave the fit without a word.
+    """
+    unknown = np.zeros(len(runs), dtype=bool)
+    if text is None:
+        return ~unknown, unknown
     found = evaluate(text, runs.columns, len(runs))
     if found.dtype != bool:
         raise TableError(f"{text!r} is no condition: it must be true or false for every row")
-    return found
+    for name in columns_of(text) & set(runs.columns):
+        unknown |= [value == "" or value != value for value in runs.columns[name].tolist()]
+    return found, unknown & ~found
+
+
+def _unknown(text: str | None, runs: Runs | None) -> tuple[Dropped, ...]:
+    numbers = [] if runs is None else runs.numbers.tolist()
+    return tuple(
+        Dropped(n, f"a value that {text!r} reads is missing, so it is unknown whether it holds") for n in numbers
+    )
 
 
 def _named(text: str, runs: Runs) -> str:

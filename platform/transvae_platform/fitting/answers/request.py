@@ -13,8 +13,8 @@ from transvae_platform.fitting.saturation import MARGIN
 LEVEL = 0.90
 REPLICATES = 4000
 FEWEST, MOST = 100, 100_000  # resamples: fewer have no percentiles, more need more memory than they tell (assumption)
-FAMILIES, CURVE, ISOFLOP, FRONTIER, ENVELOPE = "L(N)", "curve", "isoflop", "frontier", "envelope"
-"""Forms that are no sum of powers over rows: size means by family, one run's curve, and the three views."""
+FAMILIES = "L(N)"
+"""Size means by family: with the VIEWS of laws.forms what is no sum of powers over rows."""
 
 
 DEFAULT_LOSS = "val/l1"

@@ -21,6 +21,7 @@ from transvae_platform.fitting.laws.newton import Minimum, gradient_tolerance, m
 from transvae_platform.fitting.laws.start import PRESENT, with_every_term
 
 MIN_RUNS = 30
+DRAWS = 500  # replicates that a band of the law is made of
 LOWER = 1e-9  # by so much, relative, an objective must fall to be another optimum
 NEGLIGIBLE = 1e-3  # a term of so small a share of the loss cannot be told from none (assumption)
 
@@ -58,7 +59,7 @@ class Bootstrap:
         share = np.exp(self.theta[:, self.fit.form.parameters.index(amplitude)]) / self.fit.model.unit
         return _percentiles(share, level)[0] < NEGLIGIBLE
 
-    def prediction(self, columns: Columns, level: float, draws: int = 500) -> tuple[FloatArray, FloatArray]:
+    def prediction(self, columns: Columns, level: float, draws: int = DRAWS) -> tuple[FloatArray, FloatArray]:
         """Percentile band of the LAW at other points, (lower, upper), from the first `draws` replicates."""
         curves = np.stack([self.fit.model.predict(theta, columns) for theta in self.theta[:draws]])
         low, high = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)

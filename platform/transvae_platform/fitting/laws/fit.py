@@ -136,10 +136,11 @@ def refit(fit: LawFit, robust: Robust) -> LawFit:
     )  # fmt: skip
 
 
-def delta_sweep(fit: LawFit, columns: Columns, deltas: Sequence[float] = SWEEP) -> tuple[LawFit, ...]:
+def delta_sweep(fit: LawFit, columns: Columns, seed: int = 0, deltas: Sequence[float] = SWEEP) -> tuple[LawFit, ...]:
     """The fit for every delta, each from starts of its own: how much an arbitrary choice moves the answer."""
     return tuple(
-        fit_law(fit.form, columns, fit.y, Robust(delta, fit.robust.residuals), weights=fit.weights) for delta in deltas
+        fit_law(fit.form, columns, fit.y, Robust(delta, fit.robust.residuals), weights=fit.weights, seed=seed)
+        for delta in deltas
     )
 
 

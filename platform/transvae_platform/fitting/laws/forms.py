@@ -111,17 +111,41 @@ GADRE = SumOfPowers(
     {"b": (-EXPONENTS[1], -EXPONENTS[0])}, {"N": 4, "M": 2},
 )  # fmt: skip
 
+CURVE, ISOFLOP, FRONTIER, ENVELOPE = VIEWS = ("curve", "isoflop", "frontier", "envelope")
+"""Names of what is answered without a form: none of them may be given to one."""
 _FORMS: dict[str, Form] = {form.name: form for form in (L_OF_N, POWER, L_OF_N_D, GADRE)}
 
 
 def register(form: Form) -> Form:
-    """Makes a form known by its name. ValueError if the name is taken by another form, or has no bounds for a start."""
-    if _FORMS.get(form.name, form) != form:
+    """Makes a form known by its name.
+
+    Raises:
+        ValueError: the name is taken, or parameters, variables, sizes and bounds do not fit each other.
+    """
+    if not isinstance(form.name, str) or not form.name:
+        raise ValueError(f"the name of a form is a text, not {form.name!r}")
+    if form.name in VIEWS or _FORMS.get(form.name, form) != form:
         raise ValueError(f"a form named {form.name!r} is there already - give yours another name")
-    if isinstance(form, UserForm) and set(form.bounds) != set(form.parameters):
-        raise ValueError(f"{form.name}: bounds must name each of {', '.join(form.parameters)}")
+    if not (form.variables and form.parameters) or len(set(form.parameters)) < len(form.parameters):
+        raise ValueError(f"{form.name}: a law needs at least one variable and parameters of different names")
+    if unknown := set(form.sizes) - set(form.variables):
+        raise ValueError(f"{form.name}: sizes names {', '.join(unknown)}, which is none of its variables")
+    if isinstance(form, UserForm):
+        if set(form.bounds) != set(form.parameters):
+            raise ValueError(f"{form.name}: bounds must name each of {', '.join(form.parameters)}")
+        for name, ends in form.bounds.items():
+            if not _two_numbers(ends):
+                raise ValueError(f"{form.name}: the bounds of {name} must be two finite numbers, not {ends!r}")
     _FORMS[form.name] = form
     return form
+
+
+def _two_numbers(ends: object) -> bool:
+    try:
+        low, high = map(float, ends)  # type: ignore[call-overload]  # a stranger's object: whatever does not is none
+    except (TypeError, ValueError):
+        return False
+    return math.isfinite(low) and math.isfinite(high)
 
 
 def form_named(name: str) -> Form:

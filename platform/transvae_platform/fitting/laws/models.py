@@ -152,7 +152,7 @@ def check_form(form: UserForm, columns: Columns) -> None:
         steps = np.diag(DIFFERENCE * np.maximum(1.0, np.abs(middle)))
         ends = [np.asarray(form.predict(middle + s, columns) - form.predict(middle - s, columns)) for s in steps]
     except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
-        raise ValueError(f"the form's function fails with {type(error).__name__}: {error}") from None
+        raise _failed(error, middle) from None
     for name, found, wanted in (("predict", law, (points,)), ("gradient", slope, (points, len(middle)))):
         if found.shape != wanted:
             raise ValueError(f"{name} gives shape {found.shape}, not {wanted}")
@@ -162,6 +162,11 @@ def check_form(form: UserForm, columns: Columns) -> None:
             slope[:, k], difference, rtol=WRONG, atol=WRONG * float(np.abs(difference).max())
         ):
             raise ValueError(f"the gradient of {name} is not that of predict (differences say otherwise)")
+
+
+def _failed(error: Exception, theta: FloatArray) -> ValueError:
+    at = ", ".join(f"{value:.4g}" for value in theta.tolist())
+    return ValueError(f"the form's function fails with {type(error).__name__}: {error} (at parameters {at})")
 
 
 class UserModel:
@@ -191,7 +196,10 @@ class UserModel:
 
     def _first(self, theta: FloatArray, w: FloatArray, robust: Robust) -> tuple[float, FloatArray]:
         with np.errstate(all="ignore"):
-            law, slope = self.form.predict(theta, self.columns), self.form.gradient(theta, self.columns)
+            try:
+                law, slope = self.form.predict(theta, self.columns), self.form.gradient(theta, self.columns)
+            except Exception as error:  # noqa: BLE001 - the search leaves the bounds, where it may raise anything
+                raise _failed(error, theta) from None
             log = robust.residuals == "log"
             r = self.log_y - np.log(law) if log else (self.y - law) / self.unit
             psi = np.clip(r, -robust.delta, robust.delta)
@@ -199,7 +207,10 @@ class UserModel:
             return f, -(w * psi / (law if log else self.unit)) @ slope
 
     def predict(self, theta_P: FloatArray, columns: Columns) -> FloatArray:
-        return np.asarray(self.form.predict(theta_P, columns), dtype=np.float64)
+        try:
+            return np.asarray(self.form.predict(theta_P, columns), dtype=np.float64)
+        except Exception as error:  # noqa: BLE001 - points that were held out may lie where it raises anything
+            raise _failed(error, theta_P) from None
 
     def natural(self, theta_BP: FloatArray) -> dict[str, FloatArray]:
         return dict(zip(self.theta_names, theta_BP.T, strict=True))

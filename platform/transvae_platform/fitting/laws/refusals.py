@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from transvae_platform.fitting.refusals import GROWTH, Refusal
 
 MANY_PARAMETERS, MANY_SIZES = 6, 10
 """Broken laws and their like: with so many parameters fewer sizes fit anything."""
+TOGETHER = 0.05  # of its spread that a logarithm may keep beside another one before the two count as one (assumption)
 NOTHING = 1e-6  # a term this small beside the loss is absent
 
 
@@ -60,7 +62,27 @@ def refusals_before(form: Form, columns: Columns, loss: FloatArray) -> list[Refu
                 f"{len(form.parameters) + 1} points would be the least",
             )
         )
-    return found
+    return found + _mirrored(form, columns)
+
+
+def _mirrored(form: Form, columns: Columns) -> list[Refusal]:
+    """Terms whose variables rise together, as in runs of a fixed number of images per parameter.
+
+    Exchanged, such terms give the same law, so starts agree on the objective and not on the exponents.
+    """
+    terms = [t for t in form.terms if len(t.powers) == 1] if isinstance(form, SumOfPowers) else []
+    for a, b in combinations(terms, 2):
+        (first, exponent, sign), (second, other, other_sign) = a.powers[0], b.powers[0]
+        x, y = sign * np.log(columns[first]), other_sign * np.log(columns[second])
+        if exponent == other or not (np.ptp(x) > 0 and np.ptp(y) > 0):
+            continue
+        if float(np.corrcoef(x, y)[0, 1]) > np.sqrt(1 - TOGETHER**2):
+            why = (
+                f"{first} and {second} rise together, so the terms of {a.amplitude} and {b.amplitude} can be exchanged "
+                f"and neither {exponent} nor {other} can be told"
+            )
+            return [Refusal("mirrored-terms", form.name, why, f"runs of different {second} at equal {first} would do")]
+    return []
 
 
 def growing(form: Form, columns: Columns, loss: FloatArray) -> list[Refusal]:

@@ -96,7 +96,8 @@ def refuse_mixed(runs: Runs, except_for: Sequence[str] = ()) -> None:
             continue
         counts = Counter(values).most_common()
         listed = ", ".join(f"{value!r} in {count} rows" for value, count in counts[:6])
-        first = repr(counts[0][0]) if isinstance(runs.columns[name][0], str) else counts[0][0]
+        first = next((value for value, _ in counts if value not in ("", "nan")), counts[0][0])
+        first = repr(first) if isinstance(runs.columns[name][0], str) else first
         raise TableError(
             f"{runs.source}: the rows mix {name} ({listed}), and a law would read that difference as scaling - choose "
             f'one: --where "{name} == {first}"'

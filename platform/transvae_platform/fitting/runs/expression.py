@@ -41,6 +41,31 @@ def evaluate(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArr
     Raises:
         TableError: it cannot be read, names an unknown column, or does not fit the columns' values.
     """
+    tree, quoted, text = _parsed(text)
+    try:
+        with np.errstate(all="ignore"):
+            value = np.asarray(_value(tree, columns, quoted, text))
+        return np.broadcast_to(value, (rows,)).copy()
+    except TableError:
+        raise
+    except (TypeError, np.exceptions.DTypePromotionError) as error:
+        raise TableError(f"{text!r} cannot be computed: it does not fit the values ({_first(error)})") from None
+    except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        raise TableError(f"{text!r} cannot be computed ({_first(error)})") from None
+
+
+def columns_of(text: str) -> set[str]:
+    """The names that an expression reads.
+
+    Raises:
+        TableError: it cannot be read.
+    """
+    tree, quoted, _ = _parsed(text)
+    return {quoted.get(node.id, node.id) for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _parsed(text: str) -> tuple[ast.expr, dict[str, str], str]:
+    """The tree, the columns behind its stand-ins for names in backticks, and the text as messages show it."""
     quoted: dict[str, str] = {}
     whole, text = text, text if len(text) <= SAID else text[:SAID] + "..."
 
@@ -52,21 +77,11 @@ def evaluate(text: str, columns: Mapping[str, NDArray[Any]], rows: int) -> NDArr
     if len(whole) > LONGEST:
         raise TableError(f"{text!r}: an expression of {len(whole)} characters, {LONGEST} are read")
     try:
-        tree = ast.parse(re.sub(r"`([^`]+)`", unquote, whole.strip()), mode="eval").body
+        return ast.parse(re.sub(r"`([^`]+)`", unquote, whole.strip()), mode="eval").body, quoted, text
     except SyntaxError:
         raise TableError(f"{text!r} is not an expression (names with spaces stand in backticks)") from None
     except (RecursionError, MemoryError, ValueError) as error:
         raise TableError(f"{text!r} cannot be read ({_first(error)})") from None
-    try:
-        with np.errstate(all="ignore"):
-            value = np.asarray(_value(tree, columns, quoted, text))
-        return np.broadcast_to(value, (rows,)).copy()
-    except TableError:
-        raise
-    except (TypeError, np.exceptions.DTypePromotionError) as error:
-        raise TableError(f"{text!r} cannot be computed: it does not fit the values ({_first(error)})") from None
-    except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
-        raise TableError(f"{text!r} cannot be computed ({_first(error)})") from None
 
 
 def _first(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ CONDITIONS = (
 )  # fmt: skip
 # Columns that are compared and never computed with: whole numbers in them keep all their digits.
 NAMES = frozenset({"run", "family", "size", "seed", *CONDITIONS})
+# All columns that are checked or stand in for another; one that is called almost so would be passed over in silence.
+MEANT = NAMES | {
+    "step", "status", "parameters", "training_flops", "loss_flops", "images", "gpu_hours", "learning_rate",
+    "warmup_steps",
+}  # fmt: skip
 LONGEST_NUMBER = 4000  # digits; Python converts 4300
 
 
@@ -95,13 +101,17 @@ def runs_of(
     """A table of rows in memory; a key that a row lacks is missing there. lines: their numbers, else from 1 on.
 
     Raises:
-        TableError: there are no rows.
+        TableError: there are no rows, or a column is called almost like one that is checked.
     """
     if not rows:
         raise TableError(f"{source}: holds no rows")
     if sha256 is None:
         sha256 = hashlib.sha256(json.dumps(list(map(dict, rows)), sort_keys=True, default=str).encode()).hexdigest()
     names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        meant = re.sub(r"[\s_-]+", "_", name.strip().lower())
+        if meant in MEANT and meant not in names:
+            raise TableError(f"{source}: the column {name!r} would not be read as {meant!r} - rename it to that")
     columns = {name: _column([row.get(name) for row in rows], exact=name in NAMES) for name in names}
     return Runs(columns, np.array(lines or range(1, len(rows) + 1), dtype=np.int64), source, sha256)
 
@@ -110,7 +120,7 @@ def _lines(text: str, kind: str, path: Path) -> tuple[list[dict[str, Any]], list
     """Rows, and the line of each (its last one, where a quoted value breaks over several)."""
     if kind == "jsonl":
         lines = [number for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = [json.loads(line, object_pairs_hook=_once) for line in text.splitlines() if line.strip()]
         if not all(isinstance(row, dict) for row in rows):
             raise TableError(f"{path}: every line must be one JSON object")
         return rows, lines
@@ -129,6 +139,14 @@ def _lines(text: str, kind: str, path: Path) -> tuple[list[dict[str, Any]], list
         if "" in row or None in row.values():
             raise TableError(f"{path}: line {number} has another number of fields than the header")
     return rows, lines
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError if it names a key twice, of which one value would disappear."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"two keys of an object have the same name ({', '.join(name for name, _ in pairs)})")
+    return found
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
@@ -165,8 +183,11 @@ def _column(values: Sequence[Any], *, exact: bool) -> NDArray[Any]:
 
 
 def _is_plain(value: str) -> bool:
-    """Whether the text of a name can be told from its number: no zeros before it, no more digits than Python reads."""
+    """Whether the text of a name can be told from its number: no zeros before it, no more digits than Python reads, no
+    letters (1e5, inf) other than those of a missing one."""
     digits = value.strip().lstrip("+-")
+    if any(map(str.isalpha, digits)) and digits.lower() != "nan":
+        return False
     return not digits.isdecimal() or digits == "0" or (not digits.startswith("0") and len(digits) <= LONGEST_NUMBER)
 
 
