@@ -28,6 +28,17 @@ def write_table2(records: Sequence[LatentRecord], path: Path) -> Path:
 
 def render(records: Sequence[LatentRecord]) -> str:
     """The page as text."""
+    return document("Table 2", tag("h1", "Table 2: latents"), *table2_sections(records))
+
+
+def table2_sections(records: Sequence[LatentRecord]) -> list[Html]:
+    """What was measured, one part per kind and settings, and the paper's three parts."""
+    nothing = tag("p", "No latents were measured yet: transvae density NAME, transvae probe NAME")
+    return [*(measured_sections(records) or [nothing]), *_paper()]
+
+
+def measured_sections(records: Sequence[LatentRecord]) -> list[Html]:
+    """What was measured, one part per kind and settings."""
     measured = []
     drawn = (
         ("probe", _probe_settings, _probes), ("density", _density_settings, _densities),
@@ -36,8 +47,7 @@ def render(records: Sequence[LatentRecord]) -> str:
     for kind, settings, draw in drawn:
         rows = sorted((record for record in records if record.kind == kind), key=settings)
         measured += [draw(list(group), key) for key, group in groupby(rows, key=settings)]
-    nothing = tag("p", "No latents were measured yet: transvae density NAME, transvae probe NAME")
-    return document("Table 2", tag("h1", "Table 2: latents"), *(measured or [nothing]), *_paper())
+    return measured
 
 
 def _probe_settings(record: LatentRecord) -> str:

@@ -110,7 +110,9 @@ def submit_study(
                 _queue(left, journal, state, fence)
                 left = unfinished(left, state, ended)  # the record of a trial that had finished may have been damaged
                 images = sum(made.samples(split) for split in ("train", "validation"))
-                agenda = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state, images).agenda
+                planned = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state, images)
+                journal.append("planned", device_seconds=planned.seconds_by_trial)
+                agenda = planned.agenda
                 shared = _places(made, sets, prepared.spec)
                 generators = Generators(made, tokenizers, home, tracking_uri, journal, state, fence, registrar)
 

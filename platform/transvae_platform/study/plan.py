@@ -90,6 +90,11 @@ class Plan:
         return sum(work.slot_seconds for work in self.agenda.works)
 
     @property
+    def seconds_by_trial(self) -> dict[str, float]:
+        """Device-seconds of each whole trial, by its id."""
+        return {row.trial.id: round(row.seconds * row.trial.workers.workers, 1) for row in self.rows}
+
+    @property
     def wall_seconds(self) -> float:
         """Makespan of what is left, in the order in which it will run."""
         return makespan(self.agenda.works, self.slots, self.agenda.order)

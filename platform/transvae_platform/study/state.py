@@ -196,6 +196,8 @@ class StudyState:
         self.latents: dict[str, dict[str, Any]] = {}
         """By what made them: `model`, `weights_sha256`, and the `locations` of the latents."""
         self.trials: dict[str, TrialState] = {}
+        self.planned: dict[str, float] = {}
+        """Device-seconds by trial id, as the plan had it when the trial was first submitted."""
         self.not_started: Record | None = None
         """Which trials the last submission could not start, and its budget in device-hours."""
         self.measured: list[str] = []
@@ -256,13 +258,7 @@ class StudyState:
         Raises:
             UserError: a record is not of this version's form, or that of the first submission is damaged.
         """
-        for record in self._study_reader.new():
-            try:
-                self._apply(record)
-            except (KeyError, ValidationError) as error:
-                raise UserError(self._foreign(self.folder / "journal.jsonl", record, error)) from None
-        if self._damaged and not self.submissions:
-            raise UserError(self._headless(self._damaged[0]))
+        self._refresh_study()
         news = []
         for trial_id, reader in self._trial_readers.items():
             for record in reader.new():
@@ -275,6 +271,15 @@ class StudyState:
             self.trials[trial_id].records = reader.records
             self.trials[trial_id].doubtful |= self.trials[trial_id].cut
         return news
+
+    def _refresh_study(self) -> None:
+        for record in self._study_reader.new():
+            try:
+                self._apply(record)
+            except (KeyError, ValidationError) as error:
+                raise UserError(self._foreign(self.folder / "journal.jsonl", record, error)) from None
+        if self._damaged and not self.submissions:
+            raise UserError(self._headless(self._damaged[0]))
 
     def _foreign(self, path: Path, record: Record, error: Exception) -> str:
         return (
@@ -318,6 +323,8 @@ class StudyState:
             case "registered":
                 self.trials[record["trial"]].registered = record
                 self.trials[record["trial"]].unregistered = None
+            case "planned":
+                self.planned = {**record["device_seconds"], **self.planned}
             case "not_started":
                 earlier = self.not_started["trials"] if self.not_started else []  # of another round or wave
                 self.not_started = {**record, "trials": [*earlier, *record["trials"]]}
