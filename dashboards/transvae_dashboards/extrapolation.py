@@ -1,6 +1,7 @@
 """Extrapolation (figure 3a): each model at every resolution it was evaluated at, in numbers and in pictures.
 
-A line compares evaluations of one model, protocol, source and split; each test resolution is a column of its own.
+A line compares evaluations of one model, protocol, source, split and weights of LPIPS and Inception; each test
+resolution is a column of its own. Beside it stands the resolution of the training, where it is known.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _line(record: Record) -> tuple[str, ...]:
     """What evaluations that may be compared over resolutions share."""
     model, data = record.model, record.data
     shared = (model["name"], model["weights_sha256"], record.protocol["identity"], data["source"], data["split"])
-    return tuple(map(str, shared))
+    return (*map(str, shared), record.measured_by)
 
 
 def _section(line: Sequence[Record], home: Path) -> Html:
@@ -53,10 +54,12 @@ def _section(line: Sequence[Record], home: Path) -> Html:
         for name in names
     ]
     title = f"{first.model['name']} ({first.model['title']})"
+    side = first.model.get("trained_at")  # not in the files of others, nor in records of earlier releases
+    trained = f"Trained at {side} px. " if side else ""
     return section(
         title, table(head, body, label=title), *(_pictures(record, home) for record in line),
-        anchor=f"{first.model['weights_sha256'][:12]}-{first.protocol['identity']}-{first.data['split']}",
-        lead=f"Protocol {first.protocol['name']}, {first.data['split']} images of {first.data['source']}.",
+        anchor=f"{first.model['weights_sha256'][:12]}-{first.protocol['identity']}-{first.data['split']}-{first.key}",
+        lead=f"{trained}Protocol {first.protocol['name']}, {first.data['split']} images of {first.data['source']}.",
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Table 1: every evaluation of a home, and the paper's table as printed. One self-contained file.
 
-Numbers of different protocols, data sets, resolutions or splits never share a column: each has a table of its own. The
-difference to the paper is drawn where protocol, data and model are the paper's; elsewhere the cells stay empty.
+Numbers of different protocols, data sets, resolutions, splits or weights of LPIPS and Inception never share a column:
+each has a table of its own. The difference to the paper is drawn where protocol, data and model are the paper's;
+elsewhere the cells stay empty.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def _measured(records: list[Record]) -> Html:
         f"{protocol.get('originals', ORIGINALS)}, "  # records of earlier releases do not say it
         f"latent {protocol['latent']}, PSNR of {protocol['psnr']}, SSIM of {protocol['ssim'] or 'nothing'}, "
         f"LPIPS {protocol['trunk'] or 'none'} of {protocol['lpips'] or 'nothing'}, "
-        f"FID features as {protocol['extractor']}."
+        f"FID features as {protocol['extractor']}; weights: {records[0].measured_by}."
     )
     warnings = sorted({warning for record in records for warning in record.warnings})
     random = any(name.endswith(RANDOM) for name in present)
@@ -66,7 +67,7 @@ def _measured(records: list[Record]) -> Html:
     return section(
         f"{px} × {px}, {data['name']}, {data['split']}",
         table(head, body, label=f"Reconstruction at {px}", text=(1,)), *notes,
-        anchor=f"at-{px}-{protocol['identity']}-{data['fingerprint']}-{data['split']}", lead=lead,
+        anchor=f"at-{px}-{protocol['identity']}-{data['fingerprint']}-{data['split']}-{records[0].key}", lead=lead,
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from transvae_platform.evaluation.records import Record
 
 
 def record(px, psnr, **data):
-    model = {"name": "m", "title": "vit-T", "weights_sha256": "w" * 64}
+    model = {"name": "m", "title": "vit-T", "weights_sha256": "w" * 64, "trained_at": 256}
     known = {"name": f"d{px}", "source": "/photos", "split": "validation", "resolution": px, **data}
     return Record(
         f"k{px}", model, known, {"name": "vavae", "identity": "i"}, {}, 7, {"psnr": psnr, "lpips_random": 0.5}, 0, (),
@@ -19,6 +19,7 @@ def test_resolutions_stand_side_by_side_with_pictures(tmp_path):
     (folder / "pictures.png").write_bytes(b"PNG")
     text = render([record(64, 20.125), record(32, 30.0)], tmp_path)
     assert text.index("32 px, n = 7") < text.index("64 px, n = 7")
+    assert "Trained at 256 px. Protocol vavae" in text
     assert text.index("30.00") < text.index("20.12")
     assert "data:image/png;base64,UE5H" in text
     assert "64 px: the pictures of k64 are gone" in text

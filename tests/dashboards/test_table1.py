@@ -64,6 +64,16 @@ def test_different_protocols_share_no_table():
     assert same.count("Protocol vavae") == 1
 
 
+def test_numbers_of_other_inception_weights_share_no_table():
+    def by(sha256):
+        return record(networks={"inception": {"file": "a.pth", "sha256": sha256}})
+
+    text = render([by("1" * 64), by("2" * 64)])
+    assert text.count("Protocol vavae") == 2
+    assert "weights: inception 11111111" in text
+    assert render([by("1" * 64), by("1" * 64)]).count("Protocol vavae") == 1
+
+
 def test_cells_that_were_not_run_stay_empty_and_infinity_is_said():
     text = render([record(metrics={"psnr": math.inf, "rfid_random": 3.5}, warnings=("n = 10 is few",))])
     assert cells(text, "models:/l@best")[4:6] == ["3.50", "∞"]

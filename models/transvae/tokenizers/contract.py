@@ -54,6 +54,8 @@ class Facts:
     scale: float | None = None
     shift: float | None = None
     """What its own generators apply to latents; None: they take statistics of their channels instead."""
+    trained_at: int | None = None
+    """The side of the images that it was trained on, where its files say it."""
     only_side: int | None = None
     """The one height and width that it takes, where it is bound to it."""
 

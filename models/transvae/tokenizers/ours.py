@@ -31,6 +31,7 @@ class OurTokenizer(Tokenizer):
             deterministic=False,
             weights_sha256=file_sha256(folder / storage.WEIGHTS),
             config=config_hash(config.to_dict()),
+            trained_at=config.resolution,
         )
         return cls(facts, network)
 

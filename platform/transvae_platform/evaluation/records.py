@@ -49,9 +49,16 @@ class Record:
     """Code and library versions."""
 
     @property
-    def column(self) -> tuple[str, str, int, str]:
-        """What numbers that may stand in one column share: protocol, data, resolution, split."""
-        return (self.protocol["identity"], self.data["fingerprint"], self.data["resolution"], self.data["split"])
+    def column(self) -> tuple[str, str, int, str, str]:
+        """What numbers that may stand in one column share: protocol, data, resolution, split, frozen networks."""
+        data = self.data
+        return (self.protocol["identity"], data["fingerprint"], data["resolution"], data["split"], self.measured_by)
+
+    @property
+    def measured_by(self) -> str:
+        """LPIPS's and FID's networks, by the first digits of their weights' SHA-256."""
+        kinds = ((kind, origin.get("sha256")) for kind, origin in sorted(self.networks.items()))
+        return ", ".join(f"{kind} {sha256[:8] if sha256 else 'random'}" for kind, sha256 in kinds)
 
 
 def write_record(folder: Path, record: Record) -> None:
