@@ -6,6 +6,7 @@ The folder's config.json decides the class (`_class_name`) and everything else; 
 Legend: B batch, H, W pixels, f compression, d latent channels, h = H/f, w = W/f.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from transvae.torchvision_cpu import ensure_torchvision
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CLASS = "_class_name"
+FORMER = re.compile(r"(?<=\.attentions\.\d\.)(query|key|value|proj_attn)(?=\.(?:weight|bias)$)")
+NOW = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Names of attention's layers in files of diffusers' first years, such as Stable Diffusion's VAEs, and today's names,
+as diffusers' own `from_pretrained` translates them."""
 
 
 class KL(Tokenizer):
@@ -75,10 +80,14 @@ def open_folder(folder: Path) -> Tokenizer:
     network = _build(name, values)
     try:
         # strict, in the file's precision lifted to fp32: what is missing must not stay random
-        network.load_state_dict(load_file(weights), strict=True, assign=True)
+        network.load_state_dict(_renamed(load_file(weights)), strict=True, assign=True)
     except (SafetensorError, RuntimeError) as error:
         raise TokenizerError(f"{weights} does not fit its config.json: {error}") from None
     return ADAPTERS[name](_facts(name, values, network, file_sha256(weights)), network.float())
+
+
+def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {FORMER.sub(lambda found: NOW[found[0]], key): value for key, value in state.items()}
 
 
 def _build(name: str, values: dict[str, Any]) -> Any:

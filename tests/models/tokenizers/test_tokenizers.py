@@ -119,6 +119,21 @@ def test_a_folder_of_autoencoder_kl(folder):
     assert not any(p.requires_grad for p in tokenizer.parameters())
 
 
+def test_names_of_diffusers_first_years_are_read(folder):
+    path, network = folder({**SMALL_KL, "latent_channels": 4, "use_quant_conv": True, "use_post_quant_conv": True})
+    weights = path / "diffusion_pytorch_model.safetensors"
+    state = load_file(weights)
+    former = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    for now, before in former.items():
+        for key in [key for key in state if f".attentions.0.{now}." in key]:
+            state[key.replace(f".{now}.", f".{before}.")] = state.pop(key)
+    assert "decoder.mid_block.attentions.0.proj_attn.bias" in state
+    save_file(state, weights)
+    opened, expected = open_tokenizer(path).network.state_dict(), network.state_dict()
+    assert all(torch.equal(opened[key], value) for key, value in expected.items())
+    assert opened.keys() == expected.keys()
+
+
 def test_a_folder_of_autoencoder_dc(folder):
     path, network = folder(SMALL_DC)
     tokenizer = open_tokenizer(path)
