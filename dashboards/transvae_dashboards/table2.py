@@ -1,7 +1,8 @@
 """Table 2: what was measured of latents in a home, and the paper's three parts as printed. One self-contained file.
 
-Rows of different settings do not share a table: of the probe by its protocol, of the density by n and runs. What lies
-within the spread of the runs is said not to be ranked; the floor of points without structure stands below each column.
+Rows of different settings do not share a table: of the probe by its protocol, of the density by n, runs and split, of
+both by the images. What lies within the spread of the runs is said not to be ranked; the floor of points without
+structure stands below each column.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def _probes(records: Sequence[LatentRecord], settings: str) -> Html:
 def _density_settings(record: LatentRecord) -> str:
     result = record.result
     said = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in result["settings"].items())
-    return f"n = {result['n']:,}, {result['runs']} runs, {said}"
+    return f"n = {result['n']:,}, {result['runs']} runs, {said}; images of data set {record.latents['images']}"
 
 
 def _densities(records: Sequence[LatentRecord], settings: str) -> Html:

@@ -41,6 +41,9 @@ def test_what_cannot_be_ranked_is_said():
 def test_other_settings_have_a_table_of_their_own():
     assert render([density("a"), density("b")]).count("<h2>Density of the latents") == 1
     assert render([density("a"), density("b", n=999)]).count("<h2>Density of the latents") == 2
+    others = density("b")
+    others.latents["images"] = "g"
+    assert render([density("a"), others]).count("<h2>Density of the latents") == 2
     assert render([probe("a"), probe("b", epochs=3)]).count("<h2>Linear probe") == 1  # epochs are of sgd
     assert render([probe("a"), probe("b", features="gap")]).count("<h2>Linear probe") == 2
     assert "46.61" in render([probe("a")])

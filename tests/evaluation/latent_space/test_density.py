@@ -45,12 +45,14 @@ def test_vectors_are_single_positions_of_normalised_latents(latents):
 def test_runs_are_averaged_and_their_spread_and_floor_stand_beside(latents, monkeypatch):
     seeds = []
     monkeypatch.setattr(density, "tsne", lambda vectors, seed: seeds.append(seed) or vectors[:, :2].astype(float))
-    train, _ = latents()
+    train, held_out = latents()
     found = measure_density(train, images=150, runs=3)
+    assert found.settings["split"] == "train"
     values = [of_points(random_vectors(train, 150, seed)[:, :2].astype(float))["gini"] for seed in (42, 43, 44)]
     assert seeds == [42, 43, 44]
     assert found.mean["gini"] == pytest.approx(np.mean(values))
     assert found.spread["gini"] == pytest.approx(np.std(values, ddof=1))
+    assert measure_density(held_out, images=150, runs=1).settings["split"] == "validation"
     assert found.n == 150
     assert found.floors == floors(150)
     assert found.floors["uniform square"]["density_cv"] < found.mean["density_cv"]

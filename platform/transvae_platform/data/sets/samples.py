@@ -68,7 +68,7 @@ class SampleSet:
         Args:
             centre: read the central square of this size out of each image.
         """
-        self.manifest, self._shelf, self._centre = manifest, shelf, centre
+        self.manifest, self.split, self._shelf, self._centre = manifest, split, shelf, centre
         self._shards = [shard for shard in manifest.shards if shard.split == split]
         self._starts = np.cumsum([0, *(shard.records for shard in self._shards)])
         # what lies in a folder stays mapped; what came to a cache is held there only while records are copied out of it

@@ -71,7 +71,13 @@ def measure_density(
         mean={name: fmean(column) for name, column in columns.items()},
         spread={name: stdev(column) if runs > 1 else 0.0 for name, column in columns.items()},
         floors=floors(len(vectors)),
-        settings={"perplexity": PERPLEXITY, "iterations": ITERATIONS, "first_seed": FIRST_SEED, "kde": "scott"},
+        settings={
+            "perplexity": PERPLEXITY,
+            "iterations": ITERATIONS,
+            "first_seed": FIRST_SEED,
+            "kde": "scott",
+            "split": latents.samples.split,
+        },
     )
 
 
