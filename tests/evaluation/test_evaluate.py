@@ -154,6 +154,15 @@ def test_outputs_that_are_no_numbers_fail_by_name(model_folder, pictures, tmp_pa
     assert not all_records(tmp_path)
 
 
+def test_finite_outputs_that_overflow_a_metric_fail_by_name():
+    plan = SimpleNamespace(protocol=DETOK, model={"name": "ours"}, data=SimpleNamespace(location="/d"))
+    values = {"psnr": [9.0, 8.0, 7.0], "lpips": [0.1, math.nan, math.nan]}
+    with pytest.raises(
+        UserError, match=r"ours: lpips of 2 images is no number, the first that of item 0, view 1, of /d"
+    ):
+        finish._means(plan, pa.table({"item": [0, 0, 1], "view": [0, 1, 0], **values}))
+
+
 def test_images_that_came_twice_or_not_at_all_are_noticed(model_folder, pictures, tmp_path):
     plan = planned(model_folder, pictures)
 
@@ -186,6 +195,12 @@ def test_what_cannot_be_evaluated_is_told_before_any_work(model_folder, pictures
     (model_folder / "config.json").unlink()
     with pytest.raises(UserError, match=r"config.json cannot be read"):
         planned(model_folder, pictures)
+
+
+def test_images_too_small_for_lpips_are_refused_before_any_work(model_folder, pictures):
+    with pytest.raises(UserError, match=r"protocol dcae on .* takes images of 31 pixels or more, not 16"):
+        planned(model_folder, pictures, PRESETS["dcae"])
+    assert planned(model_folder, pictures, PRESETS["vavae"]).key  # VGG's smallest is 16
 
 
 def test_images_of_another_geometry_make_another_protocol(model_folder, pictures):

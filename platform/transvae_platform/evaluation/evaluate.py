@@ -94,6 +94,11 @@ def plan_evaluation(
         )
     options = {name: dict((frozen or {}).get(name, {})) for name in ("lpips", "inception")}
     lpips, inception = networks(protocol, options, "cpu")
+    if lpips and manifest.resolution < lpips.smallest:
+        raise UserError(
+            f"evaluate: LPIPS of protocol {protocol.name} takes images of {lpips.smallest} pixels or more, not "
+            f"{manifest.resolution} - ingest them at a larger --resolution, or take --preset detok, which has no LPIPS"
+        )
     origins = {"inception": asdict(inception.origin), **({"lpips": asdict(lpips.origin)} if lpips else {})}
     facts = asdict(tokenizer.facts)
     decides = [

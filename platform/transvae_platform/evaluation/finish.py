@@ -86,6 +86,13 @@ def _rfid(plan: Evaluation) -> str:
 def _means(plan: Evaluation, table: pa.Table) -> tuple[dict[str, float | None], int]:
     """Means over images, and how many images have no error; their PSNR counts as the protocol says."""
     columns = {name: table.column(name).to_numpy() for name in table.column_names if name not in NAMED}
+    for name, values in columns.items():
+        if (lost := np.isnan(values)).any():  # outputs can be finite and too large for a metric's arithmetic
+            first = table.slice(int(lost.argmax()), 1).to_pylist()[0]
+            raise UserError(
+                f"evaluate: {plan.model['name']}: {name} of {int(lost.sum())} images is no number, the first that of "
+                f"item {first['item']}, view {first['view']}, of {plan.data.location} - no record was written"
+            )
     psnr = columns["psnr"]
     perfect = np.isinf(psnr)
     if plan.protocol.identical == "left out":

@@ -109,7 +109,10 @@ def networks(protocol: Protocol, frozen: dict[str, dict[str, Any]], device: str)
         lpips = load_lpips(FrozenConfig(**frozen["lpips"]), device, protocol.trunk) if protocol.trunk else None
         return lpips, load_inception(protocol.extractor, FrozenConfig(**frozen["inception"]), device)
     except FrozenWeightsError as error:
-        raise UserError(f"{error} - or take --random-networks, whose metrics bear another name") from None
+        raise UserError(
+            f"{error} - of `transvae evaluate` these options are --lpips FILE and --inception FILE, --download, and "
+            "--random-networks, whose metrics bear another name"
+        ) from None
 
 
 @lru_cache(maxsize=1)  # a process measures many shards
