@@ -19,7 +19,7 @@ from transvae_platform.data.sets.samples import open_data
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.latent_space.density import measure_density
 from transvae_platform.evaluation.latent_space.probe import ProbeProtocol, probe
-from transvae_platform.evaluation.latent_space.records import Kind, LatentRecord, keep, kept, key_of
+from transvae_platform.evaluation.latent_space.records import Kind, LatentRecord, keep, keep_map, kept, key_of
 from transvae_platform.evaluation.latent_space.vectors import Latents
 
 Listener = Callable[[int, int], None]
@@ -46,7 +46,10 @@ def measure(
         result = probe(train, validation, _protocol(settings))
     else:
         of = train if settings["split"] == "train" else validation
-        result = measure_density(of, images=settings["images"], runs=settings["runs"], listen=listen)
+        result = measure_density(
+            of, images=settings["images"], runs=settings["runs"], listen=listen,
+            show=lambda points: keep_map(home, key, points),
+        )  # fmt: skip
     return keep(home, key, kind, name, found.manifest, result)
 
 
