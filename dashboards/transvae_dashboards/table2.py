@@ -40,7 +40,11 @@ def table2_sections(records: Sequence[LatentRecord]) -> list[Html]:
 def measured_sections(records: Sequence[LatentRecord]) -> list[Html]:
     """What was measured, one part per kind and settings."""
     measured = []
-    for kind, settings, draw in (("probe", _probe_settings, _probes), ("density", _density_settings, _densities)):
+    drawn = (
+        ("probe", _probe_settings, _probes), ("density", _density_settings, _densities),
+        ("manifold", _manifold_settings, _manifolds),
+    )  # fmt: skip
+    for kind, settings, draw in drawn:
         rows = sorted((record for record in records if record.kind == kind), key=settings)
         measured += [draw(list(group), key) for key, group in groupby(rows, key=settings)]
     return measured
@@ -82,6 +86,31 @@ def _densities(records: Sequence[LatentRecord], settings: str) -> Html:
     return section(
         "Density of the latents", table(head, body, label="Density of the latents", text=(1, 2)), *ties,
         anchor=f"density-{records[0].key}", lead=f"Mean and standard deviation of the runs; {settings}.",
+    )  # fmt: skip
+
+
+def _manifold_settings(record: LatentRecord) -> str:
+    """All that two distance ratios must share to stand in one column."""
+    result = record.result
+    said = ", ".join(f"{key} {value}" for key, value in result["settings"].items())
+    levels = ", ".join(result["ratio"])
+    return f"{result['n']:,} held-out vectors beside {result['references']:,}, noise {levels}, {said}"
+
+
+def _manifolds(records: Sequence[LatentRecord], settings: str) -> Html:
+    levels = list(records[0].result["ratio"])
+    body = []
+    for record in records:
+        result = record.result
+        rank, share = f"{result['effective_rank']:.1f}", f"{result['directions']} of {result['channels']}"
+        ratios = [f"{result['ratio'][level]:.3f} ({100 * result['inside'][level]:.0f} %)" for level in levels]
+        body.append([*_named(record), rank, share, *ratios])
+    head = ["Latents", "Model", "Content", "Effective rank", "Directions", *(f"Noise {level}" for level in levels)]
+    return section(
+        "Off the manifold", table(head, body, label="Off the manifold", text=(1, 2)),
+        anchor=f"manifold-{records[0].key}",
+        lead=f"Distance of held-out latents with noise to those of training images, over that among these (in brackets "
+        f"the share that lies within); {settings}.",
     )  # fmt: skip
 
 

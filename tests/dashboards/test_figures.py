@@ -48,7 +48,7 @@ def test_scaling_panels(fits):
 
 def test_loss_panels_label_sizes_in_order_and_mark_restarts(whole):
     panels = loss_panels(whole.state())
-    assert [panel.name for panel in panels] == [f"curves-l1-step-{family}" for family in FAMILIES]
+    assert [panel.name for panel in panels] == [f"curves-l1-step-{family}" for family in FAMILIES[:4]]
     found = texts(panels[0])
     assert {"T", "B", "L", "H", "G"} <= set(found)
     assert found.count("H") == 2  # at its line's end and at its restart

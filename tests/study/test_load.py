@@ -80,7 +80,7 @@ def test_wrong_type(refusal, old, new, key, reason):
             "'T', 'B', 'L', 'H', 'G' or 'giant_printed' (got 'XL')",
         ),
         ("cnn: [T]", "cnn: []", "11:5: grid.families.cnn", "at least 1 item after validation, not 0 (got [])"),
-        ("cnn: [T]", "dnn: [T]", "11:5: grid.families.dnn", "'transvae', 'cnn', 'vit' or 'swin' (got 'dnn')"),
+        ("cnn: [T]", "dnn: [T]", "11:5: grid.families.dnn", "'ps-vae' or 'rae' (got 'dnn')"),
         ("cnn: [T]", "cnn: [T, T]", "6:1: grid", "families.cnn names a size twice: ['T', 'T']"),
         ("code: f8d8", "code: f8", "8:3: grid.code", r"should match pattern '^f\d+d\d+$' (got 'f8')"),
         ("study: tiny", "study: Ti ny", "1:1: study", "(got 'Ti ny')"),
@@ -306,3 +306,22 @@ def test_committed_schema_is_the_current_one():
     assert (STUDIES / "study.schema.json").read_text() == study_schema(), (
         "run `transvae study schema > studies/study.schema.json`"
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!python/object/apply:os.system ['touch {mark}']",
+        "!!python/name:os.system",
+        "!!python/object/new:pathlib.Path ['{mark}']",
+        "!include /etc/passwd",
+    ],
+)
+def test_a_study_file_from_someone_else_runs_nothing(tmp_path, text, value):
+    file, mark = tmp_path / "theirs.yaml", tmp_path / "mark"
+    file.write_text(text.replace("steps: 40", f"steps: {value.format(mark=mark)}"))
+    with pytest.raises(SpecError, match="could not determine a constructor for the tag"):
+        load_study(file)
+    with pytest.raises(SpecError):
+        load_study(file, (f"recipe.steps={value.format(mark=mark)}",))
+    assert not mark.exists()

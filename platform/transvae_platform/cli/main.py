@@ -29,6 +29,7 @@ app.command()(fit.fit)
 app.command()(evaluate.evaluate)
 app.command()(evaluate.tables)
 app.command()(latent_space.density)
+app.command()(latent_space.manifold)
 app.command()(latent_space.probe)
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
 from transvae_platform.study.data_spec import training_sizes
-from transvae_platform.study.generator_plan import latents_bytes, latents_key
+from transvae_platform.study.generator_plan import decoding_flops, sampling_flops
 from transvae_platform.study.grid import Trial, stable_hash
+from transvae_platform.study.latents_plan import LatentsPlan, latents_of, plan_latents
 from transvae_platform.study.ordering import good_order
-from transvae_platform.study.scheduling import Agenda, Work
+from transvae_platform.study.scheduling import Agenda, Work, among
 from transvae_platform.study.simulation import makespan
 from transvae_platform.study.state import OVER, StudyState
 
@@ -52,8 +53,8 @@ class TrialPlan:
     """From the first step to the last."""
     step: int
     """That it has reached already."""
-    measured: bool
-    """Whether the time comes from a measured rate rather than an assumed one."""
+    measured: str | None
+    """The device on which its rate was measured; None where the rate is assumed."""
     memory_bytes: int
     """Of one device, estimated; see `memory_bytes`."""
     disk_bytes: int
@@ -80,11 +81,13 @@ class Plan:
     """Devices that can be used at once, by kind."""
     images: int | None = None
     """Of the data set, of both splits; None where they were not looked for, or are not made yet."""
+    latents: tuple[LatentsPlan, ...] = ()
+    """What generators wait for, one for each autoencoder or tokenizer."""
 
     @property
     def device_seconds(self) -> float:
         """Device time of what is left: a trial on 8 GPUs for an hour counts 8 hours."""
-        return sum(row.seconds_left * row.trial.workers.workers for row in self.rows_left)
+        return sum(work.slot_seconds for work in self.agenda.works)
 
     @property
     def seconds_by_trial(self) -> dict[str, float]:
@@ -99,26 +102,17 @@ class Plan:
     @cached_property
     def agenda(self) -> Agenda:
         """What is left, with the slots for it and the order by which it ends soonest."""
-        works = tuple(
-            Work(
-                id=row.trial.id,
-                slots=row.trial.workers.workers,
-                seconds=row.seconds_left,
-                kind=row.trial.workers.device,
-                priority=row.trial.priority,
-            )
-            for row in self.rows_left
-        )
+        needed = {latents_of(row.trial.generator) for row in self.rows_left if row.trial.generator}
+        works = among([_work(row) for row in self.rows_left] + [one.work for one in self.latents if one.name in needed])
         order: list[str] = []
         for kind, slots in self.slots.items():
             order += good_order([work for work in works if work.kind == kind], slots)
-        return Agenda(works, self.slots, tuple(order))
+        return Agenda(tuple(works), self.slots, tuple(order))
 
     @property
     def latents_bytes_per_image(self) -> int:
-        """Of all latents that generators train on: one set per tokenizer."""
-        sets = {latents_key(row.trial): latents_bytes(row.trial) for row in self.rows if row.trial.generator}
-        return sum(sets.values())
+        """Of all latents that generators train on."""
+        return sum(one.bytes_per_image for one in self.latents)
 
     @property
     def disk_bytes(self) -> int:
@@ -131,6 +125,18 @@ class Plan:
         return [row for row in self.rows if row.state not in OVER]
 
 
+def _work(row: TrialPlan) -> Work:
+    trial = row.trial
+    return Work(
+        id=trial.id,
+        slots=trial.workers.workers,
+        seconds=row.seconds_left,
+        kind=trial.workers.device,
+        priority=trial.priority,
+        after=(latents_of(trial.generator),) if trial.generator else (),
+    )
+
+
 def build_plan(
     trials: Sequence[Trial],
     slots: Mapping[str, int],
@@ -138,22 +144,24 @@ def build_plan(
     current: StudyState | None,
     images: int | None = None,
 ) -> Plan:
-    """The plan of a study's trials; `current` is the study's own state if it was submitted before."""
+    """The plan of a study's trials.
+
+    Args:
+        current: the study's own state if it was submitted before.
+        images: that latents are made of, of both splits; None where nobody looked.
+    """
     measured = _measured_step_seconds(_studies(home))
-    costs: dict[str, dict[str, float]] = {}
+    by_id = {trial.id: trial for trial in trials}
     rows = []
     for trial in trials:
-        key = stable_hash(trial.model_config_values)
-        counts = costs.setdefault(key, model_cost(trial))
+        counts = model_cost(trial)
         training = counts["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
         losses = losses_flops(trial)
+        if of := trial.generator:
+            losses = sampling_flops(trial, decoding=decoding_flops(trial, by_id.get(str(of.autoencoder))))
         device, workers = trial.workers.device, trial.workers.workers
-        step_seconds = measured.get(_rate_key(trial))
-        busy = (
-            step_seconds * trial.recipe.steps
-            if step_seconds
-            else (training + losses) / (ASSUMED_RATE[device] * workers)
-        )
+        rate = measured.get(_rate_key(trial))
+        busy = rate[0] * trial.recipe.steps if rate else (training + losses) / (ASSUMED_RATE[device] * workers)
         known = current.trials.get(trial.id) if current else None
         kept = trial.evaluation.keep_checkpoints + trial.evaluation.keep_best
         rows.append(
@@ -167,13 +175,13 @@ def build_plan(
                 devices=f"{workers} x {device}",
                 seconds=busy + START_SECONDS[device],
                 step=known.step if known else 0,
-                measured=step_seconds is not None,
+                measured=rate[1] if rate else None,
                 memory_bytes=memory_bytes(trial, int(counts["parameters"])),
                 disk_bytes=int(counts["parameters"]) * BYTES_PER_PARAMETER * kept,
                 state=known.state if known else "queued",
             )
         )
-    return Plan(tuple(rows), dict(slots), images)
+    return Plan(tuple(rows), dict(slots), images, plan_latents(trials, images or 0, ASSUMED_RATE))
 
 
 def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
@@ -216,11 +224,21 @@ def _rate_key(trial: Trial) -> tuple[object, ...]:
     )
 
 
-def _measured_step_seconds(studies: Iterable[StudyState]) -> dict[tuple[object, ...], float]:
-    """Median seconds per step, validation and checkpoints included, of the trials that ran in one piece."""
-    found: dict[tuple[object, ...], list[float]] = {}
+def _measured_step_seconds(studies: Iterable[StudyState]) -> dict[tuple[object, ...], tuple[float, str]]:
+    """(median seconds per step, device) of the trials that ran in one piece, validation and checkpoints included.
+
+    Where the same work ran on several kinds of devices, the one that it ran on last counts.
+    """
+    found: dict[tuple[object, ...], list[tuple[float, str, float]]] = {}
     for study in studies:
         for state in study.in_state("finished"):
             if state.attempts == 1:
-                found.setdefault(_rate_key(state.trial), []).append(state.seconds / state.trial.recipe.steps)
-    return {key: statistics.median(values) for key, values in found.items()}
+                each = state.at, str(state.started[0]["device"]), state.seconds / state.trial.recipe.steps
+                found.setdefault(_rate_key(state.trial), []).append(each)
+    return {key: _newest_device(values) for key, values in found.items()}
+
+
+def _newest_device(values: Sequence[tuple[float, str, float]]) -> tuple[float, str]:
+    """Args: values: (when, device, seconds per step)."""
+    _, newest, _ = max(values)
+    return statistics.median(seconds for _, device, seconds in values if device == newest), newest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
@@ -130,10 +130,10 @@ class TrialState:
             case "checkpoint":
                 self.checkpoints[record["step"]] = record
             case "pictures":
-                self.pictures[record["step"]] = self.folder / record["path"]
+                self.pictures[record["step"]] = self._picture(record)
                 self.picture_psnr[record["step"]] = record["psnr"]
             case "set_pictures":
-                found = (self.folder / record["path"], record["psnr"])
+                found = (self._picture(record), record["psnr"])
                 self.set_pictures.setdefault(record["step"], {})[record["set"]] = found
             case "finished":
                 self.state, self.alarm = "finished", None
@@ -165,6 +165,10 @@ class TrialState:
         images = finished["step"] * self.trial.recipe.batch_size
         flops = images * self.cost.get("training_flops", 0.0)
         return {**finished, "event": "validated", "images": images, "flops": flops}
+
+    def _picture(self, record: Record) -> Path:
+        """Where a picture lies: in the trial's own folder, whatever a journal from elsewhere says."""
+        return self.folder / "pictures" / PurePosixPath(record["path"]).name
 
     def _drop_after(self, step: int) -> None:
         # what was done after the checkpoint from which training went on never happened
