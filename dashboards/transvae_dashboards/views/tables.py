@@ -16,7 +16,7 @@ def tables(scene: Scene) -> list[Html]:
     if not scene.live and not records and not latents:
         return []
     parts = [tag("h2", "Table 1: reconstruction"), *table1_sections(records), tag("h2", "Table 2: latents"),
-             *table2_sections(latents)]  # fmt: skip
+             *table2_sections(latents, [scene.state])]  # fmt: skip
     pick = scene.choice("Evaluations", "of", [("study", "of this study"), ("home", "of the whole home")], which(scene))
     return [pick, tag("div", *parts, class_="tables")]
 

@@ -45,7 +45,7 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
     if spec.tables is not None:
         from transvae_dashboards.evaluations import write_evaluations
 
-        for title, written in write_evaluations(home.resolve(), state.folder, state.measured).items():
+        for title, written in write_evaluations(home.resolve(), state.folder, state).items():
             print(f"{title}: {written.resolve().as_uri()}")
     if troubles:
         raise type(troubles[0])("; ".join(dict.fromkeys(map(str, troubles))))

@@ -7,13 +7,12 @@ are none, from counted FLOPs and an assumed rate, and the plan says so.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from transvae_platform.errors import SpecError, UserError
+from transvae_platform.errors import SpecError
 from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.generator_plan import decoding_flops, sampling_flops
@@ -22,7 +21,7 @@ from transvae_platform.study.latents_plan import LatentsPlan, latents_of, plan_l
 from transvae_platform.study.ordering import good_order
 from transvae_platform.study.scheduling import Agenda, Work, among
 from transvae_platform.study.simulation import makespan
-from transvae_platform.study.state import OVER, StudyState
+from transvae_platform.study.state import OVER, StudyState, studies_in
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
 # GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of PEAK_RATE (an MFU of 0.3:
@@ -150,7 +149,7 @@ def build_plan(
         current: the study's own state if it was submitted before.
         images: that latents are made of, of both splits; None where nobody looked.
     """
-    measured = _measured_step_seconds(_studies(home))
+    measured = _measured_step_seconds(studies_in(home))
     by_id = {trial.id: trial for trial in trials}
     rows = []
     for trial in trials:
@@ -202,12 +201,6 @@ def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
             "\n".join(lines) + "\nuse recipe.gradient_checkpointing, recipe.precision=bf16, more `workers`, a larger "
             "`accumulate` or `sharding: fsdp` in `resources`; if the estimate is wrong, a larger resources.gpu_memory"
         )
-
-
-def _studies(home: Path) -> Iterator[StudyState]:
-    for journal in sorted(home.glob("studies/*/journal.jsonl")):
-        with suppress(UserError):  # a study of another version: only its timings would be used
-            yield StudyState(journal.parent)
 
 
 def _rate_key(trial: Trial) -> tuple[object, ...]:

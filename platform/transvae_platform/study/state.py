@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -372,3 +374,10 @@ def _code_changed(state: StudyState) -> str | None:
         return None
     others = ", ".join(version for version in dict.fromkeys(versions) if version != versions[0])
     return f"This study was continued under other code: it began with {versions[0]} and also ran under {others}."
+
+
+def studies_in(home: Path) -> Iterator[StudyState]:
+    """All studies of a home that this version can read."""
+    for journal in sorted(home.glob("studies/*/journal.jsonl")):
+        with suppress(UserError):  # of another version
+            yield StudyState(journal.parent)
