@@ -19,6 +19,9 @@ FAMILIES = {
     "cnn": '<rect x="3.8" y="3.8" width="8.4" height="8.4"/>',
     "swin": '<path d="M8 3l5.4 9.6H2.6z"/>',
     "vit": '<path d="M8 2.4L13.6 8 8 13.6 2.4 8z"/>',
+    "s-vae": '<path d="M8 13L2.6 3.4h10.8z"/>',
+    "ps-vae": '<path d="M6 3h4v3h3v4h-3v3H6v-3H3V6h3z"/>',
+    "rae": '<path d="M5 3l3 3 3-3 2 2-3 3 3 3-2 2-3-3-3 3-2-2 3-3-3-3z"/>',
 }
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from transvae_dashboards.tables import SIZES
 
 # Okabe-Ito's colours, with a purple that stays apart from the other three when printed.
-COLOURS = {"transvae": "#0072b2", "cnn": "#d55e00", "vit": "#a8578a", "swin": "#009e73"}
-MARKERS = {"transvae": "o", "cnn": "s", "swin": "^", "vit": "D"}
+COLOURS = {
+    "transvae": "#0072b2", "cnn": "#d55e00", "vit": "#a8578a", "swin": "#009e73", "s-vae": "#a67c00",
+    "ps-vae": "#7a4b2a", "rae": "#6c757d",
+}  # fmt: skip
+MARKERS = {"transvae": "o", "cnn": "s", "swin": "^", "vit": "D", "s-vae": "v", "ps-vae": "P", "rae": "X"}
 
 # Stand-ins for the page's own colours: canvas.py turns them into CSS variables, so that charts follow light and dark.
 INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#fefefe"

@@ -11,29 +11,45 @@ from itertools import combinations, groupby
 from pathlib import Path
 
 from transvae_dashboards.document import document, write_page
+from transvae_dashboards.generation_table import generation_sections
 from transvae_dashboards.markup import Html, section, table, tag
 from transvae_dashboards.table1 import NAMES
 from transvae_platform.evaluation.latent_space.density import Density, overlap
 from transvae_platform.evaluation.latent_space.records import LatentRecord
 from transvae_platform.evaluation.paper import ALIGNMENT, DENSITIES, GENERATION, METRICS, PROBES
+from transvae_platform.study.state import StudyState
 
 MEASURES = {"density_cv": "Density CV", "normalised_entropy": "Normalised entropy", "gini": "Gini"}
 PRINTED = "As printed in table 2 of the TransVAE paper; nothing here was measured by this project."
 
 
-def write_table2(records: Sequence[LatentRecord], path: Path) -> Path:
+def write_table2(records: Sequence[LatentRecord], studies: Sequence[StudyState], path: Path) -> Path:
     """Draw the page and write it to `path`; returns `path`."""
-    return write_page(render(records), path)
+    return write_page(render(records, studies), path)
 
 
-def render(records: Sequence[LatentRecord]) -> str:
+def render(records: Sequence[LatentRecord], studies: Sequence[StudyState] = ()) -> str:
     """The page as text."""
+    return document("Table 2", tag("h1", "Table 2: latents"), *table2_sections(records, studies))
+
+
+def table2_sections(records: Sequence[LatentRecord], studies: Sequence[StudyState]) -> list[Html]:
+    """What was measured, one part per kind and settings, what generators of studies made, the paper's three parts."""
+    nothing = tag("p", "No latents were measured yet: transvae density NAME, transvae probe NAME")
+    return [*(measured_sections(records) or [nothing]), *generation_sections(studies), *_paper()]
+
+
+def measured_sections(records: Sequence[LatentRecord]) -> list[Html]:
+    """What was measured, one part per kind and settings."""
     measured = []
-    for kind, settings, draw in (("probe", _probe_settings, _probes), ("density", _density_settings, _densities)):
+    drawn = (
+        ("probe", _probe_settings, _probes), ("density", _density_settings, _densities),
+        ("manifold", _manifold_settings, _manifolds),
+    )  # fmt: skip
+    for kind, settings, draw in drawn:
         rows = sorted((record for record in records if record.kind == kind), key=settings)
         measured += [draw(list(group), key) for key, group in groupby(rows, key=settings)]
-    nothing = tag("p", "No latents were measured yet: transvae density NAME, transvae probe NAME")
-    return document("Table 2", tag("h1", "Table 2: latents"), *(measured or [nothing]), *_paper())
+    return measured
 
 
 def _probe_settings(record: LatentRecord) -> str:
@@ -72,6 +88,31 @@ def _densities(records: Sequence[LatentRecord], settings: str) -> Html:
     return section(
         "Density of the latents", table(head, body, label="Density of the latents", text=(1, 2)), *ties,
         anchor=f"density-{records[0].key}", lead=f"Mean and standard deviation of the runs; {settings}.",
+    )  # fmt: skip
+
+
+def _manifold_settings(record: LatentRecord) -> str:
+    """All that two distance ratios must share to stand in one column."""
+    result = record.result
+    said = ", ".join(f"{key} {value}" for key, value in result["settings"].items())
+    levels = ", ".join(result["ratio"])
+    return f"{result['n']:,} held-out vectors beside {result['references']:,}, noise {levels}, {said}"
+
+
+def _manifolds(records: Sequence[LatentRecord], settings: str) -> Html:
+    levels = list(records[0].result["ratio"])
+    body = []
+    for record in records:
+        result = record.result
+        rank, share = f"{result['effective_rank']:.1f}", f"{result['directions']} of {result['channels']}"
+        ratios = [f"{result['ratio'][level]:.3f} ({100 * result['inside'][level]:.0f} %)" for level in levels]
+        body.append([*_named(record), rank, share, *ratios])
+    head = ["Latents", "Model", "Content", "Effective rank", "Directions", *(f"Noise {level}" for level in levels)]
+    return section(
+        "Off the manifold", table(head, body, label="Off the manifold", text=(1, 2)),
+        anchor=f"manifold-{records[0].key}",
+        lead=f"Distance of held-out latents with noise to those of training images, over that among these (in brackets "
+        f"the share that lies within); {settings}.",
     )  # fmt: skip
 
 

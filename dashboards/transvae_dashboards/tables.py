@@ -9,9 +9,12 @@ from typing import Any
 
 from transvae_platform.study.state import StudyState, TrialState
 
-FAMILIES = ("transvae", "cnn", "vit", "swin")
+FAMILIES = ("transvae", "cnn", "vit", "swin", "s-vae", "ps-vae", "rae")
 SIZES = ("T", "B", "L", "H", "G", "giant_printed")
-FAMILY_NAMES = {"transvae": "TransVAE", "cnn": "CNN", "vit": "ViT", "swin": "Swin"}
+FAMILY_NAMES = {
+    "transvae": "TransVAE", "cnn": "CNN", "vit": "ViT", "swin": "Swin", "s-vae": "S-VAE", "ps-vae": "PS-VAE",
+    "rae": "RAE",
+}  # fmt: skip
 SIZE_NAMES = {**{size: size for size in SIZES}, "giant_printed": "G (printed)"}
 X_WORDS = {"parameters": "parameters", "training_flops": "training FLOPs"}
 METRIC_NAMES = {"val/l1": "validation L1", "val/mse": "validation MSE"}
@@ -118,7 +121,7 @@ def trial_row(state: TrialState) -> TrialRow:
         workers=trial.workers.workers,
         reason=state.reason,
         uri=state.registered["uri"] if state.registered else None,
-        registered_psnr=state.registered["psnr"] if state.registered else None,
+        registered_psnr=state.registered.get("psnr") if state.registered else None,
     )
 
 

@@ -83,6 +83,18 @@ def count_model(config_or_name: AutoencoderConfig | str, resolution: int | None 
     )
 
 
+@lru_cache(maxsize=1024)
+def semantic_training_flops(config: AutoencoderConfig, resolution: int) -> int:
+    """Of the phase in which the vision network is frozen and nothing is decoded to pixels; per image, as above."""
+    model = Autoencoder(config, device="meta").eval()
+    image = torch.empty(1, 3, resolution, resolution, device="meta")
+    side = resolution // config.compression
+    code = torch.empty(1, config.latent_dim, side, side, device="meta")
+    trained = _flops(model, model.posterior, image) + _flops(model, model.semantics, code)
+    (trunk,) = (part for part in model.modules() if isinstance(part, Trunk))
+    return (1 + BACKWARD_OVER_FORWARD) * trained - BACKWARD_OVER_FORWARD * _flops(trunk, trunk, image)
+
+
 def _frozen_trunks(model: Autoencoder) -> list[Trunk]:
     return [part for part in model.modules() if isinstance(part, Trunk) and part.frozen]
 

@@ -33,7 +33,7 @@ def count_activations(config: AutoencoderConfig, resolution: int, *, bf16: bool,
     return kept_bytes(_Answers(model), torch.empty(1, 3, resolution, resolution, device="meta", dtype=dtype))
 
 
-def kept_bytes(model: nn.Module, *inputs: Tensor) -> int:
+def kept_bytes(model: nn.Module, *inputs: Any) -> int:
     """Bytes that a forward pass of a model on meta keeps for the backward pass; see `count_activations`."""
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}

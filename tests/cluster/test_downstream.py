@@ -33,7 +33,7 @@ def refuse(monkeypatch):
     def check(classes, train, held_out=(0,), location="data/x"):
         monkeypatch.setattr(downstream, "open_training_data", lambda *_: (Labels(train), Labels(held_out)))
         made = SimpleNamespace(parts=((SimpleNamespace(location=location), 1.0),))
-        spec = SimpleNamespace(downstream=SimpleNamespace(classes=classes) if classes else None)
+        spec = SimpleNamespace(downstream=SimpleNamespace(classes=classes, text=None) if classes else None)
         refuse_labels(spec, made)
 
     return check
@@ -58,6 +58,33 @@ def test_labels_beyond_the_classes_are_refused_before_any_training(refuse):
 def test_images_without_labels_are_refused_with_the_way_out(refuse):
     with pytest.raises(SpecError, match=r"downstream.classes: .* have no label - or set 1, which reads no labels"):
         refuse(3, None)
+
+
+class Captions(Labels):
+    """Samples of which only the captions are asked for."""
+
+    parts = ((SimpleNamespace(fingerprint="images"), 1.0),)
+
+    def column(self, ids, name):
+        assert name == "caption"
+        return [self._labels[number] for number in ids]
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "told"),
+    [
+        (["a", None], ["b"], "sample 1 of images has no caption"),
+        (["a", "b"], ["c", "  "], "sample 1 of images has an empty caption"),
+    ],
+)
+def test_missing_and_empty_captions_are_refused_before_any_training(monkeypatch, train, held_out, told):
+    monkeypatch.setattr(downstream, "open_training_data", lambda *_: (Captions(train), Captions(held_out)))
+    made = SimpleNamespace(parts=((SimpleNamespace(location="data/x"), 1.0),))
+    spec = SimpleNamespace(downstream=SimpleNamespace(classes=1000, text=True))
+    with pytest.raises(SpecError, match=rf"downstream.text: data: {told}.* give them with data.captions"):
+        refuse_labels(spec, made)
+    monkeypatch.setattr(downstream, "open_training_data", lambda *_: (Captions(["a"]), Captions(["b"])))
+    refuse_labels(spec, made)
 
 
 @pytest.fixture

@@ -1,5 +1,9 @@
 """What Ray Tune is given to start, without Ray."""
 
+import threading
+import time
+
+import pytest
 from ray.tune.search import Searcher
 
 from transvae_platform.cluster.queue import StudyQueue
@@ -13,9 +17,9 @@ class Clock:
         return self.now
 
 
-def make(works, slots, well=lambda name: True, budget=None, stopping=lambda: False):
+def make(works, slots, well=lambda name: True, budget=None, **more):
     clock = Clock()
-    return StudyQueue(Agenda(tuple(works), {"gpu": slots}, budget=budget), well, stopping, now=clock), clock
+    return StudyQueue(Agenda(tuple(works), {"gpu": slots}, budget=budget), well, now=clock, **more), clock
 
 
 def test_trials_come_when_their_slots_are_free_and_then_no_more():
@@ -31,13 +35,79 @@ def test_trials_come_when_their_slots_are_free_and_then_no_more():
     assert queue.left_over == []
 
 
-def test_who_waits_for_a_failed_one_is_left_over():
-    queue, _ = make([Work("vae", 1, 1.0), Work("dit", 1, 1.0, after=("vae",))], 2, well=lambda name: False)
+def test_who_waits_for_a_failed_one_is_lost_and_told_once():
+    lost = []
+    works = [Work("vae", 1, 1.0), Work("dit", 1, 1.0, after=("vae",)), Work("other", 1, 0.5)]
+    queue, _ = make(works, 1, well=lambda name: name != "vae", lost=lost.append)
     queue.suggest("1")
     assert queue.suggest("2") is None
     queue.on_trial_complete("1", error=True)
-    assert queue.suggest("2") == Searcher.FINISHED
-    assert queue.left_over == ["dit"]
+    assert queue.suggest("2") == {"trial": "other"}
+    queue.on_trial_complete("2")
+    assert queue.suggest("3") == Searcher.FINISHED
+    assert lost == ["dit"]
+    assert queue.left_over == [], "the budget has nothing to do with it"
+
+
+def asked_until(queue, expected):
+    end = time.monotonic() + 10
+    while (told := queue.suggest("next")) is None and time.monotonic() < end:
+        time.sleep(0.001)
+    assert told == expected
+
+
+CHAIN = [
+    Work("vae", 1, 5.0), Work("latents", 1, 1.0, after=("vae",)), Work("dit", 1, 5.0, after=("latents",)),
+    Work("later", 1, 99.0),
+]  # fmt: skip
+
+
+def test_a_generator_begins_beside_a_later_autoencoder_once_its_errand_is_done():
+    go = threading.Event()
+    queue, _ = make(CHAIN, 2, errands={"latents": lambda: go.wait(10)}, details=lambda name: {"of": name})
+    assert [queue.suggest(each)["trial"] for each in "12"] == ["later", "vae"]
+    queue.on_trial_complete("2")
+    assert queue.suggest("3") is None, "the latents are being made"
+    go.set()
+    asked_until(queue, {"trial": "dit", "of": "dit"})
+    assert queue.left_over == []
+
+
+def test_an_errand_holds_its_slots_and_no_two_are_run_at_once():
+    go, begun = threading.Event(), []
+
+    def errand(name):
+        begun.append(name)
+        return go.wait(10)
+
+    works = [Work("a", 1, 9.0), Work("b", 1, 8.0), Work("trial", 1, 1.0), Work("second", 1, 0.5)]
+    queue, _ = make(works, 2, errands={name: lambda name=name: errand(name) for name in "ab"})
+    assert queue.suggest("1") == {"trial": "trial"}
+    assert queue.suggest("2") is None, "one slot is the errand's"
+    go.set()
+    asked_until(queue, {"trial": "second"})
+    while queue.suggest("3") is None and len(begun) < 2:
+        time.sleep(0.001)
+    assert begun == ["a", "b"]
+
+
+def test_a_failed_errand_loses_its_generators_and_nobody_else():
+    lost = []
+    queue, _ = make(CHAIN, 1, errands={"latents": lambda: False}, lost=lost.append)
+    for name in ("later", "vae"):
+        assert queue.suggest(name) == {"trial": name}
+        queue.on_trial_complete(name)
+    asked_until(queue, Searcher.FINISHED)
+    assert lost == ["dit"]
+
+
+def test_what_an_errand_did_not_expect_ends_the_study():
+    def errand():
+        raise RuntimeError("as it was told to")
+
+    queue, _ = make([Work("latents", 1, 1.0)], 1, errands={"latents": errand})
+    with pytest.raises(RuntimeError, match="as it was told to"):
+        asked_until(queue, None)
 
 
 def test_the_budget_counts_what_was_really_spent():

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from transvae import Autoencoder
+from transvae import Autoencoder, create_model
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet
 from transvae_platform.errors import UserError
@@ -231,3 +231,9 @@ def test_images_without_error_count_as_the_protocol_says(identical, mean):
     means, perfect = finish._means(plan, table)
     assert means == {"psnr": mean, "ssim": pytest.approx(0.8)}
     assert perfect == 1
+
+
+def test_a_model_without_pixels_is_refused_in_one_sentence(pictures, tmp_path):
+    create_model("s-vae-micro-T/f8d16").save_pretrained(tmp_path / "s-vae")
+    with pytest.raises(UserError, match=r"^evaluate: ours \(s-vae-micro-T/f8d16\) has no pixels: there is no reconst"):
+        planned(tmp_path / "s-vae", pictures)

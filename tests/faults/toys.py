@@ -24,7 +24,7 @@ import yaml
 
 from transvae_platform.cli import running
 from transvae_platform.cli.main import main
-from transvae_platform.cluster import follow, planning, submit
+from transvae_platform.cluster import follow, planning, registering, submit
 from transvae_platform.data.making import on_ray
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.study import lease, plan
@@ -48,7 +48,7 @@ SPEC = {
 
 
 def train_toys(
-    trials: Any, agenda: Any, study_folder: Path, fence: Any, lineage: Any, places: Any, until: int | None = None
+    trials: Any, agenda: Any, study_folder: Path, fence: Any, lineage: Any, places: Any, *rest: Any
 ) -> list[str]:
     """In place of `run_trials`: one trial after the other, each from its checkpoint to its end."""
     for trial in trials:
@@ -119,11 +119,11 @@ def no_ray(address: str | None) -> Iterator[None]:
 @pytest.fixture
 def _played(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submit, "reach", lambda *_: SimpleNamespace(silent=None))
-    monkeypatch.setattr(submit, "answering", lambda _: nullcontext())
+    monkeypatch.setattr(registering, "answering", lambda _: nullcontext())
     monkeypatch.setattr(submit, "Tracker", Tracker)
     monkeypatch.setattr(running, "log_page", lambda *_: None)
     version = {"name": "toy", "version": 1, "uri": "models:/toy/1", "psnr": 9.0, "sha256": ""}
-    monkeypatch.setattr(submit, "register_best", lambda *_: version)
+    monkeypatch.setattr(registering, "register_best", lambda *_: version)
     cost = {"parameters": 7.0, "forward_flops": 1.0, "training_flops": 3.0}  # counting takes a second per model
     for module in (submit, plan):
         monkeypatch.setattr(module, "model_cost", lambda _: cost)

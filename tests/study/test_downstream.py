@@ -2,10 +2,10 @@
 
 import pytest
 
-from transvae.generation import create_dit
+from transvae.generation import create_dit, create_text_dit
 from transvae_platform.errors import SpecError
-from transvae_platform.study.costs import model_cost
-from transvae_platform.study.generator_plan import sampling_flops
+from transvae_platform.study.costs import memory_bytes, model_cost
+from transvae_platform.study.generator_plan import INCEPTION_FLOPS, decoding_flops, generator_cost, sampling_flops
 from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.plan import build_plan
 from transvae_platform.study.state import StudyState
@@ -138,17 +138,87 @@ def test_a_plan_counts_the_latents_of_each_autoencoder_once(grid, tmp_path):
 
 def test_a_plan_counts_generators_and_their_samples(grid, tmp_path):
     trials = grid(**down(curve=CURVE, sampler={"times": 11}, evaluation={"every": 5}))
-    plan = build_plan(trials, {"cpu": 2}, tmp_path, None)
+    plan, by_id = build_plan(trials, {"cpu": 2}, tmp_path, None), {trial.id: trial for trial in trials}
     for row, trial in zip(plan.rows[3:], trials[3:], strict=True):
         shape = trial.model_config_values
         network = create_dit(trial.model, shape["latent_dim"], shape["latent_size"], classes=shape["classes"])
         assert row.parameters == sum(parameter.numel() for parameter in network.parameters())
         assert row.training_flops == 3 * row.forward_flops * 8 * 20
-        assert row.losses_flops == sampling_flops(trial) > 4 * 100 * 10 * row.forward_flops
+        decoding = decoding_flops(trial, by_id[trial.generator.autoencoder])
+        assert row.losses_flops == sampling_flops(trial) + 4 * 100 * decoding > 4 * 100 * 10 * row.forward_flops
+        assert 0 < decoding < decoding_flops(trial, None)
         assert row.memory_bytes > 20 * row.parameters
     guided = grid(**down(curve=CURVE, sampler={"times": 11, "guidance": {"scale": 2}}, evaluation={"every": 5}))[3]
     network = 4 * 100 * 10 * model_cost(guided)["forward_flops"]
     assert sampling_flops(guided) - sampling_flops(trials[3]) == pytest.approx(network)
+
+
+def test_a_schedule_has_latents_between_autoencoders_and_generators_and_a_plan_their_disk(grid, tmp_path):
+    trials = grid(**down(tokenizers=OTHER))
+    plan = build_plan(trials, {"cpu": 2}, tmp_path, None, images=100)
+    assert len(plan.latents) == 4
+    works = {work.id: work for work in plan.agenda.works}
+    for trial in generators(trials):
+        (latents,) = works[trial.id].after
+        vae = trial.generator.autoencoder
+        assert works[latents].after == ((vae,) if vae else ())
+        assert works[latents].seconds > 0
+    assert plan.latents[0].bytes_per_image == 2 * 8 * 4 * 4 * 2  # both sides, f8d8 of 32 pixels, float16
+    assert plan.latents_bytes_per_image == 3 * 512 + 1024  # flux-vae has 16 channels
+    first = next(name for name in plan.agenda.order if name in works)
+    assert not first.startswith("dit"), "nothing begins with who has to wait"
+
+
+TEXT = {"encoder": "hashed-32", "guidance": 2.0}
+
+
+def captioned(**text):
+    values = {key: value for key, value in DOWN.items() if key != "classes"}
+    return {"downstream": {**values, "text": {**TEXT, **text}}}
+
+
+def test_captions_make_other_networks_and_other_trials(grid, tmp_path):
+    made = generators(grid(**captioned()))
+    assert {trial.family for trial in made} == {"t2i"}
+    small = next(trial for trial in made if trial.size == "micro-S-1")
+    shape = small.model_config_values
+    assert (small.model, shape["text_dim"], shape["blocks"]) == ("text_dit-micro-S/1", 32, "guide")
+    network = create_text_dit(small.model, shape["latent_dim"], shape["latent_size"], 32)
+    assert generator_cost(small)["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    for change in ({"objective": "velocity"}, {"guidance": 3.0}, {"noise": {"draw": "all_but_last"}}):
+        assert not {trial.id for trial in made} & {trial.id for trial in generators(grid(**captioned(**change)))}
+    curve = {**captioned()["downstream"], "curve": CURVE, "evaluation": {"every": 5}}
+    trial = next(each for each in generators(grid(downstream=curve)) if each.size == "micro-S-1")
+    each = 2 * 50 * generator_cost(trial)["forward_flops"] + INCEPTION_FLOPS
+    assert sampling_flops(trial) == 4 * 100 * each
+    assert memory_bytes(trial, 10**5) > 10**6
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"encoder": "t6"}, r"micro-S/1 of .*: no text encoder 't6': there is no such folder"),
+        ({"encoder": "t5-v1_1-xll"}, "did you mean 't5-v1_1-xl"),
+    ],
+)
+def test_text_encoders_that_do_not_exist_are_refused(grid, change, told):
+    with pytest.raises(SpecError, match=told):
+        grid(**captioned(**change))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"classes": 10}, "classes: is for classes, these generators read captions"),
+        ({"sampler": {"guidance": {"scale": 2.0}}}, "sampler.guidance: is for classes"),
+        ({"recipe": {"steps": 20, "label_dropout": 0.0}}, "text.guidance: without recipe.label_dropout no null text"),
+        ({"text": {"objective": "velocity", "noise": {"sampled": 3}}}, "text.noise: the objective is velocity"),
+        ({"text": {"noise": {"steps": 10}}}, "sampled: 50 steps of a schedule of 10"),
+    ],
+)
+def test_contradictions_of_text_are_refused(spec, change, told):
+    with pytest.raises(ValueError, match=told):
+        spec(downstream={**captioned()["downstream"], **change})
 
 
 def test_state_tells_generators_from_autoencoders_and_remembers_latents(writer):

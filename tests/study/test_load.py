@@ -80,7 +80,7 @@ def test_wrong_type(refusal, old, new, key, reason):
             "'T', 'B', 'L', 'H', 'G' or 'giant_printed' (got 'XL')",
         ),
         ("cnn: [T]", "cnn: []", "11:5: grid.families.cnn", "at least 1 item after validation, not 0 (got [])"),
-        ("cnn: [T]", "dnn: [T]", "11:5: grid.families.dnn", "'transvae', 'cnn', 'vit' or 'swin' (got 'dnn')"),
+        ("cnn: [T]", "dnn: [T]", "11:5: grid.families.dnn", "'ps-vae' or 'rae' (got 'dnn')"),
         ("cnn: [T]", "cnn: [T, T]", "6:1: grid", "families.cnn names a size twice: ['T', 'T']"),
         ("code: f8d8", "code: f8", "8:3: grid.code", r"should match pattern '^f\d+d\d+$' (got 'f8')"),
         ("study: tiny", "study: Ti ny", "1:1: study", "(got 'Ti ny')"),

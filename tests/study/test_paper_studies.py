@@ -12,8 +12,8 @@ from transvae_platform.study.plan import build_plan
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "studies").glob("*.yaml"))
-OWN = ("quickstart", "micro20", "calibration")
-"""Studies of this project: two are micro already, and one finds a learning rate for the others."""
+OWN = ("quickstart", "micro20", "calibration", "ps_vae_text_to_image", "off_manifold")
+"""Studies of this project: two are micro already, one finds a learning rate, two are of another paper."""
 PAPER = [path for path in FILES if path.stem not in OWN]
 EXPERIMENTS = (
     "appendix_f", "appendix_g", "figure1", "figure3a", "figure3b", "figure3c", "figure4a", "figure4b", "figure4c",

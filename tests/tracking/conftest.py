@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from transvae import create_model
-from transvae.autoencoder import Autoencoder
 from transvae_platform.study.costs import model_cost
 from transvae_platform.study.grid import Trial, build_grid
 from transvae_platform.study.journal import Journal
@@ -36,7 +35,7 @@ class Averaged:
     """A checkpoint of nothing but averaged weights and their lineage."""
 
     step: int
-    model: Autoencoder
+    model: Any
     lineage: dict[str, str]
     trial: str
 
@@ -50,7 +49,8 @@ class Averaged:
 class Study:
     """A study of one model, two seeds, whose journals the test writes."""
 
-    def __init__(self, home: Path, name: str, checkpoints: str | None = None) -> None:
+    def __init__(self, home: Path, name: str, checkpoints: str | None = None, **changes: Any) -> None:
+        """`changes` replace sections of the specification."""
         self.home = home
         self.lineage: dict[str, str] = dict(LINEAGE)
         self.now = 1_790_000_000.0
@@ -64,6 +64,7 @@ class Study:
                 "recipe": {"steps": 40, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 4},
                 "evaluation": {"every": 20},
                 "resources": {"checkpoints": checkpoints},
+                **changes,
             }
         )
         self.folder = home / "studies" / name
@@ -107,18 +108,20 @@ class Study:
         self, trial: Trial, step: int, psnr: float, best: int | None = None, seed: int = 0, spoil: float = 0
     ) -> None:
         """What the loop leaves at a validated step: records, a picture, a checkpoint with a model."""
-        folder, journal = self.folder / "trials" / trial.id, self.own[trial.id]
-        metrics = {"val/psnr": psnr, "val/l1": 1 / psnr}
-        journal.append("validated", step=step, images=8 * step, flops=100.0 * step, metrics=metrics)
-        picture = folder / "pictures" / f"step_{step}.png"
-        picture.parent.mkdir(exist_ok=True)
-        picture.write_bytes(b"PNG")
-        journal.append("pictures", step=step, path=f"pictures/{picture.name}", psnr=[psnr])
         torch.manual_seed(seed)
         model = create_model(trial.model)
         if spoil:
             next(model.parameters()).data.view(-1)[3] = spoil
+        self.keep(trial, step, {"val/psnr": psnr, "val/l1": 1 / psnr}, model, best)
 
+    def keep(self, trial: Trial, step: int, metrics: dict[str, float], model: Any, best: int | None = None) -> None:
+        """The same for a model of any kind; its `val/psnr` stands under the picture."""
+        folder, journal = self.folder / "trials" / trial.id, self.own[trial.id]
+        journal.append("validated", step=step, images=8 * step, flops=100.0 * step, metrics=metrics)
+        picture = folder / "pictures" / f"step_{step}.png"
+        picture.parent.mkdir(exist_ok=True)
+        picture.write_bytes(b"PNG")
+        journal.append("pictures", step=step, path=f"pictures/{picture.name}", psnr=[metrics.get("val/psnr", 0.0)])
         sha256 = save_checkpoint(
             open_checkpoints(trial, folder), Averaged(step, model, self.lineage, trial.id), Ranks()
         )

@@ -62,7 +62,8 @@ def _panel(size: str, trials: Sequence[TrialState], metric: str) -> Panel:
             points = [(step, value) for step, value in found if value is not None and value > 0]
             if not points:
                 continue
-            colour = COLOURS.get(source_of(trial).partition("-")[0], INK)
+            made = [family for family in COLOURS if source_of(trial).startswith(f"{family}-")]
+            colour = COLOURS[made[0]] if made else INK
             axes.plot(*zip(*points, strict=True), color=colour, marker="o", ms=2.4, lw=1.2)
             ends.append((float(points[-1][0]), float(points[-1][1]), source_of(trial), colour))
             values += [value for _, value in points]

@@ -102,7 +102,11 @@ class Encoder(_Encoder):
         self.moments = nn.Conv2d(layout.hidden[-1], 2 * latent_dim, 1)
 
     def forward(self, x_B3HW: Tensor) -> Tensor:
-        hidden_BhwE = self.projector(self.trunk(x_B3HW).permute(0, 2, 3, 1))
+        return self.project(self.trunk(x_B3HW))
+
+    def project(self, features_BChw: Tensor) -> Tensor:
+        """The vision network's features (B, C, h, w) -> moments."""
+        hidden_BhwE = self.projector(features_BChw.permute(0, 2, 3, 1))
         moments: Tensor = self.moments(hidden_BhwE.permute(0, 3, 1, 2))
         return moments
 
@@ -237,24 +241,28 @@ def inherit(model: Autoencoder, stage1: Autoencoder) -> None:
 
     (That stage 2 begins so is implied by the guide, not said.) Raises ValueError where the two differ, naming the key.
     """
-    encoder, decoder = _shared(model)
-    for side, ours, theirs in zip(("encoder", "decoder"), (encoder, decoder), _shared(stage1), strict=True):
-        for key, value in ours.items():
-            if theirs.get(key) != value:
-                raise ValueError(
-                    f"{model.config.name} cannot begin from {stage1.config.name}: {side}.{key} is {value!r} here, "
-                    f"{theirs.get(key)!r} there; take the s-vae of the same size, network and latent"
-                )
+    refuse_to_inherit(model.config, stage1.config)
     model.load_state_dict(stage1.state_dict(), strict=False)
 
 
-def _shared(model: Autoencoder) -> tuple[dict[str, Any], dict[str, Any]]:
+def refuse_to_inherit(config: AutoencoderConfig, stage1: AutoencoderConfig) -> None:
+    """Raises ValueError where a PS-VAE cannot begin from this S-VAE, naming the key in which they differ."""
+    for side, ours, theirs in zip(("encoder", "decoder"), _shared(config), _shared(stage1), strict=True):
+        for key, value in ours.items():
+            if theirs.get(key) != value:
+                raise ValueError(
+                    f"{config.name} cannot begin from {stage1.name}: {side}.{key} is {value!r} here, "
+                    f"{theirs.get(key)!r} there; take the s-vae of the same size, network and latent"
+                )
+
+
+def _shared(config: AutoencoderConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the encoder and the semantic decoder of an S-VAE or PS-VAE are made of."""
-    encoder, decoder = model.config.encoder, model.config.decoder
+    encoder, decoder = config.encoder, config.decoder
     if not isinstance(encoder, SVAEEncoder) or not isinstance(decoder, SVAEDecoder):
-        raise ValueError(f"{model.config.name} is neither s-vae nor ps-vae")
+        raise ValueError(f"{config.name} is neither s-vae nor ps-vae")
     parts = {field.name: getattr(decoder, field.name) for field in fields(SVAEDecoder)}
-    return asdict(encoder), {**parts, "latent_dim": model.config.latent_dim}
+    return asdict(encoder), {**parts, "latent_dim": config.latent_dim}
 
 
 def _sides(model: Autoencoder) -> tuple[_Encoder, Decoder]:

@@ -8,7 +8,6 @@ Legend: B captions, L tokens, E text channels.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from abc import ABC, abstractmethod
@@ -21,13 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LENGTH = 77  # tokens of a caption (the guide's companion configuration, from CLIP)
-T5 = ("small", "base", "large", "xl", "xxl")  # google/t5-v1_1-*; the guide's is XXL: 4096 channels
+from transvae.generation.text_shapes import HASHED, HASHED_LENGTH, LENGTH, TextEncoderError, text_shape
+
 WORD = re.compile(r"\w+|[^\w\s]")
-
-
-class TextEncoderError(Exception):
-    """A text encoder cannot be opened, or cannot take these captions; the message says the way out."""
 
 
 class Text(NamedTuple):
@@ -74,7 +69,7 @@ class HashedWords(TextEncoder):
 
     PLACE = 0.1
 
-    def __init__(self, channels: int = 64, length: int = 16, seed: int = 0) -> None:
+    def __init__(self, channels: int = HASHED, length: int = HASHED_LENGTH, seed: int = 0) -> None:
         if channels < 1 or length < 1:
             raise TextEncoderError(f"hashed words need positive channels and length, not {channels} and {length}")
         self.channels, self.length, self.seed = channels, length, seed
@@ -114,7 +109,7 @@ class T5Text(TextEncoder):
             from transformers import AutoTokenizer, T5EncoderModel
         except ImportError:
             raise TextEncoderError(f"{source}: T5 needs transformers: pip install -e '.[text]'") from None
-        folder = _folder(source, download)
+        folder = locate_t5(source, download)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             network = T5EncoderModel.from_pretrained(folder, local_files_only=True)
@@ -143,20 +138,14 @@ def open_text_encoder(name: str | Path, device: torch.device | str = "cpu", down
     Raises:
         TextEncoderError: there is none of this name, with those that exist; or as the encoder itself.
     """
-    kind, _, rest = str(name).partition("-")
-    if kind == "hashed" and (not rest or rest.isdigit()):
-        return HashedWords(int(rest)) if rest else HashedWords()
-    if Path(name).is_dir():
-        return T5Text(name, device=device)
-    known = [f"t5-v1_1-{size}" for size in T5]
-    if str(name) in known:
-        return T5Text(f"google/{name}", device=device, download=download)
-    close = difflib.get_close_matches(str(name), ["hashed", *known], n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are hashed, hashed-64, ..., {', '.join(known)}"
-    raise TextEncoderError(f"no text encoder {str(name)!r}: there is no such folder - {hint}")
+    channels, _ = text_shape(name)
+    if str(name).startswith("hashed"):
+        return HashedWords(channels)
+    return T5Text(name if Path(name).is_dir() else f"google/{name}", device=device, download=download)
 
 
-def _folder(source: str | Path, download: bool) -> Path:
+def locate_t5(source: str | Path, download: bool) -> Path:
+    """A folder as it is, or the snapshot of a repository in the hub's cache. Raises TextEncoderError without files."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download

@@ -9,13 +9,15 @@ Legend: B batch, d latent channels, h, w latent positions, N image tokens, L tex
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from transvae.generation.folder import LatentSpace, TextConditions, load_text_config, save_text
 from transvae.generation.lightning_dit import (
     TABLE_STD,
     TIME_FEATURES,
@@ -30,6 +32,7 @@ from transvae.generation.text import Text
 from transvae.generation.text_config import TextDiTConfig, text_dit_config
 from transvae.layers.attention import attention
 from transvae.layers.normalisation import EPS, RMSNorm
+from transvae.storage import load_weights, locate
 
 Rotation = tuple[Tensor, Tensor] | None
 """cos and sin of `rotations`; None with learned positions."""
@@ -38,9 +41,12 @@ Rotation = tuple[Tensor, Tensor] | None
 class TextDiT(nn.Module):
     """f(x, t, text, source) of the shape of x."""
 
-    def __init__(self, config: TextDiTConfig) -> None:
+    def __init__(
+        self, config: TextDiTConfig, latents: LatentSpace | None = None, conditions: TextConditions | None = None
+    ) -> None:
+        """`latents` says which it is trained on, `conditions` with which text and objective."""
         super().__init__()
-        self.config = config
+        self.config, self.latents, self.conditions = config, latents, conditions
         channels = config.latent_dim * (2 if config.editing else 1)
         self.patches = nn.Conv2d(channels, config.width, config.patch, stride=config.patch)
         self.time = nn.Sequential(
@@ -60,6 +66,24 @@ class TextDiT(nn.Module):
         self._make_tables()
         self.gradient_checkpointing = False
         self._initialise()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes config.json, model.safetensors and README.md into `folder`, made if missing."""
+        save_text(Path(folder), self.config, self.latents, self.conditions, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: torch.device | str = "cpu") -> Self:
+        """Loads what `save_pretrained` wrote, in eval mode: from a local folder, or from a Hugging Face hub id.
+
+        Raises FileNotFoundError where neither can be reached, naming both, and ValueError for a file that does not fit.
+        """
+        folder = locate(source)
+        with torch.device("meta"):
+            model = cls(*load_text_config(folder))
+        load_weights(folder, model, device)
+        with torch.device(device):
+            model._make_tables()
+        return model.eval()
 
     def forward(self, x_Bdhw: Tensor, t_B: Tensor, text: Text, source_Bdhw: Tensor | None = None) -> Tensor:
         """The answer at latents, times and captions; `without` drops captions.

@@ -17,6 +17,7 @@ from transvae.losses.adversarial import PatchDiscriminator
 from transvae.losses.features import build_features
 from transvae.losses.perceptual import build_trunk
 from transvae.losses.sizes import meeting
+from transvae.representation import RepresentationEncoder
 
 
 @cache
@@ -31,6 +32,14 @@ def features_flops(name: str, side: int, compression: int, match: str) -> int:
     network = build_features(name)
     patch: int = network.patch_embed.patch_size[0]  # type: ignore[union-attr, index, assignment]
     return _forward(network, meeting(side, compression, match, patch).image)
+
+
+@cache
+def twin_flops(encoder: RepresentationEncoder, side: int) -> int:
+    """Of the frozen twin of the vision network that a model stands on, once per image."""
+    network = build_features(encoder.network)
+    patch: int = network.patch_embed.patch_size[0]  # type: ignore[union-attr, index, assignment]
+    return _forward(network, side // encoder.cell * patch)
 
 
 @cache

@@ -88,12 +88,13 @@ class SemanticObjective(nn.Module):
             "kl_sum": divergence * mu_Bdhw[0].numel(),
         }  # fmt: skip
         if pixels is not None:
-            distance, more = self._pixels(*pixels)
+            distance, more = self.pixels(*pixels)
             total, terms = total + distance, terms | more
         terms["total"] = total
         return total, {name: value.detach() for name, value in terms.items()}
 
-    def _pixels(self, x_B3HW: Tensor, reconstruction_B3HW: Tensor) -> tuple[Tensor, Terms]:
+    def pixels(self, x_B3HW: Tensor, reconstruction_B3HW: Tensor) -> tuple[Tensor, Terms]:
+        """(total, terms) of the terms of pixels alone; the terms carry gradients. Raises ValueError for two shapes."""
         if x_B3HW.shape != reconstruction_B3HW.shape:
             raise ValueError(f"images {tuple(x_B3HW.shape)} but reconstructions {tuple(reconstruction_B3HW.shape)}")
         terms = {

@@ -87,6 +87,11 @@ class Tokenizer(nn.Module, ABC):
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     @property
+    def has_pixels(self) -> bool:
+        """Whether its latents can be decoded to images."""
+        return True
+
+    @property
     def device(self) -> torch.device:
         """Where its weights are."""
         return next(self.network.parameters()).device

@@ -37,6 +37,10 @@ class OurTokenizer(Tokenizer):
     def posterior(self, x_B3HW: Tensor) -> Posterior:
         return cast(Autoencoder, self.network).posterior(x_B3HW)
 
+    @property
+    def has_pixels(self) -> bool:
+        return cast(Autoencoder, self.network).config.has_pixels
+
     def decode(self, z_Bdhw: Tensor) -> Tensor:
         network = cast(Autoencoder, self.network)
         if not network.config.has_pixels:

@@ -1,4 +1,4 @@
-"""`transvae density` and `transvae probe`: what latents are like."""
+"""`transvae density`, `transvae manifold` and `transvae probe`: what latents are like."""
 
 from __future__ import annotations
 
@@ -28,6 +28,23 @@ def density(
     with bar("mapping") as listen:
         record = measure(home, "density", find_data_set(home, latents), latents, settings, listen)
     print_density(record)
+
+
+def manifold(
+    latents: DataSetName,
+    images: Annotated[int, typer.Option(min=5, help="Random images of either split, one position each.")] = 2000,
+    noise: Annotated[list[float], typer.Option(help="Added to latents, in deviations.")] = [0.25, 0.5, 1.0],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Of images, positions and noise.", min=0, max=2**31 - 1)] = 0,
+    home: Home = Path("runs"),
+) -> None:  # fmt: skip
+    """Measure how many directions latents use, and how far noise leads off them (the off-manifold comparison)."""
+    from transvae_platform.cli.render_evaluation import print_manifold
+    from transvae_platform.data.sets.catalogue import find_data_set
+    from transvae_platform.evaluation.latent_space.measuring import measure
+
+    home = home.resolve()
+    settings = {"images": images, "noise": noise, "seed": seed}
+    print_manifold(measure(home, "manifold", find_data_set(home, latents), latents, settings))
 
 
 def probe(

@@ -120,6 +120,8 @@ def quality(metrics: Mapping[str, float | None]) -> str:
     """The one number of a validation that tells most: PSNR in dB, or of a generator its distance, or its loss."""
     shown = {
         "val/psnr": "{:.2f} dB",
+        "val/semantic": "features {:.3g}",
+        "val/semantic_random": "random features {:.3g}",
         "val/gfid": "FID {:.2f}",
         "val/gfid_random": "random {:.3g}",
         "val/loss": "loss {:.3f}",

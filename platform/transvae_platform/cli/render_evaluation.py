@@ -40,6 +40,18 @@ def print_density(record: LatentRecord) -> None:
         _print(f"  {measure.replace('_', ' ')} {value:.4f} ± {spread:.4f} (without structure: {floors})")
 
 
+def print_manifold(record: LatentRecord) -> None:
+    """Directions, and where held-out latents lie beside those of the training images, by added noise."""
+    result = record.result
+    _print(f"{record.latents['name']}: {result['n']:,} held-out vectors beside {result['references']:,}")
+    _print(
+        f"  of {result['channels']} directions: effective rank {result['effective_rank']:.1f}, participation "
+        f"{result['participation']:.1f}, {result['directions']} hold {result['settings']['share']:.0%} of the variance"
+    )
+    for level, ratio in result["ratio"].items():
+        _print(f"  noise {level}: distance ratio {ratio:.3f}, inside {result['inside'][level]:.1%}")
+
+
 def print_probe(record: LatentRecord) -> None:
     """Accuracy, and what it depends on."""
     result = record.result

@@ -22,7 +22,9 @@ def print_models(models: list[dict[str, str]]) -> None:
 
 
 def _quality(model: dict[str, str]) -> str:
-    return f"{float(model['psnr']):.2f}" if model["psnr"] else f"loss {float(model['loss']):.4f}"
+    if model["psnr"]:
+        return f"{float(model['psnr']):.2f}"
+    return f"loss {float(model['loss']):.4f}" if model["loss"] else f"features {float(model['features']):.4f}"
 
 
 def print_version(version: dict[str, Any], call: str) -> None:

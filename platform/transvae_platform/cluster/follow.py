@@ -22,9 +22,17 @@ FOLLOW_SECONDS = 2.0
 class Follower(threading.Thread):
     """Reads the journals while Ray works: progress for the user, records for MLflow."""
 
-    def __init__(self, state: StudyState, tracker: Tracker, lease: Lease, listen: Listener) -> None:
+    def __init__(
+        self, state: StudyState, tracker: Tracker, lease: Lease, listen: Listener, lock: threading.Lock,
+        doing: Callable[[], str],
+    ) -> None:  # fmt: skip
+        """Args:
+        lock: held while state and tracker are used.
+        doing: what the user is told while nothing is wrong.
+        """
         super().__init__(name="follower", daemon=True)
         self._state, self._tracker, self._lease, self._listen = state, tracker, lease, listen
+        self._lock, self._doing = lock, doing
         self._end = threading.Event()
         self._error: BaseException | None = None
 
@@ -40,9 +48,10 @@ class Follower(threading.Thread):
     def run(self) -> None:
         try:
             while not self._end.wait(FOLLOW_SECONDS):
-                self._tracker.take(self._state.refresh())
-                self._tracker.send()
-                self._listen(self._state, self._lease.problem or self._tracker.problem or "training")
+                with self._lock:
+                    self._tracker.take(self._state.refresh())
+                    self._tracker.send()
+                    self._listen(self._state, self._lease.problem or self._tracker.problem or self._doing())
         except Exception as error:  # noqa: BLE001 - handed to the main thread, which raises it
             self._error = error
 

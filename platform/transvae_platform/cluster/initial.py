@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transvae import storage
 from transvae.config import AutoencoderConfig
+from transvae.families.representation import refuse_to_inherit
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.grid import Initial, build_grid
 from transvae_platform.study.spec import StudySpec
@@ -61,10 +62,17 @@ def _find(name: str, home: Path, tracking_uri: str | None) -> Initial:
 
 def _refuse_another(expected: dict[str, object], folder: Path, key: str, cell: str) -> None:
     try:
-        given = storage.load_config(folder).to_dict()
+        config = storage.load_config(folder)
     except (OSError, ValueError) as error:
         raise SpecError(f"{key}: {folder} holds no model ({error})") from None
-    wanted = AutoencoderConfig.from_dict(expected).to_dict()
+    wanting = AutoencoderConfig.from_dict(expected)
+    if (config.family, wanting.family) == ("s-vae", "ps-vae"):
+        try:
+            refuse_to_inherit(wanting, config)
+        except ValueError as error:
+            raise SpecError(f"{key}: {error}") from None
+        return
+    given, wanted = config.to_dict(), wanting.to_dict()
     different = [
         f"{name} {given.get(name)!r} instead of {wanted.get(name)!r}"
         for name in wanted.keys() | given.keys()

@@ -16,7 +16,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ import ray
 from ray import tune
 
 from transvae_platform.cluster.devices import local_devices
-from transvae_platform.cluster.queue import StudyQueue
+from transvae_platform.cluster.queue import Errand, StudyQueue
 from transvae_platform.cluster.worker import WELL, charged, drive_trial, ended, record_failure
 from transvae_platform.errors import UnreachableError
 from transvae_platform.study.grid import Trial
@@ -142,12 +142,14 @@ def run_trials(
     lineage: dict[str, Any],
     places: Callable[[Trial], dict[str, Any]],
     until: int | None = None,
+    errands: Mapping[str, Errand] | None = None,
+    lost: Callable[[Trial], None] = lambda trial: None,
 ) -> list[str]:
     """Run trials to their end, or to the step `until`, each as one Tune trial; outcomes stand in the trials' journals.
 
-    Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says
-    where a trial's workers find what it is trained on. Returns the ids of those that were never started
-    (`StudyQueue.left_over`).
+    Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says, when a
+    trial starts, where its workers find what it is trained on. `errands` and `lost` as in `StudyQueue`. Returns the ids
+    of those that were never started (`StudyQueue.left_over`).
     """
     ray_storage = study_folder / "ray"
     together = _most_together()
@@ -155,7 +157,6 @@ def run_trials(
         trial.id: {
             "trial": trial.model_dump(mode="json"),
             "folder": str(study_folder / "trials" / trial.id),
-            **places(trial),
             "ray_storage": str(ray_storage),
             "one_node": trial.workers.device == "gpu" and trial.workers.workers <= together,
             "fence": {"lock": str(fence.lock), "token": fence.token},
@@ -167,13 +168,17 @@ def run_trials(
         for trial in trials
     }
     slots = {trial.id: {SLOTS[trial.workers.device]: trial.workers.workers} for trial in trials}
+    known = {trial.id: trial for trial in trials}
     queue = StudyQueue(
-        agenda.only(jobs),
+        agenda.only({*jobs, *(errands or {})}),
         lambda name: ended(Path(jobs[name]["folder"]), jobs[name]["records"], WELL),
-        partial(asked_to_stop, fence),
+        stopping=partial(asked_to_stop, fence),
+        errands=errands,
+        details=lambda name: {"places": places(known[name])},
+        lost=lambda name: lost(known[name]),
     )
     trainable = tune.with_resources(
-        lambda config: drive_trial({"job": jobs[config["trial"]]}),
+        lambda config: drive_trial({"job": {**jobs[config["trial"]], **config["places"]}}),
         lambda config: tune.PlacementGroupFactory([{"head": DRIVER_HEAD_SHARE, **slots[config["trial"]]}]),
     )
     tuner = tune.Tuner(
@@ -196,7 +201,11 @@ def run_trials(
             verbose=0,
         ),
     )
-    for result in tuner.fit():
+    try:
+        results = tuner.fit()
+    finally:
+        queue.close()
+    for result in results:
         job = jobs[result.config["trial"]]
         if result.error is not None and not ended(
             Path(job["folder"]), job["records"]

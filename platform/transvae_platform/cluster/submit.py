@@ -2,7 +2,8 @@
 
 Steps: check everything that can be checked, take the study's lease (or follow the process that holds it to its end),
 ingest the photographs, queue what is not finished, let Ray Tune run it while a follower reads the journals (progress,
-MLflow), register the best checkpoints, measure what they are for tables 1 and 2.
+MLflow) and errands between trials are run (`downstream.py`), register the best checkpoints, measure what they are for
+tables 1 and 2.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from transvae_platform.cluster.devices import check_devices, local_devices
-from transvae_platform.cluster.downstream import Generators, Places, find_tokenizers, refuse_labels
+from transvae_platform.cluster.downstream import Generators, find_tokenizers, refuse_labels
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen
 from transvae_platform.cluster.planning import Prepared, prepare, refuse_too_few, unfinished
+from transvae_platform.cluster.registering import Registrar
 from transvae_platform.cluster.reopen import reopen_lost
 from transvae_platform.cluster.rounds import run_rounds
 from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
@@ -27,7 +28,7 @@ from transvae_platform.cluster.sources import make_source
 from transvae_platform.cluster.table_inputs import fetch_networks
 from transvae_platform.cluster.tables import measure_models
 from transvae_platform.data.sets.catalogue import TrainingData
-from transvae_platform.errors import UnreachableError, UserError
+from transvae_platform.errors import UnreachableError
 from transvae_platform.lineage import lineage
 from transvae_platform.redaction import without_password
 from transvae_platform.study.costs import model_cost
@@ -40,9 +41,8 @@ from transvae_platform.study.plan import build_plan
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
 from transvae_platform.study.stopping import asked_to_stop
-from transvae_platform.tracking.registry import register_best
 from transvae_platform.tracking.runs import Tracker
-from transvae_platform.tracking.server import answering, reach
+from transvae_platform.tracking.server import reach
 from transvae_platform.training.places import check_place
 
 
@@ -78,7 +78,8 @@ def submit_study(
         ended = (*OVER, "failed") if followed else OVER
         left = unfinished(prepared.trials, state, ended)
         record = lineage(folder / "lineage")
-        tracker = Tracker(server, state, home)
+        tracker, say = Tracker(server, state, home), partial(listen, state)
+        registrar = Registrar(state, tracker, journal, say)
         networks = fetch_networks(prepared.spec, home)
         if left:
             spec = fetch_frozen(prepared.spec, prepared.trials, home)
@@ -108,35 +109,31 @@ def submit_study(
                 left = unfinished(trials, state, ended)
                 _queue(left, journal, state, fence)
                 left = unfinished(left, state, ended)  # the record of a trial that had finished may have been damaged
-                agenda = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state).agenda
-
+                images = sum(made.samples(split) for split in ("train", "validation"))
+                planned = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state, images)
+                journal.append("planned", device_seconds=planned.seconds_by_trial)
+                agenda = planned.agenda
                 shared = _places(made, sets, prepared.spec)
+                generators = Generators(made, tokenizers, home, tracking_uri, journal, state, fence, registrar)
 
-                def run(trials: Sequence[Trial], until: int | None, own: Places = MappingProxyType({})) -> None:
+                def run(trials: Sequence[Trial], until: int | None) -> None:
                     now = replace(agenda, budget=_budget_left(spec, state))
-                    with Follower(state, tracker, lease, listen):
+                    with Follower(state, tracker, lease, listen, generators.lock, generators.doing):
                         waiting = run_trials(
-                            trials, now, folder, fence, record, lambda trial: shared | own.get(trial.id, {}), until
-                        )
+                            trials, now, folder, fence, record, lambda trial: shared | generators.places(trial), until,
+                            generators.errands(trials), generators.lose,
+                        )  # fmt: skip
                     if waiting and not asked_to_stop(fence):
                         journal.append("not_started", trials=waiting, budget=spec.resources.budget)
 
                 # `left` may be empty: a finished study's images may only have had to be read again
-                first = [trial for trial in left if trial.generator is None]
-                run_rounds(spec.calibration, first, state, fence, run, lambda: tracker.take(state.refresh()))
-                waiting = [trial for trial in left if trial.generator]
-                if waiting and not asked_to_stop(fence):
-                    _register(state, tracker, journal, listen)
-                    opened = Generators(
-                        made, tokenizers, home, tracking_uri, journal, state, fence, lambda text: listen(state, text)
-                    )
-                    places = opened.open(waiting)
-                    if ready := [trial for trial in waiting if trial.id in places]:
-                        run(ready, None, places)
+                run_rounds(spec.calibration, left, state, fence, run, lambda: tracker.take(state.refresh()))
+                # the tracking server may answer by now
+                if not asked_to_stop(fence) and (late := generators.late(left)):
+                    run(late, None)
         tracker.take(state.refresh())
         _note_ends(state, journal)
-        _register(state, tracker, journal, listen)
-        say = partial(listen, state)
+        registrar.every()
         stopped = asked_to_stop(fence)
         if not stopped:
             measure_models(prepared.spec, networks, home, tracking_uri, address, journal, state, say)
@@ -209,25 +206,3 @@ def _note_ends(state: StudyState, journal: Journal) -> None:
     for trial in state.trials.values():
         if trial.state in (*OVER, "failed") and not trial.doubtful and trial.records not in (None, trial.ended_with):
             journal.append("ended", trial=trial.trial.id, records=trial.records)
-
-
-def _register(state: StudyState, tracker: Tracker, journal: Journal, listen: Listener) -> None:
-    listen(state, "sending the last records to MLflow")
-    if not tracker.send(now=True):
-        journal.append("not_tracked", reason=tracker.problem)
-        listen(state, f"{tracker.problem} - submit again to send them")
-        return
-    for trial in state.in_state("finished"):  # also those registered before: the server may have lost them
-        listen(state, f"registering {trial.trial.label}")
-        try:
-            with answering(tracker.client):
-                version = register_best(tracker.client, tracker.experiment_id, tracker.run_id(trial), trial)
-        except UnreachableError:
-            raise
-        except UserError as error:  # this one may not be promoted; the others are
-            if trial.unregistered != str(error):
-                journal.append("not_registered", trial=trial.trial.id, reason=str(error))
-            continue
-        if trial.registered is None or trial.unregistered or version.items() - trial.registered.items():
-            journal.append("registered", trial=trial.trial.id, **version)
-    state.refresh()

@@ -38,8 +38,8 @@ from transvae_platform.tracking.registry import local_model
 
 Made = TypeVar("Made")
 Say = Callable[[str], None]
-CONTENT: dict[Kind, str] = {"probe": "mean", "density": "sample"}
-"""Of the latents: a probe reads means (reference), the density is that of samples (LightningDiT's latents)."""
+CONTENT: dict[Kind, str] = {"probe": "mean", "density": "sample", "manifold": "sample"}
+"""Of the latents: a probe reads means (reference), the others are of samples (LightningDiT's latents)."""
 
 
 def measure_models(
@@ -112,7 +112,9 @@ class _Measuring:
 
     def latents(self, models: Sequence[TrialState]) -> None:
         """Probe and map the latents of all models; the measurements of different models run beside each other."""
-        sections: dict[Kind, Any] = {"probe": self._asked.probe, "density": self._asked.density}
+        sections: dict[Kind, Any] = {
+            "probe": self._asked.probe, "density": self._asked.density, "manifold": self._asked.manifold,
+        }  # fmt: skip
         pieces: list[_Piece] = []
         for kind, section in sections.items():
             for trial in models if section else ():

@@ -138,7 +138,7 @@ def train_one(job: dict[str, Any], trial: Trial, world: World, journal: Journal 
     from transvae_platform.data.sets.mixture import open_training_data
     from transvae_platform.data.sets.remote import default_cache
     from transvae_platform.training import loop
-    from transvae_platform.training.generating import open_generating
+    from transvae_platform.training.opening import open_generating
     from transvae_platform.training.shard_check import DamagedDataError, ShardCheck
 
     folder, own = Path(job["folder"]), job.get("generator") or {}
@@ -149,7 +149,7 @@ def train_one(job: dict[str, Any], trial: Trial, world: World, journal: Journal 
         read = (job["data"], *job["sets"].values(), own.get("images", []))
         check = ShardCheck([location for places in read for location, _ in places], world)
         if own:
-            task = open_generating(trial, world, samples[0], **own)
+            task = open_generating(trial, world, samples, **own)
             return loop.train(task, samples, folder, journal, job["lineage"], until=job["until"], check=check)
         return loop.train_vae(trial, samples, folder, journal, world, job["lineage"], sets, job["until"], check)
     except (loop.DivergedError, DamagedDataError) as error:  # no retry would end differently

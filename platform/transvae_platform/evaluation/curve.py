@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transvae.generation import LightningDiT
 from transvae.losses.frozen import FrozenConfig, FrozenWeightsError, Origin
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.batches import to_model_input
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.frechet import frechet_distance
-from transvae_platform.evaluation.generation import Decode, draw_images
+from transvae_platform.evaluation.generation import Decode, Drawer, draw_images
 from transvae_platform.evaluation.inception import DIMENSION, load_inception
 from transvae_platform.evaluation.moments import Gaussian, Moments
 from transvae_platform.evaluation.reconstruction import spread, to_8bit
@@ -63,7 +62,7 @@ class Meter:
         """Which Inception this is."""
         return self._inception.origin
 
-    def measure(self, network: LightningDiT, bf16: bool) -> dict[str, float]:
+    def measure(self, network: Drawer, bf16: bool) -> dict[str, float]:
         """`val/gfid`, or `val/gfid_random`, and `val/nfe`, evaluations per sample; all processes call it.
 
         The distance is NaN where a sample is not finite.

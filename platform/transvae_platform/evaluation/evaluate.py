@@ -87,6 +87,11 @@ def plan_evaluation(
         tokenizer.facts.refuse(manifest.resolution, manifest.resolution)
     except TokenizerError as error:
         raise UserError(f"evaluate: {error}") from None
+    if not tokenizer.has_pixels:
+        raise UserError(
+            f"evaluate: {model_name} ({tokenizer.facts.title}) has no pixels: there is no reconstruction to measure - "
+            "evaluate the ps-vae that was trained from it; how well its features agree stands in its trial's metrics"
+        )
     options = {name: dict((frozen or {}).get(name, {})) for name in ("lpips", "inception")}
     lpips, inception = networks(protocol, options, "cpu")
     origins = {"inception": asdict(inception.origin), **({"lpips": asdict(lpips.origin)} if lpips else {})}

@@ -23,11 +23,14 @@ from transvae_platform.data.stream.hashing import Purpose, keys, logical_shift
 from transvae_platform.data.stream.latents import ChannelScale
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import UserError
+from transvae_platform.evaluation.prompted import Prompted
 from transvae_platform.evaluation.reconstruction import to_8bit
 from transvae_platform.study.downstream_spec import SamplerSpec
 from transvae_platform.world import World
 
 Ids = NDArray[np.int64]
+Drawer = LightningDiT | Prompted
+"""What draws: a network that is told labels, or one that is told captions with those."""
 Decode = Callable[[Tensor], Tensor]
 """Latents (B, d, h, w) to images (B, 3, H, W) in [-1, 1], not clamped."""
 
@@ -38,7 +41,7 @@ class Drawn:
 
     ids: Ids
     labels: Ids
-    """Both (B,)"""
+    """Both (B,); labels are 0 where captions were told."""
     latents: Tensor
     """(B, d, h, w) as the decoder wants them"""
     evaluations: int
@@ -46,9 +49,7 @@ class Drawn:
 
 
 @torch.no_grad()
-def draw_latents(
-    network: LightningDiT, sampler: SamplerSpec, ids: Ids, world: World, bf16: bool = False
-) -> Iterator[Drawn]:
+def draw_latents(network: Drawer, sampler: SamplerSpec, ids: Ids, world: World, bf16: bool = False) -> Iterator[Drawn]:
     """The samples with these numbers, those of this process; group after group in ascending order.
 
     Raises:
@@ -61,16 +62,20 @@ def draw_latents(
     groups = np.unique(ids // sampler.batch)
     for group in groups[world.rank :: world.size].tolist():
         numbers = np.arange(group * sampler.batch, (group + 1) * sampler.batch, dtype=np.int64)
-        labels = sample_labels(sampler, numbers, network.config.classes)
+        labels = np.zeros_like(numbers)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            z_Bdhw, evaluations = _follow(network, sampler, numbers, torch.from_numpy(labels).to(device))
+            if isinstance(network, Prompted):
+                z_Bdhw, evaluations = network.follow(sampler, numbers, device)
+            else:
+                labels = sample_labels(sampler, numbers, network.config.classes)
+                z_Bdhw, evaluations = _follow(network, sampler, numbers, torch.from_numpy(labels).to(device))
         wanted = np.isin(numbers, ids)
         chosen = torch.from_numpy(np.flatnonzero(wanted)).to(device)
         yield Drawn(numbers[wanted], labels[wanted], scale.restore(z_Bdhw.float()[chosen]), evaluations)
 
 
 def draw_images(
-    network: LightningDiT, decode: Decode, sampler: SamplerSpec, ids: Ids, world: World, bf16: bool = False
+    network: Drawer, decode: Decode, sampler: SamplerSpec, ids: Ids, world: World, bf16: bool = False
 ) -> Iterator[tuple[Drawn, Tensor]]:
     """The same, each with its images as 8-bit levels (B, 3, H, W), NaN where they are not finite."""
     for drawn in draw_latents(network, sampler, ids, world, bf16):

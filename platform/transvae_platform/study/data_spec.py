@@ -129,6 +129,9 @@ class Data(Section):
     layout: Layout = "auto"
     """How the images of `folder` are laid out: plain or class folders, ImageNet, COCO, WebDataset tars, Parquet,
     Hugging Face on disk; `auto` looks."""
+    captions: str | None = None
+    """Of `bundled` and `folder`: a JSON Lines file with captions, relative to the study file, in lines such as
+    `{"file_name": "rocket.jpg", "caption": "a rocket on its pad"}`. WebDataset, Parquet and COCO bring their own."""
     resolution: Annotated[int, Field(ge=8, le=4096)]
     """Height and width of a sample in pixels."""
     view: Annotated[CentreView | CropsView, Field(discriminator="kind")] = CentreView()
@@ -152,6 +155,10 @@ class Data(Section):
             raise ValueError("`path` is needed with `source: folder` and `source: dataset`, and with no other")
         if (self.source == "mixture") != (self.parts is not None):
             raise ValueError("`parts` is needed with `source: mixture`, and with no other")
+        if self.captions is not None and self.source not in ("bundled", "folder"):
+            raise ValueError(
+                "`captions` belongs to `source: bundled` and `source: folder`: other data sets bring theirs"
+            )
         if self.layout != "auto" and self.source != "folder":
             raise ValueError("`layout` belongs to `source: folder`")
         self._refuse_idle_keys()

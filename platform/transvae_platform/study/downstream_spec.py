@@ -15,6 +15,7 @@ from transvae_platform.study.losses_spec import Losses
 from transvae_platform.study.rate_rules import Rate, Steps
 from transvae_platform.study.recipe_spec import GuardLimits, TrialRecipe
 from transvae_platform.study.section import MOST, Code, Name, Section, Seed
+from transvae_platform.study.text_spec import TextSpec
 from transvae_platform.study.workers_spec import Workers
 
 
@@ -72,7 +73,8 @@ class GeneratorRecipe(Section):
     compile: bool = False
     """torch.compile, block by block."""
     label_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of labels that training replaces by the null label, which guidance needs (LightningDiT)."""
+    """Share of labels that training replaces by the null label, which guidance needs (LightningDiT); with `text`, of
+    captions by the null text (the guide's configuration: 0.1)."""
     guard: GuardLimits = GuardLimits()
     overrides: dict[str, GeneratorValues] = Field(default_factory=dict)
     """Values for some generators: a pattern over their names such as `XL/*`, later ones win."""
@@ -157,6 +159,8 @@ class Downstream(Section):
     """Patterns over the autoencoders' names (`transvae-T`, `transvae-T-no-vf`): whose latents are trained on."""
     tokenizers: dict[Name, TokenizerSource] = Field(default_factory=dict)
     """Further tokenizers whose latents generators are trained on, by the name that their trials bear."""
+    text: TextSpec | None = None
+    """Generators read the images' captions instead of their labels; none without this section."""
     classes: Annotated[int, Field(ge=1, le=MOST)] = 1000
     """Labels are 0 to classes - 1 (ImageNet: 1000). 1: labels are not read, all images are of one class."""
     qk_norm: bool = False
@@ -187,6 +191,8 @@ class Downstream(Section):
                 raise ValueError(f"evaluation.at: {late[0]} is beyond the {steps} steps of {name}")
             if self.recipe.warmup_steps >= steps:
                 raise ValueError(f"recipe.warmup_steps: not below the {steps} steps of {name} - shorten it")
+        if self.text:
+            self._refuse_idle_with(self.text)
         if self.sampler.guidance and not self.recipe.label_dropout:
             raise ValueError(
                 "sampler.guidance: without recipe.label_dropout no null label is trained, guidance needs it - "
@@ -194,11 +200,29 @@ class Downstream(Section):
             )
         return self
 
+    def _refuse_idle_with(self, text: TextSpec) -> None:
+        idle = {
+            "classes": self.classes != 1000, "qk_norm": self.qk_norm, "sampler.guidance": self.sampler.guidance,
+            "sampler.labels": self.sampler.labels != "random",
+        }  # fmt: skip
+        for key, given in idle.items():
+            if given:
+                raise ValueError(f"{key}: is for classes, these generators read captions - remove it or `text`")
+        if text.objective == "velocity" and text.noise != TextSpec().noise:
+            raise ValueError("text.noise: the objective is velocity, nothing reads it - remove it")
+        if text.guidance > 1 and not self.recipe.label_dropout:
+            raise ValueError(
+                "text.guidance: without recipe.label_dropout no null text is trained, guidance needs it - give a "
+                "share, or set text.guidance to 1"
+            )
+
     def decides(self, name: str) -> dict[str, Any]:
         """What decides the result of a generator beside its latents, its network and its seed."""
         values = self.model_dump(mode="json", exclude={"generators", "vaes", "tokenizers", "resources"})
         for key in ("sets", *NO_RESULT):
             del values["evaluation"][key]
+        if self.text is None:  # the key came later: studies that were begun before go on
+            del values["text"]
         return {**values, "recipe": self.recipe.of(name).model_dump(mode="json", exclude={"overrides"})}
 
 
@@ -213,3 +237,4 @@ class Generator(Section):
     label_dropout: float
     sampler: SamplerSpec
     curve: Curve | None
+    text: TextSpec | None = None

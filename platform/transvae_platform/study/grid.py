@@ -19,14 +19,19 @@ from pydantic import Field
 
 from transvae.config import AutoencoderConfig
 from transvae.generation.config import FAMILY as DIT
-from transvae.generation.config import dit_config
+from transvae.generation.config import DiTConfig, dit_config
+from transvae.generation.text_config import FAMILY as TEXT_DIT
+from transvae.generation.text_config import TextDiTConfig, text_dit_config
+from transvae.generation.text_shapes import TextEncoderError, text_shape
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Sampling
 from transvae_platform.study.downstream_spec import Downstream, Generator
 from transvae_platform.study.evaluation_spec import NO_RESULT, Evaluation
+from transvae_platform.study.losses_spec import Losses
 from transvae_platform.study.recipe_spec import Recipe, TrialRecipe
 from transvae_platform.study.section import Section
+from transvae_platform.study.semantic_spec import FAMILIES as SEMANTIC
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.variants import Variant, read_variant, sweep
 from transvae_platform.study.workers_spec import Workers
@@ -34,7 +39,7 @@ from transvae_platform.study.workers_spec import Workers
 HASH_LENGTH = 10  # hex digits of a trial id: 40 bits, no collision among the trials of any study
 
 
-ADDED = {"compile": False, "channels_last": True}
+ADDED = {"compile": False, "channels_last": True, "semantic": None}
 """Keys that `recipe` has gained, with what it did before them: so set they are no part of a trial's identity, and
 studies that were begun before go on."""
 
@@ -51,8 +56,15 @@ class Rank(NamedTuple):
         return -value if self.higher else value
 
 
-QUALITY = {"autoencoder": Rank("val/psnr", higher=True), "generator": Rank("val/loss", higher=False)}
-"""What the best checkpoint of a trial is chosen by."""
+QUALITY = {
+    "autoencoder": Rank("val/psnr", higher=True),
+    "generator": Rank("val/loss", higher=False),
+    "semantic": Rank("val/semantic", higher=False),
+    "semantic_random": Rank("val/semantic_random", higher=False),
+}
+"""What the best checkpoint of a trial is chosen by; of an S-VAE, which has no pixels, by its features."""
+PIXELLESS = "s-vae"
+"""The family whose latents nothing decodes to an image."""
 
 
 class Initial(Section):
@@ -107,6 +119,9 @@ class Trial(Section):
     @property
     def ranked_by(self) -> Rank:
         """What its best checkpoint is chosen by."""
+        if self.family == PIXELLESS:
+            assert self.recipe.semantic is not None
+            return QUALITY["semantic" if self.recipe.semantic.network == "pretrained" else "semantic_random"]
         return QUALITY["generator" if self.generator else "autoencoder"]
 
     @property
@@ -138,6 +153,7 @@ def build_grid(
         SpecError: a size, variant switch or override that does not exist, named with the way out.
     """
     names = [f"{family}-{size}" for family, sizes in spec.grid.families.items() for size in sizes]
+    _refuse_idle_recipe(spec)
     _check_patterns("recipe.overrides", spec.recipe.overrides, names)
     _check_patterns("resources.overrides", spec.resources.overrides, names)
     _check_patterns("resources.priorities", spec.resources.priorities, names)
@@ -163,14 +179,39 @@ def build_grid(
 def model_name(spec: StudySpec, family: str, size: str) -> str:
     """The registry name of a grid cell, e.g. `cnn-micro-B/f8d8`."""
     ladder = "-micro" if spec.grid.ladder == "micro" else ""
-    return f"{family}{ladder}-{size}/{spec.grid.code}"
+    codes: Mapping[str, str] = {str(of): code for of, code in spec.grid.codes.items()}
+    return f"{family}{ladder}-{size}/{codes.get(family, spec.grid.code)}"
+
+
+def _of_family(spec: StudySpec, recipe: TrialRecipe, family: str) -> TrialRecipe:
+    """What a family reads of a recipe."""
+    if family not in SEMANTIC:
+        return recipe.model_copy(update={"semantic": None})
+    if recipe.semantic is None:
+        raise SpecError(f"{spec.study}: recipe.semantic: {family} is trained by it - add the section, `semantic: {{}}`")
+    stage = recipe.semantic.pixel_stage if family == "ps-vae" else None
+    semantic = recipe.semantic.model_copy(update={"pixel_stage": stage})
+    return recipe.model_copy(update={"semantic": semantic, "losses": Losses(), "decoder_stage": None})
+
+
+def _refuse_idle_recipe(spec: StudySpec) -> None:
+    """Sections that no family of the grid reads."""
+    families, recipe = set(spec.grid.families), spec.recipe
+    if recipe.semantic and not families & {*SEMANTIC}:
+        raise SpecError(f"recipe.semantic: is for {', '.join(SEMANTIC)}, none of which is in the grid - remove it")
+    if recipe.semantic and recipe.semantic.pixel_stage and "ps-vae" not in families:
+        raise SpecError("recipe.semantic.pixel_stage: is for ps-vae, which is not in the grid - remove it")
+    if families <= {*SEMANTIC}:
+        for key, idle in (("losses", recipe.losses != Losses()), ("decoder_stage", recipe.decoder_stage is not None)):
+            if idle:
+                raise SpecError(f"recipe.{key}: no family of the grid reads it - remove it; see recipe.semantic")
 
 
 def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int, made: _Made) -> Trial:
     name = model_name(spec, family, size)
     config = _model_config(spec, name, variant)
     cell = f"{family}-{size}"
-    recipe = variant.recipe(_overridden(spec.recipe, cell)).resolve(cell, made.rates)
+    recipe = _of_family(spec, variant.recipe(_overridden(spec.recipe, cell)).resolve(cell, made.rates), family)
     workers = _resolve_workers(spec, cell)
     initial = made.initial.get(cell)
     _check_batch(spec, "recipe.batch_size", cell, recipe.batch_size, workers)
@@ -236,6 +277,11 @@ def _sources(spec: StudySpec, down: Downstream, autoencoders: Sequence[Trial]) -
     for trial in autoencoders:
         if any(fnmatch.fnmatchcase(trial.label, pattern) for pattern in down.vaes):
             values = trial.model_config_values
+            if trial.family == PIXELLESS:
+                raise SpecError(
+                    f"{spec.study}: downstream.vaes: {trial.label} has no pixels, what a generator draws could not be "
+                    "seen - name others, e.g. [ps-vae-*]"
+                )
             named: dict[str, Any] = {"autoencoder": trial.id, "tokenizer": None}
             yield _Source(trial.label, trial.seed, values["compression"], values["latent_dim"], named)
     for name, tokenizer in down.tokenizers.items():
@@ -273,24 +319,24 @@ def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: s
         )
     try:
         latent = source.channels, size // source.compression
-        config = dit_config(f"{DIT}{name}", *latent, classes=down.classes, qk_norm=down.qk_norm)
-    except ValueError as error:
+        config = _network(down, name, *latent)
+    except (ValueError, TextEncoderError) as error:
         raise SpecError(f"{spec.study}: downstream.generators: {name} of {source.label}: {error}") from None
     workers = down.resources or Workers(**{key: getattr(spec.resources, key) for key in Workers.model_fields})
     recipe = down.recipe.of(name)
     _check_batch(spec, "downstream.recipe.batch_size", name, recipe.batch_size, workers)
-    variant, flat = f"on-{source.label}", name.replace("/", "-")
+    variant, flat, family = f"on-{source.label}", name.replace("/", "-"), "t2i" if down.text else "dit"
     identity: dict[str, Any] = {
         **source.generator, "network": config.to_dict(), "seed": source.seed, "data": made.data, **down.decides(name),
     }  # fmt: skip
     return Trial(
-        id=f"dit-{flat}-{variant}-s{source.seed}-{stable_hash(identity)[:HASH_LENGTH]}",
+        id=f"{family}-{flat}-{variant}-s{source.seed}-{stable_hash(identity)[:HASH_LENGTH]}",
         study=spec.study,
-        family="dit",
+        family=family,
         size=flat,
         variant=variant,
         seed=source.seed,
-        model=f"{DIT}{name}",
+        model=f"{TEXT_DIT if down.text else DIT}{name}",
         model_config_values=config.to_dict(),
         data_fingerprint=made.data,
         resolution=size,
@@ -307,8 +353,18 @@ def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: s
             label_dropout=recipe.label_dropout,
             sampler=down.sampler,
             curve=down.curve,
+            text=down.text,
         ),
     )
+
+
+def _network(down: Downstream, name: str, latent_dim: int, latent_size: int) -> DiTConfig | TextDiTConfig:
+    """Raises ValueError and TextEncoderError for parts that do not exist or do not fit."""
+    if down.text is None:
+        return dit_config(f"{DIT}{name}", latent_dim, latent_size, classes=down.classes, qk_norm=down.qk_norm)
+    channels, _ = text_shape(down.text.encoder)
+    switches = {"blocks": down.text.blocks, "modulation": down.text.modulation}
+    return text_dit_config(f"{TEXT_DIT}{name}", latent_dim, latent_size, channels, **switches)
 
 
 def _check_batch(spec: StudySpec, key: str, cell: str, batch: int, workers: Workers) -> None:

@@ -72,7 +72,7 @@ def _comparable(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_place(data: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in data.items() if key not in ("path", "cache_bytes")}
+    return {key: value for key, value in data.items() if key not in ("path", "captions", "cache_bytes")}
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

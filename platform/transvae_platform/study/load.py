@@ -142,7 +142,8 @@ def _located(data: Data, start: Path) -> Data:
 
     path = full(data.path) if data.path is not None else None
     parts = {full(part): share for part, share in data.parts.items()} if data.parts is not None else None
-    return data.model_copy(update={"path": path, "parts": parts})
+    captions = str((start / _expanded(data.captions)).resolve()) if data.captions is not None else None
+    return data.model_copy(update={"path": path, "parts": parts, "captions": captions})
 
 
 def read_data(values: dict[str, Any]) -> Data:

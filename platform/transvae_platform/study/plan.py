@@ -7,21 +7,21 @@ are none, from counted FLOPs and an assumed rate, and the plan says so.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from transvae_platform.errors import SpecError, UserError
+from transvae_platform.errors import SpecError
 from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
 from transvae_platform.study.data_spec import training_sizes
-from transvae_platform.study.generator_plan import latents_bytes, latents_key
+from transvae_platform.study.generator_plan import decoding_flops, sampling_flops
 from transvae_platform.study.grid import Trial, stable_hash
+from transvae_platform.study.latents_plan import LatentsPlan, latents_of, plan_latents
 from transvae_platform.study.ordering import good_order
-from transvae_platform.study.scheduling import Agenda, Work
+from transvae_platform.study.scheduling import Agenda, Work, among
 from transvae_platform.study.simulation import makespan
-from transvae_platform.study.state import OVER, StudyState
+from transvae_platform.study.state import OVER, StudyState, studies_in
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
 # GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of PEAK_RATE (an MFU of 0.3:
@@ -80,11 +80,18 @@ class Plan:
     """Devices that can be used at once, by kind."""
     images: int | None = None
     """Of the data set, of both splits; None where they were not looked for, or are not made yet."""
+    latents: tuple[LatentsPlan, ...] = ()
+    """What generators wait for, one for each autoencoder or tokenizer."""
 
     @property
     def device_seconds(self) -> float:
         """Device time of what is left: a trial on 8 GPUs for an hour counts 8 hours."""
-        return sum(row.seconds_left * row.trial.workers.workers for row in self.rows_left)
+        return sum(work.slot_seconds for work in self.agenda.works)
+
+    @property
+    def seconds_by_trial(self) -> dict[str, float]:
+        """Device-seconds of each whole trial, by its id."""
+        return {row.trial.id: round(row.seconds * row.trial.workers.workers, 1) for row in self.rows}
 
     @property
     def wall_seconds(self) -> float:
@@ -94,26 +101,17 @@ class Plan:
     @cached_property
     def agenda(self) -> Agenda:
         """What is left, with the slots for it and the order by which it ends soonest."""
-        works = tuple(
-            Work(
-                id=row.trial.id,
-                slots=row.trial.workers.workers,
-                seconds=row.seconds_left,
-                kind=row.trial.workers.device,
-                priority=row.trial.priority,
-            )
-            for row in self.rows_left
-        )
+        needed = {latents_of(row.trial.generator) for row in self.rows_left if row.trial.generator}
+        works = among([_work(row) for row in self.rows_left] + [one.work for one in self.latents if one.name in needed])
         order: list[str] = []
         for kind, slots in self.slots.items():
             order += good_order([work for work in works if work.kind == kind], slots)
-        return Agenda(works, self.slots, tuple(order))
+        return Agenda(tuple(works), self.slots, tuple(order))
 
     @property
     def latents_bytes_per_image(self) -> int:
-        """Of all latents that generators train on: one set per tokenizer."""
-        sets = {latents_key(row.trial): latents_bytes(row.trial) for row in self.rows if row.trial.generator}
-        return sum(sets.values())
+        """Of all latents that generators train on."""
+        return sum(one.bytes_per_image for one in self.latents)
 
     @property
     def disk_bytes(self) -> int:
@@ -126,6 +124,18 @@ class Plan:
         return [row for row in self.rows if row.state not in OVER]
 
 
+def _work(row: TrialPlan) -> Work:
+    trial = row.trial
+    return Work(
+        id=trial.id,
+        slots=trial.workers.workers,
+        seconds=row.seconds_left,
+        kind=trial.workers.device,
+        priority=trial.priority,
+        after=(latents_of(trial.generator),) if trial.generator else (),
+    )
+
+
 def build_plan(
     trials: Sequence[Trial],
     slots: Mapping[str, int],
@@ -133,15 +143,21 @@ def build_plan(
     current: StudyState | None,
     images: int | None = None,
 ) -> Plan:
-    """The plan of a study's trials; `current` is the study's own state if it was submitted before."""
-    measured = _measured_step_seconds(_studies(home))
-    costs: dict[str, dict[str, float]] = {}
+    """The plan of a study's trials.
+
+    Args:
+        current: the study's own state if it was submitted before.
+        images: that latents are made of, of both splits; None where nobody looked.
+    """
+    measured = _measured_step_seconds(studies_in(home))
+    by_id = {trial.id: trial for trial in trials}
     rows = []
     for trial in trials:
-        key = stable_hash(trial.model_config_values)
-        counts = costs.setdefault(key, model_cost(trial))
+        counts = model_cost(trial)
         training = counts["training_flops"] * trial.recipe.batch_size * trial.recipe.steps
         losses = losses_flops(trial)
+        if of := trial.generator:
+            losses = sampling_flops(trial, decoding=decoding_flops(trial, by_id.get(str(of.autoencoder))))
         device, workers = trial.workers.device, trial.workers.workers
         rate = measured.get(_rate_key(trial))
         busy = rate[0] * trial.recipe.steps if rate else (training + losses) / (ASSUMED_RATE[device] * workers)
@@ -164,7 +180,7 @@ def build_plan(
                 state=known.state if known else "queued",
             )
         )
-    return Plan(tuple(rows), dict(slots), images)
+    return Plan(tuple(rows), dict(slots), images, plan_latents(trials, images or 0, ASSUMED_RATE))
 
 
 def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
@@ -185,12 +201,6 @@ def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
             "\n".join(lines) + "\nuse recipe.gradient_checkpointing, recipe.precision=bf16, more `workers`, a larger "
             "`accumulate` or `sharding: fsdp` in `resources`; if the estimate is wrong, a larger resources.gpu_memory"
         )
-
-
-def _studies(home: Path) -> Iterator[StudyState]:
-    for journal in sorted(home.glob("studies/*/journal.jsonl")):
-        with suppress(UserError):  # a study of another version: only its timings would be used
-            yield StudyState(journal.parent)
 
 
 def _rate_key(trial: Trial) -> tuple[object, ...]:

@@ -21,6 +21,7 @@ from transvae_platform.study.rate_rules import (
     warmup_steps,
 )
 from transvae_platform.study.section import MOST, Section
+from transvae_platform.study.semantic_spec import PixelStage, Semantic
 
 
 class DecoderStage(Section):
@@ -102,6 +103,8 @@ class Recipe(Section):
     losses: Losses = Losses()
     decoder_stage: DecoderStage | None = None
     """Stage 2, with a frozen encoder; none without this section."""
+    semantic: Semantic | None = None
+    """The objective and the stages of `s-vae`, `ps-vae` and `rae`, which read neither `losses` nor `decoder_stage`."""
     start_from: str | None = None
     """A registered model that every trial starts from, e.g. `models:/figure5-{model}@best`; `{model}` stands for the
     trial's family and size."""
@@ -133,9 +136,14 @@ class TrialRecipe(Recipe):
     warmup_steps: Steps
 
     @property
+    def second_stage(self) -> DecoderStage | PixelStage | None:
+        """What the last steps are, if they are of another stage than the first."""
+        return self.decoder_stage or (self.semantic.pixel_stage if self.semantic else None)
+
+    @property
     def stage_edge(self) -> int:
-        """The step at which the decoder's stage begins; the recipe's steps where there is none."""
-        return self.steps - (self.decoder_stage.steps if self.decoder_stage else 0)
+        """The step at which the second stage begins; the recipe's steps where there is none."""
+        return self.steps - (self.second_stage.steps if self.second_stage else 0)
 
     @property
     def gan_start(self) -> int:
@@ -147,19 +155,23 @@ class TrialRecipe(Recipe):
 
     def contradictions(self) -> list[str]:
         """What cannot work together in a recipe whose overrides were applied: key, reason and way out of each."""
-        found, losses = [], self.losses
-        if not (losses.l1 or (losses.lpips and losses.lpips.weight)):
-            found.append("losses: neither l1 nor lpips has a weight, nothing would teach the decoder - give one")
+        found, second = [], "semantic.pixel_stage" if self.semantic else "decoder_stage"
         stages = [("warmup_steps", self.warmup_steps, self.stage_edge)]
-        if self.decoder_stage:
-            stages.append(("decoder_stage.warmup_steps", self.decoder_stage.warmup_steps, self.decoder_stage.steps))
+        if self.second_stage:
+            stages.append((f"{second}.warmup_steps", self.second_stage.warmup_steps, self.second_stage.steps))
         found += [
             f"{key}: {warmup} is not below the {steps} steps, all would be warm-up - shorten it or train longer"
             for key, warmup, steps in stages
             if warmup >= steps > 0
         ]
         if self.stage_edge < 0:
-            found.append(f"decoder_stage.steps: more than the {self.steps} steps of the recipe - they are its last")
+            found.append(f"{second}.steps: more than the {self.steps} steps of the recipe - they are its last")
+        return found + (self.semantic.contradictions() if self.semantic else self._contradictions_of_losses())
+
+    def _contradictions_of_losses(self) -> list[str]:
+        found, losses = [], self.losses
+        if not (losses.l1 or (losses.lpips and losses.lpips.weight)):
+            found.append("losses: neither l1 nor lpips has a weight, nothing would teach the decoder - give one")
         if self.stage_edge == 0 and self.start_from is None:
             found.append("decoder_stage.steps: all steps with an encoder that nothing trained - name start_from")
         if self.stage_edge <= 0 and losses.vf:

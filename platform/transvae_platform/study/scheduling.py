@@ -1,5 +1,7 @@
 """Which trial starts next: the policy that a study's Tune run, its plan and the simulator share. Pure functions.
 
+What is scheduled is a trial, or an errand between trials that needs slots, too: the latents that generators wait for.
+
 Rules
 1. A trial holds one slot per worker from its start to its end, preemptions included; it starts only if all are free.
 2. Trials come in the order of their priority, then in a given order (`ordering.py` looks for a good one), and without
@@ -61,8 +63,8 @@ class Agenda:
     """Slot-seconds that may still be spent."""
 
     def only(self, names: Container[str]) -> Agenda:
-        """Some of the works."""
-        return replace(self, works=tuple(work for work in self.works if work.id in names))
+        """Some of the works; what they wait for beside these has ended."""
+        return replace(self, works=tuple(among([work for work in self.works if work.id in names])))
 
 
 class Policy:
@@ -124,6 +126,12 @@ class Policy:
                     left -= work.slot_seconds
                 starting.append(work)
         return starting
+
+
+def among(works: Sequence[Work]) -> list[Work]:
+    """The works, as if everything but these had ended."""
+    names = {work.id for work in works}
+    return [replace(work, after=tuple(name for name in work.after if name in names)) for work in works]
 
 
 def chains(works: Iterable[Work]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from transvae_platform.study.section import Code, Name, Section, Seed
 from transvae_platform.study.tables_spec import Tables
 from transvae_platform.study.workers_spec import Workers
 
-Family = Literal["transvae", "cnn", "vit", "swin"]
+Family = Literal["transvae", "cnn", "vit", "swin", "s-vae", "ps-vae", "rae"]
 Size = Literal["T", "B", "L", "H", "G", "giant_printed"]
 
 
@@ -41,6 +41,8 @@ class Grid(Section):
     """Which size tables: the paper's (tables 3-6) or the micro ladder for laptop-sized machines."""
     code: Code = "f16d32"
     """Latent code: spatial compression f and channels d, e.g. `f16d32`."""
+    codes: dict[Family, Code] = Field(default_factory=dict)
+    """Of families whose latents are other ones, e.g. `ps-vae: f16d96`; RAE has as many channels as its network."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     """One trial per seed; a seed sets initial weights, data order, augmentation and latent noise."""
     variants: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] = Field(default={"base": {}})
@@ -53,6 +55,8 @@ class Grid(Section):
         for family, sizes in self.families.items():
             if len(set(sizes)) != len(sizes):
                 raise ValueError(f"families.{family} names a size twice: {list(sizes)}")
+        if strangers := self.codes.keys() - self.families.keys():
+            raise ValueError(f"codes: {', '.join(sorted(strangers))} is no family of this grid - remove it")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds names a seed twice: {list(self.seeds)}")
         return self
@@ -80,9 +84,10 @@ class Resources(Workers):
     gpu_memory: Annotated[float, Field(gt=0)] | None = None
     """Of one GPU, in GB (10^9 bytes): a trial that is estimated to need more is refused before it starts. By default
     that of this machine's GPUs, where it has any."""
-    frozen: dict[Literal["vgg16", "features", "inception"], str] = Field(default_factory=dict)
+    frozen: dict[Literal["vgg16", "features", "inception", "representation", "text"], str] = Field(default_factory=dict)
     """Local files of the frozen networks' weights, in their published formats: `vgg16` for `losses.lpips`, `features`
-    for `losses.vf`, `inception` for `downstream.curve`; without one they come from the hub, or from its cache."""
+    for `losses.vf`, `inception` for `downstream.curve`, `representation` for what `ps-vae` and its like stand on,
+    `text` for a T5 of `downstream.text` (a folder); without one they come from the hub, or from its cache."""
 
 
 class Fits(Section):

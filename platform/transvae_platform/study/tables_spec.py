@@ -80,6 +80,17 @@ class DensitySpec(Section):
     """Of which images."""
 
 
+class ManifoldSpec(Section):
+    """The off-manifold comparison: directions that latents use, and how far noise leads from them."""
+
+    images: Annotated[int, Field(ge=5, le=100_000)] = 2000
+    """Random images of either split, one position each (assumption); ratios compare at equal numbers only."""
+    noise: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.25, 0.5, 1.0)
+    """Added to held-out latents, in deviations of a channel (assumption)."""
+    seed: Seed = 0
+    """Of images, positions and noise."""
+
+
 class Tables(Section):
     """What tables 1 and 2 show of a study's registered models."""
 
@@ -89,9 +100,11 @@ class Tables(Section):
     """Table 2a, of the study's own images; none without this section."""
     density: DensitySpec | None = None
     """Table 2b, of the study's own images; none without this section."""
+    manifold: ManifoldSpec | None = None
+    """Of samples of the posterior of the study's own images; none without this section."""
 
     @model_validator(mode="after")
     def _something_is_asked_for(self) -> Tables:
-        if self.reconstruction is None and self.probe is None and self.density is None:
-            raise ValueError("tables: nothing is asked for - give `reconstruction`, `probe` or `density`")
+        if not (self.reconstruction or self.probe or self.density or self.manifold):
+            raise ValueError("tables: nothing is asked for - give `reconstruction`, `probe`, `density` or `manifold`")
         return self

@@ -67,6 +67,11 @@ def _latents(record: LatentRecord) -> _Told:
     if record.kind == "probe":
         metrics = {"probe_accuracy": result["accuracy"]}
         params |= {f"probe.{key}": value for key, value in result["protocol"].items()}
+    elif record.kind == "manifold":
+        metrics = {key: float(result[key]) for key in ("effective_rank", "participation", "directions")}
+        for name in ("ratio", "inside"):
+            metrics |= {f"{name}_noise_{level}": value for level, value in result[name].items()}
+        params |= {key: result[key] for key in ("n", "references", "channels")} | result["settings"]
     else:
         metrics = result["mean"] | {f"{name}_spread": value for name, value in result["spread"].items()}
         params |= {"n": result["n"], "runs": result["runs"], **result["settings"]}

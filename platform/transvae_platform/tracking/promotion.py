@@ -33,12 +33,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from transvae.generation.config import FAMILY
+from transvae.generation.config import FAMILY as DIT
+from transvae.generation.text_config import FAMILY as TEXT_DIT
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import CLEAN, UNKNOWN
-from transvae_platform.study.grid import QUALITY, Rank
+from transvae_platform.study.grid import PIXELLESS, QUALITY, Rank
 from transvae_platform.tracking.runs import LINEAGE
 
+FAMILIES = (DIT, TEXT_DIT)
+"""How the names of generators begin."""
 WEIGHTS = "model.safetensors"
 HASHES = {WEIGHTS: "weights_sha256", "config.json": "config_sha256"}
 """Files of a model, and the tags that hold their SHA-256."""
@@ -130,7 +133,10 @@ def promotions(client: MlflowClient, name: str, alias: str | None = None) -> lis
 
 def ranked_by(tags: Mapping[str, str]) -> Rank:
     """What versions of this kind of model are compared by."""
-    return QUALITY["generator" if tags.get("model", "").startswith(FAMILY) else "autoencoder"]
+    model = tags.get("model", "")
+    if model.startswith(PIXELLESS):
+        return QUALITY["semantic" if "val.semantic" in tags else "semantic_random"]
+    return QUALITY["generator" if model.startswith(FAMILIES) else "autoencoder"]
 
 
 def refusals(candidate: Candidate, *, allow_unknown_code: bool = False) -> Iterator[str]:

@@ -30,7 +30,7 @@ from transvae_platform.training.checkpoint import DamagedError
 
 if TYPE_CHECKING:
     from transvae.autoencoder import Autoencoder
-    from transvae.generation import LightningDiT
+    from transvae.generation import LightningDiT, TextDiT
 
 BEST = "best"
 IDENTITY = ("trial_id", "weights_sha256")
@@ -111,16 +111,18 @@ def load_model(uri: str, *, home: str | Path = "runs", tracking_uri: str | None 
         raise UserError(f"{uri} is no autoencoder ({error}) - load_generator takes generators") from None
 
 
-def load_generator(uri: str, *, home: str | Path = "runs", tracking_uri: str | None = None) -> LightningDiT:
-    """A generator from the registry, in eval mode; `latents` says what it was trained on.
+def load_generator(uri: str, *, home: str | Path = "runs", tracking_uri: str | None = None) -> LightningDiT | TextDiT:
+    """A generator from the registry, in eval mode; `latents` says what it was trained on, `conditions` with which text.
 
     Arguments and errors are those of `load_model`.
     """
-    from transvae.generation import LightningDiT
+    from transvae.generation import LightningDiT, TextDiT
+    from transvae.generation.folder import TEXT_KIND, kind_of
 
     folder = local_model(uri, home, tracking_uri)[0]
     try:
-        return LightningDiT.from_pretrained(folder)
+        kind = TextDiT if kind_of(folder) == TEXT_KIND else LightningDiT
+        return kind.from_pretrained(folder)
     except ValueError as error:
         raise UserError(f"{uri} is no generator ({error}) - load_model takes autoencoders") from None
 
@@ -198,6 +200,7 @@ def registered_models(client: MlflowClient) -> list[dict[str, str]]:
                     "version": str(version.version),
                     "psnr": version.tags.get("val.psnr", ""),
                     "loss": version.tags.get("val.loss", ""),
+                    "features": version.tags.get("val.semantic", version.tags.get("val.semantic_random", "")),
                     "model": version.tags["model"],
                     "study": version.tags["study"],
                     "trial": version.tags["trial_id"],
@@ -208,6 +211,14 @@ def registered_models(client: MlflowClient) -> list[dict[str, str]]:
                 }
             )
     return sorted(rows, key=lambda row: row["uri"])
+
+
+def registered_of(client: MlflowClient, study: str) -> list[ModelVersion]:
+    """All versions of all models of a study, by name and version."""
+    names = [model.name for model in _all_models(client) if model.tags.get("study") == study]
+    found = [version for name in names for version in client.search_model_versions(f"name='{name}'")]
+    ours = [version for version in found if "weights_sha256" in version.tags]
+    return sorted(ours, key=lambda version: (version.name, int(version.version)))
 
 
 def described(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:

@@ -41,7 +41,6 @@ class Autoencoding(Task[Batch]):
     """An autoencoder, with alignment its projection, with a GAN its discriminator."""
 
     model: Autoencoder
-    network: Network
 
     def __init__(self, trial: Trial, world: World) -> None:
         self.config = AutoencoderConfig.from_dict(trial.model_config_values)
@@ -53,9 +52,15 @@ class Autoencoding(Task[Batch]):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         if recipe.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
-        projection = make_projection(recipe.losses, trial.frozen, self.config.latent_dim, world.device)
-        self.network = Network(self.model, projection).to(world.device)
+        self.network = self.make_network().to(world.device)
         self._adversary: Adversary | None = None
+
+    def make_network(self) -> nn.Module:
+        """What the workers train together, drawn after the model."""
+        trial = self.trial
+        projection = make_projection(trial.recipe.losses, trial.frozen, self.config.latent_dim, self.world.device)
+        self._network = Network(self.model, projection)
+        return self._network
 
     @property
     def origins(self) -> list[Origin]:
@@ -80,7 +85,7 @@ class Autoencoding(Task[Batch]):
 
     def companions(self, skip: Tensor) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {}
-        projection = self.network.projection
+        projection = self._network.projection
         if projection is not None:
             self._projection = {key: value.clone() for key, value in projection.state_dict().items()}
             parts["projection"] = projection
@@ -94,13 +99,14 @@ class Autoencoding(Task[Batch]):
         return [self._adversary.network] if self._adversary else []
 
     def begin_again(self) -> None:
-        if self.network.projection is not None:
-            self.network.projection.load_state_dict(self._projection)
+        if self._network.projection is not None:
+            self._network.projection.load_state_dict(self._projection)
         if self._adversary is not None:
             self._adversary.begin_again()
 
-    def enter_stage(self, decoder_only: bool) -> None:
-        self.network.freeze_encoder(decoder_only)
+    def enter_stage(self, second: bool) -> None:
+        """The second stage is the decoder's."""
+        self._network.freeze_encoder(second)
 
     def stream(self, train: Samples) -> TrainStream:
         trial, world = self.trial, self.world
@@ -132,7 +138,7 @@ class Autoencoding(Task[Batch]):
         """Of both networks."""
         (x_B3HW, noise_Bdhw), recipe, adversary = piece, self.trial.recipe, self._learning
         decoder_only = step >= recipe.stage_edge
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+        with self.autocast():
             passed = wrapped(x_B3HW, noise_Bdhw)
             # with a frozen encoder alignment has nothing to act on: worth its cost only where it is looked at
             looked_at = not decoder_only or (step + 1) % self.trial.evaluation.log_every == 0
@@ -155,13 +161,20 @@ class Autoencoding(Task[Batch]):
         if self._learning:
             self._learning.update()
 
+    def autocast(self) -> torch.autocast:
+        """To bfloat16 where the recipe says so."""
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.trial.recipe.precision == "bf16")
+
+    def held_out_batch(self, samples: Samples) -> int:
+        """What fits in training fits in validation: as many pixels at once."""
+        area = (samples.read(np.zeros(1, np.int64)).shape[1] / self.trial.resolution) ** 2
+        return max(1, int(self.trial.recipe.batch_size // self.world.size / area))
+
     def validate(self, averaged: nn.Module, held_out: Mapping[str, Samples]) -> dict[str, float]:
         trial, world, metrics = self.trial, self.world, dict[str, float]()
         for name, samples in held_out.items():
-            # what fits in training fits here: as many pixels at once
-            area = (samples.read(np.zeros(1, np.int64)).shape[1] / trial.resolution) ** 2
-            share = max(1, int(trial.recipe.batch_size // world.size / area))
-            with torch.autocast(world.device.type, torch.bfloat16, enabled=trial.recipe.precision == "bf16"):
+            share = self.held_out_batch(samples)
+            with self.autocast():
                 found = evaluate_reconstruction(averaged, samples, trial.evaluation.images, share, world)
             metrics |= {key.replace(VALIDATION, name, 1): value for key, value in found.items()}
         return metrics

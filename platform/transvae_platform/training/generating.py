@@ -8,28 +8,28 @@ Legend: B batch, d latent channels, h, w latent positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from transvae.generation import DiTConfig, LatentSpace, LightningDiT
+from transvae.generation import DiTConfig, LatentSpace, LightningDiT, TextDiT, TextDiTConfig
 from transvae.generation import folder as generator_folder
-from transvae.generation.transport import VelocityLoss, interpolate, logit_normal_times, velocity_loss
+from transvae.generation.transport import interpolate, logit_normal_times, velocity_loss
 from transvae.losses.frozen import Origin
-from transvae.tokenizers import TokenizerError, open_tokenizer
-from transvae_platform.data.sets.mixture import Samples, open_training_data
-from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
+from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.hashing import Purpose, keys, uniforms
-from transvae_platform.data.stream.latents import ChannelScale, LatentBatch, LatentStream, latent_space
+from transvae_platform.data.stream.latents import ChannelScale, LatentBatch, LatentStream
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.data.stream.order import Ids
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.curve import Meter
-from transvae_platform.evaluation.generation import Decode, draw_images
+from transvae_platform.evaluation.generation import Decode, Drawer, draw_images
 from transvae_platform.evaluation.reconstruction import spread, write_grid
 from transvae_platform.study.grid import Trial
 from transvae_platform.training.task import Task
@@ -40,9 +40,9 @@ HELD_OUT_SEED, HELD_OUT_PLACE = 0, -1
 
 
 class Generating(Task[LatentBatch]):
-    """A LightningDiT on the latents of one autoencoder."""
+    """A LightningDiT on the latents of one autoencoder; `text_generating.py` overrides what reads captions instead."""
 
-    model: LightningDiT
+    model: LightningDiT | TextDiT
 
     def __init__(
         self, trial: Trial, world: World, space: LatentSpace, decode: Decode, meter: Meter | None = None
@@ -58,11 +58,11 @@ class Generating(Task[LatentBatch]):
         super().__init__(trial, world)
         assert trial.generator is not None
         self._of, self._space, self._decode, self._meter = trial.generator, space, decode, meter
-        self.config = DiTConfig(**trial.model_config_values)
+        config = self.make_config()
         for what, expected, found in (
             ("resolution", trial.resolution, space.resolution),
             ("content", self._of.latents.content, space.content),
-            ("channels", self.config.latent_dim, len(space.mean)),
+            ("channels", config.latent_dim, len(space.mean)),
         ):
             if found != expected:
                 raise UserError(
@@ -72,32 +72,48 @@ class Generating(Task[LatentBatch]):
         self._scale = ChannelScale.from_values(space.mean, space.std).to(world.device)
         self.model = self.initial_model().to(world.device)
         self.model.gradient_checkpointing = trial.recipe.gradient_checkpointing
-        self.network = self.model
+        self.network = self.make_network()
+
+    def make_config(self) -> DiTConfig | TextDiTConfig:
+        """Of the network."""
+        return DiTConfig(**self.trial.model_config_values)
+
+    def make_network(self) -> nn.Module:
+        """What gradients are averaged through."""
+        return self.model
 
     @property
     def origins(self) -> list[Origin]:
         return [self._meter.origin] if self._meter else []
 
-    def initial_model(self) -> LightningDiT:
-        return LightningDiT(self.config, self._space)
+    def initial_model(self) -> LightningDiT | TextDiT:
+        return LightningDiT(DiTConfig(**self.trial.model_config_values), self._space)
 
     def blocks(self) -> Iterable[nn.Module]:
         return self.model.blocks
 
     def stream(self, train: Samples) -> LatentStream:
         trial, world = self.trial, self.world
-        return LatentStream(
-            train, trial.sampling, batch_size=trial.recipe.batch_size, seed=trial.seed, rank=world.rank,
-            world=world.size, labelled=self.config.classes > 1,
-        )  # fmt: skip
+        return self.make_stream(
+            train, batch_size=trial.recipe.batch_size, seed=trial.seed, rank=world.rank, world=world.size
+        )
+
+    def make_stream(self, samples: Samples, **options: Any) -> LatentStream:
+        """Latents with what the network is told beside them."""
+        return LatentStream(samples, self.trial.sampling, labelled=self._classes > 1, **options)
+
+    @property
+    def _classes(self) -> int:
+        return int(self.trial.model_config_values["classes"])
 
     def inputs(self, batch: LatentBatch, place: int) -> tuple[Tensor, ...]:
         """x_t and velocities (B, d, h, w), times (B,), labels (B,), the null label where one is dropped."""
         dropped = uniforms(Purpose.DROPOUT, self.trial.seed, batch.ids, np.full_like(batch.ids, place), 1)[:, 0]
-        return self._on_path(batch, self.trial.seed, place, torch.from_numpy(dropped < self._of.label_dropout))
+        return self.on_path(batch, self.trial.seed, place, torch.from_numpy(dropped < self._of.label_dropout))
 
-    def _on_path(self, batch: LatentBatch, seed: int, place: int, dropped_B: Tensor) -> tuple[Tensor, ...]:
-        classes = self.config.classes
+    def on_path(self, batch: LatentBatch, seed: int, place: int, dropped_B: Tensor) -> tuple[Tensor, ...]:
+        """What `inputs` says, for noise and times of a seed."""
+        classes = self._classes
         if len(batch.labels) and not 0 <= int(batch.labels.min()) <= int(batch.labels.max()) < classes:
             raise UserError(
                 f"{self.trial.id}: downstream.classes is {classes}, but a sample has the label "
@@ -113,11 +129,17 @@ class Generating(Task[LatentBatch]):
     def _owners(self, purpose: Purpose, seed: int, ids: Ids, place: int) -> Tensor:
         return torch.from_numpy(keys(purpose, seed, ids, np.full_like(ids, place))).to(self.world.device)
 
-    def _loss(self, network: nn.Module, piece: tuple[Tensor, ...]) -> VelocityLoss:
+    def terms(self, network: nn.Module, piece: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """The terms whose sum is the loss, by name."""
         x_Bdhw, velocity_Bdhw, t_B, labels_B = piece
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._bf16):
+        with self.autocast():
             predicted_Bdhw = network(x_Bdhw, t_B, labels_B)
-        return velocity_loss(predicted_Bdhw, velocity_Bdhw)
+        loss = velocity_loss(predicted_Bdhw, velocity_Bdhw)
+        return {"mse": loss.mse, "cosine": loss.cosine}
+
+    def autocast(self) -> torch.autocast:
+        """To bfloat16 where the recipe says so."""
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._bf16)
 
     @property
     def _bf16(self) -> bool:
@@ -126,92 +148,77 @@ class Generating(Task[LatentBatch]):
     def backward(
         self, wrapped: nn.Module, piece: tuple[Tensor, ...], step: int, pieces: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = self._loss(wrapped, piece)
-        (loss.total / pieces).backward()
-        terms = {"loss": loss.total, "mse": loss.mse, "cosine": loss.cosine}
-        return loss.total.detach(), {name: term.detach() for name, term in terms.items()}
+        found = self.terms(wrapped, piece)
+        total = reduce(torch.add, found.values())
+        (total / pieces).backward()
+        terms = {"loss": total, **found}
+        return total.detach(), {name: term.detach() for name, term in terms.items()}
 
     @torch.no_grad()
     def validate(self, averaged: nn.Module, held_out: Mapping[str, Samples]) -> dict[str, float]:
         """The loss on held-out latents at fixed times and noise; with a meter the distance of samples, too."""
-        assert isinstance(averaged, LightningDiT)
-        world, metrics = self.world, dict[str, float]()
+        world, metrics, network = self.world, dict[str, float](), self.judged(averaged)
         for name, samples in held_out.items():
             ids = spread(self.trial.evaluation.images, samples)[world.rank :: world.size]
             share = max(1, self.trial.recipe.batch_size // world.size)
-            stream = LatentStream(samples, self.trial.sampling, batch_size=1, seed=0, labelled=self.config.classes > 1)
-            sums = torch.zeros(3, dtype=torch.float64, device=world.device)
+            stream, sums = self.make_stream(samples, batch_size=1, seed=0), dict[str, Tensor]()
             for start in range(0, len(ids), share):
                 batch = stream.of(ids[start : start + share])
                 kept = torch.zeros(len(batch.ids), dtype=torch.bool)
-                loss = self._loss(averaged, self._on_path(batch, HELD_OUT_SEED, HELD_OUT_PLACE, kept))
-                sums += len(batch.ids) * torch.stack([loss.mse, loss.cosine, torch.ones_like(loss.mse)]).double()
-            mse, cosine, count = world.sum(sums).tolist()
-            metrics |= {
-                f"{name}/loss": (mse + cosine) / count, f"{name}/mse": mse / count, f"{name}/cosine": cosine / count,
-            }  # fmt: skip
+                found = self.terms(network, self.on_path(batch, HELD_OUT_SEED, HELD_OUT_PLACE, kept))
+                for term, value in {**found, "count": torch.ones_like(found["mse"])}.items():
+                    sums[term] = sums.get(term, 0) + len(batch.ids) * value.double()
+            metrics |= self._means(name, sums)
         if self._meter:
-            metrics |= self._meter.measure(averaged, self._bf16)
+            metrics |= self._meter.measure(self.drawn_with(averaged), self._bf16)
         return metrics
+
+    def _means(self, name: str, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Sums of one worker to means of all; one that has no samples knows no terms."""
+        names = [*self.term_names, "count"]
+        zero = torch.zeros((), dtype=torch.float64, device=self.world.device)
+        *totals, count = self.world.sum(torch.stack([sums.get(term, zero) for term in names])).tolist()
+        means = {f"{name}/{term}": total / count for term, total in zip(self.term_names, totals, strict=True)}
+        return {f"{name}/loss": sum(totals) / count, **means}
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """What `terms` names."""
+        return "mse", "cosine"
+
+    def judged(self, averaged: nn.Module) -> nn.Module:
+        """The averaged model as `terms` calls it."""
+        return averaged
+
+    def drawn_with(self, averaged: nn.Module) -> Drawer:
+        """The averaged model as samples are drawn with it."""
+        assert isinstance(averaged, LightningDiT)
+        return averaged
 
     def draw(self, averaged: nn.Module, samples: Samples, path: Path) -> list[float]:
         """Samples in one row: the first ones, by number."""
-        assert isinstance(averaged, LightningDiT)
         count = self.trial.evaluation.pictures
         few, here = self._of.sampler.model_copy(update={"batch": count}), World(device=self.world.device)
-        (_, levels_B3HW), *_ = draw_images(averaged, self._decode, few, np.arange(count), here, self._bf16)
+        drawer = self.drawn_with(averaged)
+        (_, levels_B3HW), *_ = draw_images(drawer, self._decode, few, np.arange(count), here, self._bf16)
         write_grid([levels_B3HW.nan_to_num()], path)
         return []
 
     def publish(self, folder: Path, state: Mapping[str, Tensor]) -> None:
-        generator_folder.save(folder, self.config, self._space, state)
+        generator_folder.save(folder, DiTConfig(**self.trial.model_config_values), self._space, state)
 
     def published(self, folder: Path) -> dict[str, Tensor]:
         kept = LightningDiT.from_pretrained(folder)
-        if kept.latents is None or _decides(kept.latents) != _decides(self._space):
-            raise UserError(
-                f"{self.trial.id}: its checkpoint was trained on the latents {_words(kept.latents)}, it is now given "
-                f"{_words(self._space)} - bring those back, or delete {folder.parent.parent} to begin again"
-            )
+        self.refuse_other_latents(kept.latents, folder)
         return kept.state_dict()
 
-
-def open_generating(
-    trial: Trial, world: World, latents: Samples, autoencoder: str, weights_sha256: str,
-    images: Sequence[tuple[str, float]], home: str,
-) -> Generating:  # fmt: skip
-    """The task of a generator's trial on stored latents.
-
-    Args:
-        autoencoder: the folder of what made them.
-        weights_sha256: of its weights.
-        images: places of the data set that they were made of.
-        home: keeps the moments of originals.
-
-    Raises:
-        UserError: the latents are another autoencoder's, or a file is missing or damaged.
-    """
-    assert trial.generator is not None
-    space, of = latent_space(latents), trial.generator
-    try:
-        tokenizer = open_tokenizer(autoencoder, world.device).eval()
-    except TokenizerError as error:
-        raise UserError(f"{trial.id}: {error}") from None
-    known = {"the latents are": space.tokenizer["weights_sha256"], f"{autoencoder} is": tokenizer.facts.weights_sha256}
-    for what, found in known.items():
-        if found != weights_sha256:
+    def refuse_other_latents(self, kept: LatentSpace | None, folder: Path) -> None:
+        """Raises UserError where a checkpoint's folder says that it was trained on other latents."""
+        if kept is None or _decides(kept) != _decides(self._space):
             raise UserError(
-                f"{trial.id}: {what} of weights {found[:12]}, its autoencoder has {weights_sha256[:12]} - submit the "
-                "study again, or delete what differs"
+                f"{self.trial.id}: its checkpoint was trained on the latents {_words(kept)}, it is now given "
+                f"{_words(self._space)} - bring those back, or delete {folder.parent.parent} to begin again"
             )
-    meter = None
-    if of.curve is not None:
-        train, held_out = open_training_data(images, default_cache(), CACHE_BYTES)
-        originals = train if of.curve.against == "train" else held_out
-        meter = Meter(
-            of.curve, of.sampler, originals, tokenizer.decode, world, Path(home), trial.frozen.get("inception")
-        )
-    return Generating(trial, world, space, tokenizer.decode, meter)
 
 
 def _decides(space: LatentSpace) -> LatentSpace:

@@ -28,6 +28,7 @@ from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.guard import BadStretchError
 from transvae_platform.training.preemption import Notices, hold
 from transvae_platform.training.recorded import recorded_checkpoints, shortened, tell_again
+from transvae_platform.training.representing import Representing
 from transvae_platform.training.saver import Saver
 from transvae_platform.training.shard_check import ShardCheck
 from transvae_platform.training.sharding import gathered
@@ -53,7 +54,8 @@ def train_vae(
     check: ShardCheck | None = None,
 ) -> dict[str, float]:
     """`train` for an autoencoder."""
-    return train(Autoencoding(trial, world), samples, folder, journal, lineage, sets, until, check)
+    task = Representing(trial, world) if trial.recipe.semantic else Autoencoding(trial, world)
+    return train(task, samples, folder, journal, lineage, sets, until, check)
 
 
 def train(

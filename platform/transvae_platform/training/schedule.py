@@ -10,9 +10,9 @@ from transvae_platform.study.recipe_spec import TrialRecipe
 def learning_rate(recipe: TrialRecipe, step: int) -> float:
     """The rate of the update from `step` to `step + 1`: linear warm-up, then constant or cosine to 0, in each stage."""
     start, end, peak, warmup = 0, recipe.stage_edge, recipe.learning_rate, recipe.warmup_steps
-    if recipe.decoder_stage and step >= recipe.stage_edge:
+    if recipe.second_stage and step >= recipe.stage_edge:
         start, end = recipe.stage_edge, recipe.steps
-        peak, warmup = recipe.decoder_stage.learning_rate or peak, recipe.decoder_stage.warmup_steps
+        peak, warmup = recipe.second_stage.learning_rate or peak, recipe.second_stage.warmup_steps
     done = step - start
     if done < warmup:
         return peak * (done + 1) / warmup

@@ -69,8 +69,8 @@ class Task(ABC, Generic[AnyBatch]):
     def begin_again(self) -> None:
         """Let everything but `model` be as before the first step."""
 
-    def enter_stage(self, decoder_only: bool) -> None:
-        """Freeze what the steps to come do not train."""
+    def enter_stage(self, second: bool) -> None:
+        """Freeze what the steps to come do not train; `second`: they are of the recipe's second stage."""
 
     @abstractmethod
     def stream(self, train: Samples) -> Stream[AnyBatch]:

@@ -121,24 +121,24 @@ class TrialWeights:
         return self.best_steps[0] if self._ranking else None
 
     @property
-    def decoder_only(self) -> bool:
-        """Whether the step to come belongs to the decoder's stage."""
+    def in_second_stage(self) -> bool:
+        """Whether the step to come belongs to the recipe's second stage."""
         return self.step >= self.trial.recipe.stage_edge
 
     def enter_stage(self) -> None:
         """Before every step: if it belongs to another stage than the one before, freeze and wrap what that needs.
 
-        The decoder's stage begins from the averaged weights with fresh moments. They follow from what a checkpoint of
+        The second stage begins from the averaged weights with fresh moments. They follow from what a checkpoint of
         its first step holds, so it makes no difference whether that was saved before or is restored now.
         """
-        stage = 2 if self.decoder_only else 1
+        stage = 2 if self.in_second_stage else 1
         if stage == self._stage:
             return
         self._stage = stage
         if self.step == self.trial.recipe.stage_edge:
             self.model.load_state_dict(self.averaged.state_dict())
             self.optimizer.state.clear()
-        self.task.enter_stage(self.decoder_only)
+        self.task.enter_stage(self.in_second_stage)
         self.optimizer.zero_grad(set_to_none=True)
         self.network.train()
         self.wrapped = self.network if self._sharded else self._world.wrap(self.network)

@@ -37,6 +37,9 @@ class Samples(Protocol):
     def labels(self, ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """(B,) class numbers of some samples."""
 
+    def column(self, ids_B: NDArray[np.int64], name: str) -> list[Any]:
+        """A plain column of some samples: null where a shard has no such column."""
+
     def expect(self, ids: NDArray[np.int64]) -> None:
         """These samples will be read soon."""
 
@@ -86,6 +89,14 @@ class JoinedSamples:
         for part, start, mine in self._owners(ids_B):
             out[mine] = part.labels(ids_B[mine] - start)
         return out
+
+    def column(self, ids_B: NDArray[np.int64], name: str) -> list[Any]:
+        """A plain column of some samples: null where a shard has no such column."""
+        cells: list[Any] = [None] * len(ids_B)
+        for part, start, mine in self._owners(ids_B):
+            for place, cell in zip(np.flatnonzero(mine).tolist(), part.column(ids_B[mine] - start, name), strict=True):
+                cells[place] = cell
+        return cells
 
     def expect(self, ids: NDArray[np.int64]) -> None:
         """These samples will be read soon: shards that are far away may begin to come."""

@@ -44,6 +44,8 @@ class LatentBatch:
     """(B, C, h, w) as they are stored: float16, bfloat16 or float32, not normalised"""
     labels: Tensor
     """(B,) int64"""
+    captions: tuple[str, ...] = ()
+    """One for each, where the stream is of captioned latents."""
 
 
 class LatentStream:
@@ -51,9 +53,11 @@ class LatentStream:
 
     def __init__(
         self, samples: Samples, sampling: Sampling, *, batch_size: int, seed: int, rank: int = 0, world: int = 1,
-        labelled: bool = True,
+        labelled: bool = True, captioned: bool = False,
     ) -> None:  # fmt: skip
         """Of the sampling, `flip` and `shuffle_window` apply. Without labels all samples are of class 0.
+
+        A mirrored sample keeps its caption.
 
         Raises:
             UserError: these are no latents to draw from, or fewer than one batch.
@@ -68,7 +72,7 @@ class LatentStream:
         if sampling.crop or sampling.buckets:
             raise SpecError("data.sampling: `crop` and `buckets` are for images, latents have one size - remove them")
         self._turns = Turns(samples, sampling.shuffle_window, batch_size, seed, rank, world)
-        self._samples, self._flip, self._labelled = samples, sampling.flip, labelled
+        self._samples, self._flip, self._labelled, self._captioned = samples, sampling.flip, labelled, captioned
         self._is_bfloat16 = samples.parts[0][0].settings["dtype"] == "bfloat16"
         self._buffers = Buffers()
 
@@ -76,7 +80,7 @@ class LatentStream:
         """This worker's part of the global batch of a step (0-based).
 
         Raises:
-            UserError: a shard holds records without a label.
+            UserError: a shard holds records without a label, or a caption.
         """
         ids, _, coins = self._turns.at(step)
         stored = self._samples.read(ids, *FIELDS, choice_B=coins & self._flip, empty=self._buffers.empty)
@@ -89,7 +93,21 @@ class LatentStream:
     def _as_batch(self, ids: Ids, stored: NDArray[Any]) -> LatentBatch:
         latents = torch.from_numpy(stored)
         labels = torch.from_numpy(self._samples.labels(ids) if self._labelled else np.zeros(len(ids), np.int64))
-        return LatentBatch(ids, latents.view(torch.bfloat16) if self._is_bfloat16 else latents, labels)
+        captions = captions_of(self._samples, ids) if self._captioned else ()
+        return LatentBatch(ids, latents.view(torch.bfloat16) if self._is_bfloat16 else latents, labels, captions)
+
+
+def captions_of(samples: Samples, ids: Ids) -> tuple[str, ...]:
+    """Raises UserError where a sample has no caption, or an empty one."""
+    captions = samples.column(ids, "caption")
+    for number, caption in zip(ids.tolist(), captions, strict=True):
+        if caption is None or not caption.strip():
+            what = "no caption" if caption is None else "an empty caption"
+            raise UserError(
+                f"data: sample {number} of {'+'.join(part.fingerprint for part, _ in samples.parts)} has {what} - "
+                "every image of a text-to-image study needs one"
+            )
+    return tuple(captions)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.sets.samples import open_data
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.latent_space.density import measure_density
+from transvae_platform.evaluation.latent_space.manifold import measure_manifold
 from transvae_platform.evaluation.latent_space.probe import ProbeProtocol, probe
 from transvae_platform.evaluation.latent_space.records import Kind, LatentRecord, keep, kept, key_of
 from transvae_platform.evaluation.latent_space.vectors import Latents
@@ -31,7 +32,8 @@ def measure(
     """The record of a measurement, found or made.
 
     Args:
-        settings: of `probe` those of ProbeProtocol; of `density` `images`, `runs` and `split`.
+        settings: of `probe` those of ProbeProtocol; of `density` `images`, `runs` and `split`; of `manifold` `images`,
+            `noise` and `seed`.
         name: what people call the latents.
 
     Raises:
@@ -44,6 +46,8 @@ def measure(
     result: Any
     if kind == "probe":
         result = probe(train, validation, _protocol(settings))
+    elif kind == "manifold":
+        result = measure_manifold(train, validation, **{**settings, "noise": tuple(settings["noise"])})
     else:
         of = train if settings["split"] == "train" else validation
         result = measure_density(of, images=settings["images"], runs=settings["runs"], listen=listen)

@@ -15,7 +15,7 @@ from transvae_platform.lineage import code, library_versions
 from transvae_platform.study.grid import stable_hash
 
 VERSION = 1
-Kind = Literal["density", "probe"]
+Kind = Literal["density", "probe", "manifold"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class LatentRecord:
     latents: dict[str, Any]
     """Name, fingerprint, the model that made them, content, resolution, the images' fingerprint."""
     result: dict[str, Any]
-    """The fields of `Density` or `Probed`."""
+    """The fields of `Density`, `Probed` or `Manifold`."""
     lineage: dict[str, Any]
 
 
