@@ -1,6 +1,7 @@
 """The source roots: what would shadow the standard library, hide a package, or break an import."""
 
 import platform
+import re
 import subprocess
 import sys
 import sysconfig
@@ -40,3 +41,13 @@ def test_every_image_library_imports_beside_this_torch():
         "import lpips, timm, torch_fidelity, torchmetrics.functional.image"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+def test_every_pinned_package_has_a_hash():
+    pins, locked = (
+        [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+        for name in ("constraints.txt", "locked.txt")
+    )
+    assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in locked)
+    chosen_by_machine = {line for line in pins if line.startswith(("torch==", "torchvision=="))}
+    assert {line.partition(" ")[0] for line in locked} == set(pins) - chosen_by_machine

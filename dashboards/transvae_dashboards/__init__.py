@@ -1,4 +1,4 @@
-"""The pages of a study, drawn from its journals: one self-contained HTML report."""
+"""The views of a study, drawn from its journals: a live dashboard, and one self-contained HTML report."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transvae_dashboards.figure_files import write_figures as write_figures
+    from transvae_dashboards.figure_files import write_tables as write_tables
     from transvae_dashboards.page import write_report as write_report
 
-__all__ = ["write_figures", "write_report"]
+__all__ = ["write_figures", "write_report", "write_tables"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from transvae_dashboards.figure_files import write_figures
 
         return write_figures
+    if name == "write_tables":
+        from transvae_dashboards.figure_files import write_tables
+
+        return write_tables
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,9 @@
-"""The frame of every page: one self-contained HTML file. No scripts, no network."""
+"""The frames of pages: the live dashboard's, and that of reports, one self-contained HTML file without any request."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from importlib.resources import files
 from pathlib import Path
@@ -9,18 +11,35 @@ from pathlib import Path
 from transvae_dashboards.markup import Html, tag
 from transvae_platform.errors import UserError
 
+ABOUT = Html(
+    '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    '<meta name="color-scheme" content="light dark">'
+)
 
-def document(title: str, *parts: str) -> str:
-    """A page as text."""
-    style = Html((files("transvae_dashboards") / "page.css").read_text(encoding="utf-8"))
+
+def document(title: str, *parts: str, top: str = "") -> str:
+    """A self-contained page as text; its script (copying, zoom) needs no network, and the page forbids any."""
+    style, script = (Html(_text(name)) for name in ("page.css", "app.js"))
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{allowed}'"
     head = tag(
-        "head",
-        Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Html('<meta name="color-scheme" content="light dark">'),
-        tag("title", title),
+        "head", ABOUT, Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'), tag("title", title),
         tag("style", style),
-    )
-    return f'<!doctype html>\n<html lang="en">{head}{tag("body", tag("main", *parts))}</html>\n'
+    )  # fmt: skip
+    body = tag("body", top, tag("main", *parts, id="main"), tag("script", script))
+    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
+
+
+def shell(title: str, main: str, *, top: str = "", refresh: int | None = None) -> str:
+    """A page of the live dashboard; with `refresh` its script looks for news every so many seconds."""
+    head = tag(
+        "head", ABOUT, tag("title", f"{title} – TransVAE"), Html('<link rel="stylesheet" href="/page.css">'),
+        Html('<link rel="icon" href="data:,">'), Html('<script src="/app.js" defer></script>'),
+    )  # fmt: skip
+    skip = tag("a", "Skip to the content", href="#main", class_="skip")
+    content = tag("main", main, id="main", data_refresh=refresh)
+    body = tag("body", skip, tag("header", top, class_="top") if top else Html(""), content)
+    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
 
 
 def write_page(text: str, path: Path) -> Path:
@@ -46,3 +65,7 @@ def write_page(text: str, path: Path) -> Path:
             "draw it again, or elsewhere with --output"
         ) from None
     return path
+
+
+def _text(name: str) -> str:
+    return (files("transvae_dashboards") / name).read_text(encoding="utf-8")

@@ -24,12 +24,17 @@ def write_extrapolation(records: Sequence[Record], home: Path, path: Path) -> Pa
 
 def render(records: Sequence[Record], home: Path) -> str:
     """The page as text."""
+    nothing = tag("p", "No model was evaluated at two resolutions of one source yet.")
+    drawn = extrapolation_sections(records, home)
+    return document("Extrapolation", tag("h1", "Reconstruction by test resolution"), *(drawn or [nothing]))
+
+
+def extrapolation_sections(records: Sequence[Record], home: Path) -> list[Html]:
+    """A section per model that was evaluated at two resolutions."""
     ordered = sorted(records, key=lambda record: (*_line(record), record.data["resolution"]))
     lines = [list(group) for _, group in groupby(ordered, key=_line)]
     several = [line for line in lines if len({record.data["resolution"] for record in line}) > 1]
-    nothing = tag("p", "No model was evaluated at two resolutions of one source yet.")
-    drawn = [_section(line, home) for line in several]
-    return document("Extrapolation", tag("h1", "Reconstruction by test resolution"), *(drawn or [nothing]))
+    return [_section(line, home) for line in several]
 
 
 def _line(record: Record) -> tuple[str, ...]:

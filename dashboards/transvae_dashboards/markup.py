@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Collection, Iterable, Sequence
+
+from transvae_dashboards.exhibits import show_table
+
+VOID = ("img",)
+"""Elements without an end."""
 
 
 class Html(str):
@@ -17,14 +23,14 @@ def escape(text: str) -> Html:
     return text if isinstance(text, Html) else Html(html.escape(text))
 
 
-def tag(name: str, *children: str, **attributes: str | int | None) -> Html:
+def tag(name: str, /, *children: str, **attributes: str | int | None) -> Html:
     """`tag("p", "a < b", class_="note")`; attributes that are None are left out, `_` in their names becomes `-`."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    return Html(f"<{name}{written}>{join(children)}</{name}>")
+    return Html(f"<{name}{written}>" if name in VOID else f"<{name}{written}>{join(children)}</{name}>")
 
 
 def join(parts: Iterable[str], between: str = "") -> Html:
@@ -44,6 +50,8 @@ def table(
             return tag("th", content, scope="col", class_=kind)
         return tag("th", content, scope="row") if index == 0 else tag("td", content, class_=kind)
 
+    body = list(body)
+    show_table(label, head, body)
     rows = [tag("tr", *(cell(i, content, False) for i, content in enumerate(row))) for row in body]
     header = tag("thead", tag("tr", *(cell(i, content, True) for i, content in enumerate(head))))
     return scroll(tag("table", header, tag("tbody", *rows), class_=kind or None), label)
@@ -54,11 +62,21 @@ def scroll(content: Html, label: str) -> Html:
     return tag("div", content, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
+def prose(text: str) -> Html:
+    """A sentence whose `commands` stand between backticks."""
+    return Html(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
+
+
+def missing(text: str) -> Html:
+    """What stands where nothing can be shown yet: why, and what would change that."""
+    return tag("p", prose(text), class_="missing")
+
+
 def section(title: str, *content: str, anchor: str, lead: str = "") -> Html:
     """A part of the page under a heading that can be linked to."""
     opening = [tag("h2", title)]
     if lead:
-        opening.append(tag("p", lead, class_="lead"))
+        opening.append(tag("p", prose(lead), class_="lead"))
     return tag("section", *opening, *content, id=anchor)
 
 

@@ -38,6 +38,8 @@ class Column:
     final: bool
     psnr: float | None
     """Mean over the pictures shown."""
+    each: tuple[float, ...]
+    """Of each of them."""
     strip: Strip
 
 
@@ -69,7 +71,7 @@ def family_pictures(state: StudyState, name: str | None = None) -> list[FamilyPi
     found = []
     for family in FAMILIES:
         sheets = [sheet for size in SIZES if (sheet := _shown(state, family, size, name)) is not None]
-        rows = [(sheet, _rows(sheet.path)) for sheet in sheets]
+        rows = [(sheet, sheet_rows(sheet.path)) for sheet in sheets]
         opened = [(sheet, pictures) for sheet, pictures in rows if pictures is not None]
         if opened:
             columns = tuple(_column(sheet, pictures[1]) for sheet, pictures in opened)
@@ -100,7 +102,7 @@ def _last(trial: TrialState, name: str | None) -> _Sheet | None:
     return _Sheet(trial, max(drawn), *drawn[max(drawn)]) if drawn else None
 
 
-def _rows(path: Path) -> tuple[list[Image.Image], list[Image.Image]] | None:
+def sheet_rows(path: Path) -> tuple[list[Image.Image], list[Image.Image]] | None:
     """Originals and reconstructions on a sheet; None when the file is gone or damaged."""
     try:
         with Image.open(path) as opened:
@@ -118,7 +120,8 @@ def _rows(path: Path) -> tuple[list[Image.Image], list[Image.Image]] | None:
 
 def _column(sheet: _Sheet, pictures: Sequence[Image.Image]) -> Column:
     trial, psnr = sheet.trial.trial, mean(sheet.psnr[: len(pictures)])
-    return Column(trial.size, sheet.step, sheet.step == trial.recipe.steps, psnr, _strip(pictures))
+    each = tuple(sheet.psnr[: len(pictures)])
+    return Column(trial.size, sheet.step, sheet.step == trial.recipe.steps, psnr, each, _strip(pictures))
 
 
 def _strip(pictures: Sequence[Image.Image]) -> Strip:

@@ -29,10 +29,15 @@ def write_table1(records: Sequence[Record], path: Path) -> Path:
 
 def render(records: Sequence[Record]) -> str:
     """The page as text."""
+    return document("Table 1", tag("h1", "Table 1: reconstruction"), *table1_sections(records))
+
+
+def table1_sections(records: Sequence[Record]) -> list[Html]:
+    """What was measured, one part per protocol and data, and the paper's table."""
     columns = sorted(records, key=lambda record: (record.data["resolution"], *map(str, record.column)))
     measured = [_measured(list(group)) for _, group in groupby(columns, key=lambda record: record.column)]
     nothing = tag("p", "Nothing was evaluated yet: transvae evaluate MODEL --data NAME")
-    return document("Table 1", tag("h1", "Table 1: reconstruction"), *(measured or [nothing]), _paper())
+    return [*(measured or [nothing]), _paper()]
 
 
 def _measured(records: list[Record]) -> Html:

@@ -11,23 +11,36 @@ from itertools import combinations, groupby
 from pathlib import Path
 
 from transvae_dashboards.document import document, write_page
+from transvae_dashboards.generation_table import generation_sections
 from transvae_dashboards.markup import Html, section, table, tag
 from transvae_dashboards.table1 import NAMES
 from transvae_platform.evaluation.latent_space.density import Density, overlap
 from transvae_platform.evaluation.latent_space.records import LatentRecord
 from transvae_platform.evaluation.paper import ALIGNMENT, DENSITIES, GENERATION, METRICS, PROBES
+from transvae_platform.study.state import StudyState
 
 MEASURES = {"density_cv": "Density CV", "normalised_entropy": "Normalised entropy", "gini": "Gini"}
 PRINTED = "As printed in table 2 of the TransVAE paper; nothing here was measured by this project."
 
 
-def write_table2(records: Sequence[LatentRecord], path: Path) -> Path:
+def write_table2(records: Sequence[LatentRecord], studies: Sequence[StudyState], path: Path) -> Path:
     """Draw the page and write it to `path`; returns `path`."""
-    return write_page(render(records), path)
+    return write_page(render(records, studies), path)
 
 
-def render(records: Sequence[LatentRecord]) -> str:
+def render(records: Sequence[LatentRecord], studies: Sequence[StudyState] = ()) -> str:
     """The page as text."""
+    return document("Table 2", tag("h1", "Table 2: latents"), *table2_sections(records, studies))
+
+
+def table2_sections(records: Sequence[LatentRecord], studies: Sequence[StudyState]) -> list[Html]:
+    """What was measured, one part per kind and settings, what generators of studies made, the paper's three parts."""
+    nothing = tag("p", "No latents were measured yet: transvae density NAME, transvae probe NAME")
+    return [*(measured_sections(records) or [nothing]), *generation_sections(studies), *_paper()]
+
+
+def measured_sections(records: Sequence[LatentRecord]) -> list[Html]:
+    """What was measured, one part per kind and settings."""
     measured = []
     drawn = (
         ("probe", _probe_settings, _probes), ("density", _density_settings, _densities),
@@ -36,8 +49,7 @@ def render(records: Sequence[LatentRecord]) -> str:
     for kind, settings, draw in drawn:
         rows = sorted((record for record in records if record.kind == kind), key=settings)
         measured += [draw(list(group), key) for key, group in groupby(rows, key=settings)]
-    nothing = tag("p", "No latents were measured yet: transvae density NAME, transvae probe NAME")
-    return document("Table 2", tag("h1", "Table 2: latents"), *(measured or [nothing]), *_paper())
+    return measured
 
 
 def _probe_settings(record: LatentRecord) -> str:

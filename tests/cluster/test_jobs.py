@@ -74,7 +74,9 @@ def api(monkeypatch):
 
 def test_command_home_sources_and_server_travel(api, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "ray-s3cret")
     submit_job(JOB, ADDRESS, Path("/shared/runs"), follow=True)
+    assert "s3cret" not in str(api.sent)
     assert shlex.split(api.sent["entrypoint"]) == [
         "python", "-m", "transvae_platform", "data", "ingest", "--home", "/shared/runs", "--name=mine", "--",
         "/shared/my photos",

@@ -6,15 +6,23 @@ from xml.etree import ElementTree
 
 import pytest
 
-from transvae_dashboards import formats, write_figures
+from transvae_dashboards import formats
+from transvae_dashboards.exhibits import collecting
 from transvae_dashboards.figures.axes import log_ticks, spread
+from transvae_dashboards.figures.curves import Look, curve_panels
 from transvae_dashboards.figures.forest import forest_panels
-from transvae_dashboards.figures.losses import loss_panels
 from transvae_dashboards.figures.quality import quality_panel
 from transvae_dashboards.figures.scaling import scaling_panels
+from transvae_dashboards.files import figures, write_files
+from transvae_dashboards.follow.study import followed
 from transvae_dashboards.laws import fit_study
 from transvae_dashboards.page import render
-from transvae_dashboards.tables import study_table
+from transvae_dashboards.tables import FAMILIES, ordered, study_table
+
+
+def loss_panels(state, **changes):
+    study = followed(state)
+    return curve_panels(study, ordered(study.autoencoders), Look(**changes))
 
 
 def texts(panel):
@@ -40,7 +48,7 @@ def test_scaling_panels(fits):
 
 def test_loss_panels_label_sizes_in_order_and_mark_restarts(whole):
     panels = loss_panels(whole.state())
-    assert [panel.name for panel in panels] == ["loss-transvae", "loss-cnn", "loss-vit", "loss-swin"]
+    assert [panel.name for panel in panels] == [f"curves-l1-step-{family}" for family in FAMILIES[:4]]
     found = texts(panels[0])
     assert {"T", "B", "L", "H", "G"} <= set(found)
     assert found.count("H") == 2  # at its line's end and at its restart
@@ -103,7 +111,9 @@ def test_formats():
 
 def test_every_chart_of_the_page_is_a_file_that_browsers_open_alone(whole, tmp_path):
     state = whole.state()
-    page, files = render(state), write_figures(state, tmp_path / "figures")
+    with collecting() as found:
+        page = render(state)
+    files = write_files(figures(found, state.name), tmp_path / "figures", "--figures")
     charts = re.findall(r'<figure id="chart-([^"]+)"', page)
     assert [file.name for file in files] == [f"{state.name}-{name}.svg" for name in charts]
     for file in files:

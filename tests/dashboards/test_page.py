@@ -1,9 +1,12 @@
 """The report: self-contained, escaped, repeatable, complete, and there for every state a study can be in."""
 
+import base64
+import hashlib
 import html
 import os
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -57,7 +60,12 @@ def test_page_is_self_contained_and_well_formed(page):
     outline = Outline()
     outline.feed(page)
     assert outline.open == []
-    assert not outline.tags & {"script", "link", "iframe", "object"}
+    assert not outline.tags & {"link", "iframe", "object"}
+    script = (files("transvae_dashboards") / "app.js").read_text(encoding="utf-8")
+    assert page.count("<script") == 1
+    assert f"<script>{script}</script>" in page
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'" in page
     assert all(target.startswith(("#", "data:image/")) for target in outline.fetched)
     assert len(outline.ids) == len(set(outline.ids))
     assert "@import" not in page
@@ -66,7 +74,7 @@ def test_page_is_self_contained_and_well_formed(page):
 
 
 def test_hostile_text_is_escaped(page):
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert "Is 1 &lt; 2 &amp; &quot;so on&quot;? &lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "holiday/&lt;broken&gt;.jpg" in page
     assert "CUDA out of memory at &lt;60 %&gt;" in page
@@ -116,8 +124,11 @@ def test_answers_verdicts_and_refusals(whole, page):
 def test_parts_stand_in_order(page):
     titles = re.findall(r"<h2>([^<]+)</h2>", page)
     assert titles == [
-        "Answer", "Trials", "Scaling with parameters", "Scaling with training compute", "Reconstruction quality",
-        "Fitted laws", "Loss curves", "Reconstructions", "Provenance",
+        "Answer", "Trials", "Attempts", "Device-hours", "Scaling with parameters", "Scaling with training compute",
+        "Reconstruction quality over parameters", "Fitted laws", "Residuals over parameters",
+        "Residuals over training FLOPs", "Sensitivity over parameters", "Sensitivity over training FLOPs",
+        "Optimal size and frontier over compute", "Learning curves: l1", "Early training", "Reconstructions",
+        "Provenance",
     ]  # fmt: skip
 
 
@@ -197,11 +208,13 @@ def test_addresses_lose_their_password():
     assert without_password("sqlite:////home/x/mlflow.db") == "sqlite:////home/x/mlflow.db"
 
 
-def test_page_that_cannot_be_written_is_one_sentence_and_replaces_no_device(whole, tmp_path, monkeypatch):
+def test_page_that_cannot_be_written_is_one_sentence_and_replaces_no_device(write_study, tmp_path, monkeypatch):
+    study = write_study({"vit": "T"})
+    study.submit()
     device = tmp_path / "device"
     os.mkfifo(device)
     with pytest.raises(UserError, match=r"device is no regular file"):
-        write_report(whole.state(), device)
+        write_report(study.state(), device)
     assert device.is_fifo()
     old = tmp_path / "report.html"
     old.write_text("old")
@@ -212,8 +225,8 @@ def test_page_that_cannot_be_written_is_one_sentence_and_replaces_no_device(whol
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(UserError, match=r"report.html cannot be written \(No space left on device\)"):
-        write_report(whole.state(), old)
-    with pytest.raises(UserError, match=r"the figures cannot be written \(File exists\)"):
-        write_figures(whole.state(), old)
+        write_report(study.state(), old)
+    with pytest.raises(UserError, match=r"the files cannot be written \(File exists\)"):
+        write_figures(study.state(), old)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
     assert old.read_text() == "old"

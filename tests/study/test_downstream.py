@@ -153,7 +153,7 @@ def test_a_plan_counts_generators_and_their_samples(grid, tmp_path):
     assert sampling_flops(guided) - sampling_flops(trials[3]) == pytest.approx(network)
 
 
-def test_a_schedule_has_latents_between_autoencoders_and_generators(grid, tmp_path):
+def test_a_schedule_has_latents_between_autoencoders_and_generators_and_a_plan_their_disk(grid, tmp_path):
     trials = grid(**down(tokenizers=OTHER))
     plan = build_plan(trials, {"cpu": 2}, tmp_path, None, images=100)
     assert len(plan.latents) == 4
@@ -163,6 +163,8 @@ def test_a_schedule_has_latents_between_autoencoders_and_generators(grid, tmp_pa
         vae = trial.generator.autoencoder
         assert works[latents].after == ((vae,) if vae else ())
         assert works[latents].seconds > 0
+    assert plan.latents[0].bytes_per_image == 2 * 8 * 4 * 4 * 2  # both sides, f8d8 of 32 pixels, float16
+    assert plan.latents_bytes_per_image == 3 * 512 + 1024  # flux-vae has 16 channels
     first = next(name for name in plan.agenda.order if name in works)
     assert not first.startswith("dit"), "nothing begins with who has to wait"
 

@@ -306,3 +306,22 @@ def test_committed_schema_is_the_current_one():
     assert (STUDIES / "study.schema.json").read_text() == study_schema(), (
         "run `transvae study schema > studies/study.schema.json`"
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!python/object/apply:os.system ['touch {mark}']",
+        "!!python/name:os.system",
+        "!!python/object/new:pathlib.Path ['{mark}']",
+        "!include /etc/passwd",
+    ],
+)
+def test_a_study_file_from_someone_else_runs_nothing(tmp_path, text, value):
+    file, mark = tmp_path / "theirs.yaml", tmp_path / "mark"
+    file.write_text(text.replace("steps: 40", f"steps: {value.format(mark=mark)}"))
+    with pytest.raises(SpecError, match="could not determine a constructor for the tag"):
+        load_study(file)
+    with pytest.raises(SpecError):
+        load_study(file, (f"recipe.steps={value.format(mark=mark)}",))
+    assert not mark.exists()

@@ -14,11 +14,11 @@ def plan(trials, home, slots=None, current=None):
     return build_plan(trials, slots or {"cpu": 2, "gpu": 0}, home, current)
 
 
-def measure(study, trial, seconds, attempts=1):
+def measure(study, trial, seconds, attempts=1, device="cpu"):
     """Let a study have run a trial in this time."""
     journal = study.queue(trial)
     for attempt in range(attempts):
-        journal.append("started", resumed_from=0, step=0, world=1, device="cpu", lineage={})
+        journal.append("started", resumed_from=0, step=0, world=1, device=device, lineage={})
         study.now += seconds
         journal.append("step" if attempt < attempts - 1 else "finished", step=trial.recipe.steps, metrics={})
         study.now += 1000
@@ -33,7 +33,7 @@ def test_costs_are_those_of_the_accounting(grid, tmp_path):
         assert row.training_flops == cost.training_flops * images
         assert row.disk_bytes == 16 * cost.parameters * 3
         assert row.seconds == pytest.approx(row.training_flops / ASSUMED_RATE["cpu"] + START_SECONDS["cpu"])
-        assert (row.measured, row.state, row.devices) == (False, "queued", "1 x cpu")
+        assert (row.measured, row.state, row.devices) == (None, "queued", "1 x cpu")
 
 
 def test_training_on_several_sizes_costs_their_mean(grid, tmp_path):
@@ -78,9 +78,19 @@ def test_time_comes_from_what_another_study_measured(writer, grid, tmp_path):
     measure(before, measured, 50.0)
     rows = {row.trial.label: row for row in plan(grid(), tmp_path).rows}
     row = rows[measured.label]
-    assert row.measured
+    assert row.measured == "cpu"
     assert row.seconds == pytest.approx(0.5 * row.steps + START_SECONDS["cpu"])
     assert not any(row.measured for label, row in rows.items() if label != measured.label)
+
+
+def test_the_device_that_ran_last_counts_where_there_were_several(writer, grid, tmp_path):
+    for name, seconds, device in (("old", 50.0, "A100"), ("new", 20.0, "H100")):
+        before = writer(study=name, recipe__steps=100)
+        before.now = {"old": 1000.0, "new": 9000.0}[name]
+        measure(before, before.trials[-1], seconds, device=device)
+    (row,) = [row for row in plan(grid(), tmp_path).rows if row.trial.label == before.trials[-1].label]
+    assert row.measured == "H100"
+    assert row.seconds == pytest.approx(0.2 * row.steps + START_SECONDS["cpu"])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +123,7 @@ def row(trial, seconds, workers, device="cpu", state="queued", step=0):
         update={"workers": trial.workers.model_copy(update={"workers": workers, "device": device})}
     )
     trial = trial.model_copy(update={"id": f"{device}-{seconds}x{workers}"})
-    return TrialPlan(trial, 1, 1, 1.0, 0.0, 10, "", seconds, step, True, 1, 1, state)
+    return TrialPlan(trial, 1, 1, 1.0, 0.0, 10, "", seconds, step, "cpu", 1, 1, state)
 
 
 @pytest.mark.parametrize(

@@ -419,3 +419,16 @@ def test_a_shortened_journal_of_a_trial_that_was_over_is_named_until_it_is_told_
     state.refresh()
     assert (state.trials[trial_id].state, state.trials[trial_id].doubtful) == ("finished", False)
     assert state.damaged == [f"{path}, line {count + 1}"], "still known as shortened"
+
+
+def test_a_journal_from_elsewhere_names_no_file_outside_of_its_trial(study):
+    trial = study.trials[0]
+    journal = study.queue(trial)
+    start(journal)
+    for number, path in enumerate(("../../../secret.png", "/etc/secret.png", "pictures/../../secret.png")):
+        journal.append("pictures", step=number, path=path, psnr=[1.0])
+        journal.append("set_pictures", set="coco", step=number, path=path, psnr=[1.0])
+    (known,) = StudyState(study.folder).trials.values()
+    inside = known.folder / "pictures" / "secret.png"
+    assert set(known.pictures.values()) == {inside}
+    assert {path for sets in known.set_pictures.values() for path, _ in sets.values()} == {inside}

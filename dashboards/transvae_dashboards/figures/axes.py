@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from transvae_dashboards import formats
+from transvae_dashboards.figures.room import fit, make_room
 from transvae_dashboards.style import MUTED
 
 STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
@@ -72,22 +73,16 @@ def end_labels(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None
     """Write (x, y, text, colour) labels right of the axes' line ends; call after the limits are set."""
     if not ends:
         return
-    axes.figure.draw_without_rendering()  # the layout decides how tall the axes are, and so how far labels must move
+    fit(axes)  # decides how tall the axes are, and so how far labels must move
     points = 72 / axes.figure.dpi
     heights = [axes.transData.transform((x, y))[1] * points for x, y, _, _ in ends]
-    places = spread(heights, LABEL_GAP)
+    places, texts = spread(heights, LABEL_GAP), []
     for (x, y, text, colour), height, place in zip(ends, heights, places, strict=True):
         moved = abs(place - height) > 1.5
-        axes.annotate(
-            text,
-            (x, y),
-            xytext=(12 if moved else 6, place - height),
-            textcoords="offset points",
-            color=colour,
-            va="center",
-            ha="left",
-            fontsize=8.5,
-            fontweight="bold",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.5, "shrinkA": 1, "shrinkB": 2} if moved else None,
-        )
+        arrow = {"arrowstyle": "-", "color": MUTED, "lw": 0.5, "shrinkA": 1, "shrinkB": 2} if moved else None
+        written = axes.annotate(
+            text, (x, y), xytext=(12 if moved else 6, place - height), textcoords="offset points", color=colour,
+            va="center", ha="left", fontsize=8.5, fontweight="bold", annotation_clip=False, arrowprops=arrow,
+        )  # fmt: skip
+        texts.append(written)
+    make_room(axes, texts)

@@ -16,6 +16,9 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from transvae_dashboards.exhibits import wants_pdf
+from transvae_dashboards.figures.printing import in_print
+from transvae_dashboards.figures.room import fit
 from transvae_dashboards.markup import Html, escape
 from transvae_dashboards.style import INK, MUTED, RULE, VARIABLES
 
@@ -28,7 +31,8 @@ SETTINGS: dict[str, Any] = {
     "axes.facecolor": "none", "figure.facecolor": "none", "xtick.color": MUTED, "ytick.color": MUTED,
     "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0, "ytick.minor.size": 0,
     "xtick.minor.visible": False, "ytick.minor.visible": False, "axes.titlesize": 9.5, "axes.titlelocation": "left",
-    "axes.titleweight": "bold", "axes.titlepad": 8, "path.simplify": True, "axes.unicode_minus": True,
+    "axes.titleweight": "bold", "axes.titlepad": 8, "axes.titley": 1.0, "path.simplify": True,
+    "axes.unicode_minus": True,
 }  # fmt: skip
 
 
@@ -39,6 +43,8 @@ class Panel:
     name: str
     label: str
     svg: Html
+    pdf: bytes | None = None
+    """Where files are wanted (`exhibits.py`)."""
 
 
 @dataclass
@@ -55,12 +61,14 @@ def canvas(name: str, label: str, width: float = WIDTH, height: float = HEIGHT) 
     """Draw on `canvas.axes` inside the block; the finished panel is in `canvas.panel[0]` after it."""
     # hashsalt decides the ids that matplotlib invents: fixed, so that equal data give equal bytes
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": name}):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height))
         drawing = Canvas(figure, figure.add_subplot())
         yield drawing
+        fit(drawing.axes)
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
-    drawing.panel.append(Panel(name, label, _inline(buffer.getvalue(), name, label)))
+        pdf = in_print(figure) if wants_pdf() else None
+    drawing.panel.append(Panel(name, label, _inline(buffer.getvalue(), name, label), pdf))
 
 
 def _inline(svg: str, name: str, label: str) -> Html:
@@ -71,6 +79,7 @@ def _inline(svg: str, name: str, label: str) -> Html:
     assert view is not None, "matplotlib writes a viewBox"
     # several charts share one page, so their ids must differ
     rest = re.sub(r'\bid="', f'id="{name}-', rest)
+    rest = rest.replace(' target="_blank"', "")  # lines that lead to a trial do so in the same window
     rest = re.sub(r'href="#', f'href="#{name}-', rest)
     rest = re.sub(r"url\(#", f"url(#{name}-", rest)
     rest = re.sub(r"font: ([^;\"]*?px) [^;\"]*", r"font: \1 var(--sans, sans-serif)", rest)

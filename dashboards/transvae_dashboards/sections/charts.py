@@ -1,21 +1,20 @@
-"""The sections that are mostly charts: scaling over parameters and FLOPs, quality, losses; each with its numbers."""
+"""The sections that are mostly charts: scaling over parameters and FLOPs, quality, variants; each with its numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from transvae_dashboards import formats
+from transvae_dashboards.exhibits import show_panel
 from transvae_dashboards.figures.canvas import Panel
-from transvae_dashboards.figures.losses import TRAIN, loss_panels
 from transvae_dashboards.figures.quality import quality_panel
 from transvae_dashboards.figures.scaling import scaling_panels
 from transvae_dashboards.figures.variants import variants_panel
 from transvae_dashboards.icons import family_mark
-from transvae_dashboards.laws import in_order
-from transvae_dashboards.markup import Html, details, section, table, tag
-from transvae_dashboards.tables import METRIC_NAMES, SIZE_NAMES, SIZES, TrialRow, mean, ordered
+from transvae_dashboards.laws import XName, in_order
+from transvae_dashboards.markup import Html, section, table, tag
+from transvae_dashboards.tables import METRIC_NAMES, SIZE_NAMES, SIZES, X_WORDS, TrialRow, mean
 from transvae_platform.fitting import FitReport
-from transvae_platform.study.state import StudyState
 
 FLOPS = "Training FLOPs are 2 × multiply-adds, forward + backward, encoder + decoder; loss networks are excluded."
 READING = (
@@ -38,9 +37,9 @@ def scaling(report: FitReport) -> Html:
     return section(TITLES[report.x_name], top, rest, anchor=anchor, lead=lead)
 
 
-def quality(rows: Sequence[TrialRow]) -> Html:
-    """PSNR against parameters."""
-    panel, title = quality_panel(rows), "Reconstruction quality"
+def quality(rows: Sequence[TrialRow], x_name: XName = "parameters") -> Html:
+    """PSNR against parameters or training FLOPs."""
+    panel, title = quality_panel(rows, x_name), f"Reconstruction quality over {X_WORDS[x_name]}"
     if panel is None:
         return section(title, _missing("a finished trial"), anchor="quality")
     sizes = [size for size in SIZES if any(row.size == size for row in rows)]
@@ -68,35 +67,9 @@ def variants(rows: Sequence[TrialRow]) -> Html:
     return section(title, figure(panel), anchor="variants", lead=lead)
 
 
-def losses(state: StudyState) -> Html:
-    """Training and validation L1 against step, a panel per family."""
-    panels = loss_panels(state)
-    if not panels:
-        return section("Loss curves", _missing("a training record"), anchor="losses")
-    lead = (
-        "L1 per value on [-1, 1], one scale for all panels. Thin: training batches. Strong: held-out images, averaged "
-        "weights. Heavier lines are larger models. A triangle on the step axis marks where an attempt resumed. "
-        "The first steps are left out of the range."
-    )
-    body = [
-        [family_mark(trial.trial.family), trial.trial.label.partition("-")[2], str(trial.trial.seed),
-         f"{trial.step:,}", _last(trial.train, TRAIN), _last(trial.validation, "val/l1"),
-         ", ".join(f"{start['resumed_from']:,}" for start in trial.started[1:]) or formats.NONE]
-        for trial in ordered(state.autoencoders)
-    ]  # fmt: skip
-    head = ["Family", "Size", "Seed", "Step", "Training L1", "Validation L1", "Resumed from step"]
-    numbers = details("The numbers", table(head, body, label="Losses at the last step", text=(1,)))
-    return section(
-        "Loss curves",
-        tag("div", *(figure(panel) for panel in panels), class_="panels"),
-        numbers,
-        anchor="losses",
-        lead=lead,
-    )
-
-
 def figure(panel: Panel) -> Html:
     """A chart in its frame."""
+    show_panel(panel)
     return tag("figure", panel.svg, id=f"chart-{panel.name}")
 
 
@@ -119,14 +92,6 @@ def _size_means(report: FitReport) -> Html:
 
 def _mean_psnr(rows: Sequence[TrialRow], family: str, size: str) -> float | None:
     return mean(r.psnr for r in rows if (r.family, r.size, r.variant) == (family, size, "base") and r.finished)
-
-
-def _last(records: dict[int, dict[str, object]], metric: str) -> str:
-    if not records:
-        return formats.NONE
-    metrics = records[max(records)]["metrics"]
-    assert isinstance(metrics, dict)
-    return formats.number(metrics.get(metric), 4)
 
 
 def _missing(what: str) -> Html:

@@ -1,4 +1,4 @@
-"""What a reader must know before the numbers: other code, skipped files, failed trials, unequal training."""
+"""What a reader must know before the numbers: other code, damage, skipped files, failed trials, unequal training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from transvae_dashboards.icons import family_mark
 from transvae_dashboards.laws import cautions
-from transvae_dashboards.markup import Html, details, join, tag
+from transvae_dashboards.markup import Html, details, join, prose, tag
 from transvae_dashboards.tables import TrialRow
 from transvae_platform.study.state import StudyState
 
@@ -18,11 +18,22 @@ def notices(state: StudyState, rows: Sequence[TrialRow]) -> Html:
     """All notices that apply; nothing when there are none."""
     found = [
         *(_note(Html(""), note) for note in state.notes),
+        _damaged(state),
         _failed(rows),
         _skipped(state),
         *(_note(Html(""), text) for text in cautions(state)),
     ]
     return join(notice for notice in found if notice)
+
+
+def _damaged(state: StudyState) -> Html:
+    places = state.damaged
+    if not places:
+        return Html("")
+    items = [tag("li", tag("code", place)) for place in places]
+    more = details(f"The other {len(items) - SHOWN}", tag("ul", *items[SHOWN:])) if len(items) > SHOWN else ""
+    lead = f"What these said is missing here; `transvae doctor {state.name}` says what to do:"
+    return _note(tag("strong", "Damaged journals. "), prose(lead), tag("ul", *items[:SHOWN]), more, kind="bad")
 
 
 def _failed(rows: Sequence[TrialRow]) -> Html:

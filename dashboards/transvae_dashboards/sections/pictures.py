@@ -2,61 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from transvae_dashboards import formats
 from transvae_dashboards.icons import family_mark
-from transvae_dashboards.markup import Html, escape, scroll, section, tag
+from transvae_dashboards.markup import Html, scroll, section, tag
 from transvae_dashboards.reconstructions import PIXEL_ART, FamilyPictures, Strip, family_pictures, set_names
+from transvae_dashboards.scene import Scene
 from transvae_dashboards.tables import FAMILY_NAMES, SIZE_NAMES
-from transvae_platform.study.state import StudyState
 
 
-def pictures(state: StudyState) -> Html:
-    """The section with the reconstruction grids."""
+def pictures(scene: Scene) -> Html:
+    """The section with the reconstruction grids; on the dashboard also as differences to the originals."""
+    state, difference = scene.state, scene.one("show", ("difference",), "") == "difference"
+    pick = scene.choice("Show", "show", [("", "reconstructions"), ("difference", "differences, four times as strong")],
+                        "difference" if difference else "")  # fmt: skip
     blocks = family_pictures(state)
     if not blocks:
         text = "Nothing to show yet: the first validation draws the first pictures."
         return section("Reconstructions", tag("p", text, class_="missing"), anchor="reconstructions")
     lead = (
         "The same held-out images for every model, at its last validation, by the averaged weights; under each column "
-        "the mean PSNR of the images shown. "
+        "the mean PSNR of the images shown. A click enlarges a picture beside its original and their difference. "
     ) + ("Embedded as WebP; the PNG files lie beside the journal." if _large(blocks) else "Enlarged without smoothing.")
-    sets = [_set(name, family_pictures(state, name)) for name in set_names(state)]
-    return section("Reconstructions", _grid(blocks, "held-out images"), *sets, anchor="reconstructions", lead=lead)
+    sets = [_set(name, family_pictures(state, name), difference) for name in set_names(state)]
+    grid = _grid(blocks, "held-out images", difference)
+    return section("Reconstructions", pick, grid, *sets, anchor="reconstructions", lead=lead)
 
 
-def _set(name: str, blocks: list[FamilyPictures]) -> Html:
+def _set(name: str, blocks: list[FamilyPictures], difference: bool) -> Html:
     """The pictures of a further set under a heading of its own."""
     if not blocks:
         return Html("")
     size = blocks[0].originals.resolution
     lead = f"Images of {size} x {size} pixels that no model was trained on, drawn and measured once, at the last step."
     return tag(
-        "div", tag("h3", f"On the set {name}"), tag("p", lead, class_="lead"), _grid(blocks, f"images of {name}")
+        "div",
+        tag("h3", f"On the set {name}"),
+        tag("p", lead, class_="lead"),
+        _grid(blocks, f"images of {name}", difference),
     )
 
 
-def _grid(blocks: list[FamilyPictures], what: str) -> Html:
-    return tag("div", *(_block(block, what) for block in blocks), class_="grids large" if _large(blocks) else "grids")
+def _grid(blocks: list[FamilyPictures], what: str, difference: bool) -> Html:
+    return tag(
+        "div",
+        *(_block(block, what, difference) for block in blocks),
+        class_="grids large" if _large(blocks) else "grids",
+    )
 
 
 def _large(blocks: list[FamilyPictures]) -> bool:
     return blocks[0].originals.resolution > PIXEL_ART
 
 
-def _block(block: FamilyPictures, what: str) -> Html:
+def _block(block: FamilyPictures, what: str, difference: bool) -> Html:
     name = FAMILY_NAMES[block.family]
-    columns = [_column("Original", "", block.originals, f"{block.originals.pictures} {what}")]
+    columns = [_column("Original", "", _image(block.originals, f"{block.originals.pictures} {what}"))]
     for column in block.columns:
         size, psnr = SIZE_NAMES[column.size], f"{formats.number(column.psnr, 1)} dB"
         under = psnr if column.final else f"{psnr}, step {column.step:,}"
         alt = f"Reconstructions of {what} by {name} {size}, mean PSNR {psnr}"
-        columns.append(_column(size, under, column.strip, alt))
+        image = _image(column.strip, alt, column.each)
+        if difference:
+            image = tag("div", _image(block.originals, ""), image, class_="difference")
+        columns.append(_column(size, under, image))
     strips = scroll(tag("div", *columns, class_="columns"), f"Reconstructions of {what} by {name}")
     return tag("div", tag("h3", family_mark(block.family)), strips, class_="grid")
 
 
-def _column(title: str, under: str, strip: Strip, text: str) -> Html:
-    width, height = strip.resolution, strip.height
-    kind = "pixels" if width <= PIXEL_ART else "photo"
-    image = Html(f'<img src="{strip.uri}" width="{width}" height="{height}" alt="{escape(text)}" class="{kind}">')
+def _column(title: str, under: str, image: Html) -> Html:
     return tag("figure", tag("figcaption", title), image, tag("p", under or " "))
+
+
+def _image(strip: Strip, text: str, psnr: Sequence[float] = ()) -> Html:
+    """A strip; how many pictures it has, and their PSNR, for the script that enlarges them."""
+    return tag(
+        "img", src=strip.uri, width=strip.resolution, height=strip.height, alt=text,
+        class_="pixels" if strip.resolution <= PIXEL_ART else "photo", data_rows=strip.pictures if text else None,
+        data_psnr=" ".join(f"{value:.1f}" for value in psnr) or None,
+    )  # fmt: skip

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from transvae_dashboards import formats
 from transvae_dashboards.icons import family_mark
+from transvae_dashboards.loading import code_lines, copied
 from transvae_dashboards.markup import Html, details, escape, join, section, table, tag
 from transvae_dashboards.tables import SIZE_NAMES, X_WORDS, TrialRow
 from transvae_platform.fitting import FitReport
 from transvae_platform.redaction import without_password
-from transvae_platform.study.folders import load_call
 from transvae_platform.study.state import StudyState
 
 MACHINE = ("host", "machine", "cpus")
@@ -23,8 +23,8 @@ def provenance(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, F
     return section(
         "Provenance", tag("div", _data(state), _tracking(state), class_="pair"), _registered(state, rows),
         _submissions(state), _libraries(state),
-        details("Study file, every value resolved", _pairs(_leaves(state.spec), "Study file")),
-        *(details(f"Fit over {X_WORDS[report.x_name]}", _pairs(_leaves(report.provenance), "Fit"))
+        details("Study file, every value resolved", pairs(leaves(state.spec), "Study file")),
+        *(details(f"Fit over {X_WORDS[report.x_name]}", pairs(leaves(report.provenance), "Fit"))
           for report in fits.values()),
         anchor="provenance",
     )  # fmt: skip
@@ -34,23 +34,23 @@ def _data(state: StudyState) -> Html:
     if state.data is None:
         return tag("div", tag("h3", "Data"), tag("p", "Nothing has been ingested yet.", class_="missing"))
     data = state.data
-    pairs = [
+    facts = [
         ("Images", f"{data['images']:,}"), ("Training samples", f"{data['train']:,}"),
         ("Held-out samples", f"{data['validation']:,}"), ("Skipped files", f"{len(data['skipped']):,}"),
         ("Fingerprint", data["fingerprint"]),
     ]  # fmt: skip
-    return tag("div", tag("h3", "Data"), _pairs(pairs, "Data"))
+    return tag("div", tag("h3", "Data"), pairs(facts, "Data"))
 
 
 def _tracking(state: StudyState) -> Html:
     if not state.submissions:
         return tag("div", tag("h3", "Tracking"), tag("p", "Not submitted yet.", class_="missing"))
     last = state.submissions[-1]
-    pairs = [
+    facts = [
         ("MLflow", without_password(last["tracking"])), ("Experiment", state.name), ("Ray", last["cluster"]),
         ("Runs", "one per trial, found by the tag trial_id"),
     ]  # fmt: skip
-    return tag("div", tag("h3", "Tracking"), _pairs(pairs, "Tracking"))
+    return tag("div", tag("h3", "Tracking"), pairs(facts, "Tracking"))
 
 
 def _registered(state: StudyState, rows: Sequence[TrialRow]) -> Html:
@@ -64,14 +64,11 @@ def _registered(state: StudyState, rows: Sequence[TrialRow]) -> Html:
     ]  # fmt: skip
     best = max(registered, key=lambda row: row.registered_psnr or 0.0)
     name = (best.uri or "").rpartition("/")[0]
-    tracking = without_password(state.submissions[-1]["tracking"])
-    call = load_call(f"{name}@best", state.folder.parents[1], tracking)
-    code = f"from transvae_platform import load_model\nvae = {call}\nz = vae.encode(x)"
     return join(
         [
             tag("h3", "Registered models"),
             tag("p", "The alias ", tag("code", "best"), " points to the seed with the highest PSNR. Loading one:"),
-            tag("pre", tag("code", code)),
+            copied(code_lines(state, f"{name}@best")),
             details(
                 f"All {len(registered)}",
                 table(["Family", "Size", "Seed", "Address", "PSNR"], body, label="Registered models", text=(1, 3)),
@@ -96,22 +93,23 @@ def _libraries(state: StudyState) -> Html:
     if not state.submissions:
         return Html("")
     newest = state.submissions[-1]["lineage"]
-    pairs = [(key, str(value)) for key, value in newest.items() if key not in (*MACHINE, "code")]
-    return details("Library versions of the last submission", _pairs(pairs, "Library versions"))
+    facts = [(key, str(value)) for key, value in newest.items() if key not in (*MACHINE, "code")]
+    return details("Library versions of the last submission", pairs(facts, "Library versions"))
 
 
-def _pairs(pairs: Sequence[tuple[str, str]] | Iterator[tuple[str, str]], label: str) -> Html:
-    return table(["", ""], [[key, _value(value)] for key, value in pairs], label=label, text=(1,), kind="pairs")
+def pairs(found: Iterable[tuple[str, str]], label: str) -> Html:
+    """Names and values, one per line."""
+    return table(["", ""], [[key, _value(value)] for key, value in found], label=label, text=(1,), kind="pairs")
 
 
 def _value(text: str) -> Html:
     return tag("span", escape(text), class_="value")
 
 
-def _leaves(values: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def leaves(values: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Nested values as `dotted.path`, value."""
     if isinstance(values, Mapping) and values:
         for key, inner in values.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+            yield from leaves(inner, f"{path}.{key}" if path else str(key))
     elif path:
         yield path, values if isinstance(values, str) else json.dumps(values)

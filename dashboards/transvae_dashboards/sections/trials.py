@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from transvae_dashboards import formats
+from transvae_dashboards.exhibits import show_table
 from transvae_dashboards.icons import family_mark, state_mark
 from transvae_dashboards.markup import Html, join, scroll, section, tag
-from transvae_dashboards.tables import SIZE_NAMES, TrialRow
+from transvae_dashboards.scene import Scene
+from transvae_dashboards.tables import FAMILY_NAMES, SIZE_NAMES, TrialRow
 
 LEAD = (
     "Metrics on held-out images, of the averaged weights, at the last validation (grey where the trial has not "
@@ -18,46 +20,67 @@ LEAD = (
 )
 
 
-def trials(rows: Sequence[TrialRow]) -> Html:
-    """The section with the study table."""
+def trials(scene: Scene) -> Html:
+    """The section with the study table; what is left of each trial while any is to be run."""
+    rows = scene.rows
     if not rows:
         return section("Trials", tag("p", "No trial has been queued yet."), anchor="trials")
     variants, seeds = any(row.variant != "base" for row in rows), len({row.seed for row in rows}) > 1
     head = [
         ("Family", False), ("Size", False), *([("Variant", False)] if variants else []),
         *([("Seed", True)] if seeds else []), ("State", False), ("Parameters", True), ("FLOPs / image", True),
-        ("Training FLOPs", True), ("Steps", True), ("PSNR", True), ("SSIM", True), ("L1", True), ("MSE", True),
-        ("Time", True), ("Attempts", True),
+        ("Training FLOPs", True), ("Steps", True), *([("Left", True)] if scene.left else []), ("PSNR", True),
+        ("SSIM", True), ("L1", True), ("MSE", True), ("Time", True), ("Attempts", True),
+        *([("Preempted", True)] if _preempted(scene) else []),
     ]  # fmt: skip
-    bodies = [
-        _family(list(group), variants, seeds, len(head)) for _, group in groupby(rows, key=lambda row: row.family)
-    ]
+    cells = [(row, _cells(scene, row, variants, seeds)) for row in rows]
+    show_table("Trials", [name for name, _ in head], [[FAMILY_NAMES[row.family], *line] for row, line in cells])
+    bodies = [_family(scene, list(group), len(head)) for _, group in groupby(cells, key=lambda line: line[0].family)]
     top = tag("thead", tag("tr", *(tag("th", name, scope="col", class_="n" if n else None) for name, n in head)))
     return section(
         "Trials", scroll(tag("table", top, *bodies, class_="trials"), "Study table"), anchor="trials", lead=LEAD
     )
 
 
-def _family(rows: Sequence[TrialRow], variants: bool, seeds: bool, columns: int) -> Html:
+def _family(scene: Scene, rows: Sequence[tuple[TrialRow, list[Html]]], columns: int) -> Html:
     lines = []
-    for row in rows:
-        cells = [tag("td", tag("b", SIZE_NAMES[row.size]))]
-        cells += [tag("td", row.variant)] if variants else []
-        cells += [_n(str(row.seed))] if seeds else []
-        steps = f"{row.steps:,}" if row.steps_done == row.steps else f"{row.steps_done:,} / {row.steps:,}"
-        cells += [
-            tag("td", state_mark(row.state)), _n(formats.parameters(row.parameters)),
-            _n(formats.scaled(row.forward_flops)), _n(formats.scaled(row.training_flops)), _n(steps),
-            *(_n(text, final=row.finished) for text in _metrics(row)),
-            _n(formats.duration(row.seconds) if row.seconds else formats.NONE),
-            _n(str(row.attempts)),
-        ]  # fmt: skip
+    for row, cells in rows:
         lines.append(cells)
-        if row.reason:
-            lines.append([tag("td", row.reason, colspan=columns - 1, class_=f"reason {row.state}")])
-    name = tag("th", family_mark(rows[0].family), scope="rowgroup", rowspan=len(lines))
+        trial = scene.state.trials[row.id]
+        for text, kind in ((row.reason, row.state), (trial.alarm, "alarm")):
+            if text:
+                lines.append([tag("td", text, colspan=columns - 1, class_=f"reason {kind}")])
+    name = tag("th", family_mark(rows[0][0].family), scope="rowgroup", rowspan=len(lines))
     first, *others = lines
     return tag("tbody", tag("tr", name, *first), join(tag("tr", *cells) for cells in others))
+
+
+def _cells(scene: Scene, row: TrialRow, variants: bool, seeds: bool) -> list[Html]:
+    trial, left = scene.state.trials[row.id], scene.left
+    cells = [tag("td", tag("b", scene.named(trial, SIZE_NAMES[row.size])))]
+    cells += [tag("td", row.variant)] if variants else []
+    cells += [_n(str(row.seed))] if seeds else []
+    rest = left.get(row.id)
+    cells += [
+        tag("td", state_mark(row.state)), _n(formats.parameters(row.parameters)),
+        _n(formats.scaled(row.forward_flops)), _n(formats.scaled(row.training_flops)), _steps(row),
+        *([_n(formats.NONE if rest is None else f"~{formats.duration(rest)}")] if left else []),
+        *(_n(text, final=row.finished) for text in _metrics(row)),
+        _n(formats.duration(row.seconds) if row.seconds else formats.NONE), _n(str(row.attempts)),
+        *([_n(str(trial.preemptions))] if _preempted(scene) else []),
+    ]  # fmt: skip
+    return cells
+
+
+def _steps(row: TrialRow) -> Html:
+    if row.steps_done == row.steps:
+        return _n(f"{row.steps:,}")
+    text = f"{row.steps_done:,} / {row.steps:,}"
+    return tag("td", text, tag("progress", text, value=row.steps_done, max=row.steps), class_="n")
+
+
+def _preempted(scene: Scene) -> bool:
+    return any(trial.preemptions for trial in scene.state.autoencoders)
 
 
 def _metrics(row: TrialRow) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from transvae import storage
 from transvae.generation.config import DiTConfig
-from transvae.generation.diffusion import NoiseSchedule
+from transvae.generation.noise_schedule import NoiseSchedule
 from transvae.generation.text_config import TextDiTConfig
 
 KIND, TEXT_KIND = "lightning_dit", "text_dit"

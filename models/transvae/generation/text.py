@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transvae.generation.text_names import HASHED, HASHED_LENGTH, LENGTH, TextEncoderError, text_shape
+from transvae.generation.text_shapes import HASHED, HASHED_LENGTH, LENGTH, TextEncoderError, text_shape
 
 WORD = re.compile(r"\w+|[^\w\s]")
 

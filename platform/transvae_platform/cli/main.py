@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from transvae_platform.cli import data, doctor, evaluate, fit, latent_space, registry, study
+from transvae_platform.cli import dashboard, data, doctor, evaluate, fit, latent_space, registry, study
 from transvae_platform.cli import exchange as _exchange  # noqa: F401 - adds verbs to data
 from transvae_platform.cli import steering as _steering  # noqa: F401 - adds verbs to study
 from transvae_platform.cli.text import harmless
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
+app.command()(dashboard.dashboard)
 app.command()(doctor.doctor)
 app.command()(fit.fit)
 app.command()(evaluate.evaluate)

@@ -45,6 +45,8 @@ def print_plan(spec: StudySpec, plan: Plan, prices: Prices) -> None:
             highlight=False,
         )
         out.print(_sources(plan, prices), highlight=False, markup=False)
+    if devices := sorted({row.measured for row in plan.rows if row.measured}):
+        out.print(f"times without ~ were measured on {' and '.join(devices)}", markup=False, highlight=False)
     if assumed := {row.trial.workers.device for row in plan.rows if not row.measured}:
         count = sum(not row.measured for row in plan.rows)
         rates = " and ".join(f"{ASSUMED_RATE[kind]:.0e} FLOP/s per {kind}{_share(kind)}" for kind in sorted(assumed))
@@ -106,7 +108,8 @@ def _row(row: TrialPlan, prices: Prices) -> dict[str, Any]:
         "seconds": round(row.seconds, 1),
         "device_seconds": round(row.seconds * row.trial.workers.workers, 1),
         "dollars": asdict(cost) if cost else None,
-        "measured": row.measured,
+        "measured": row.measured is not None,
+        "measured_on": row.measured,
         "memory_bytes": row.memory_bytes,
         "disk_bytes": row.disk_bytes,
         "state": row.state,

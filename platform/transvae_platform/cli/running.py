@@ -45,7 +45,7 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
     if spec.tables is not None:
         from transvae_dashboards.evaluations import write_evaluations
 
-        for title, written in write_evaluations(home.resolve(), state.folder, state.measured).items():
+        for title, written in write_evaluations(home.resolve(), state.folder, state).items():
             print(f"{title}: {written.resolve().as_uri()}")
     if troubles:
         raise type(troubles[0])("; ".join(dict.fromkeys(map(str, troubles))))
@@ -54,11 +54,11 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
         raise typer.Exit(3)
 
 
-def write_page(state: StudyState, output: Path | None = None) -> Path:
-    """Draw a study's page; by default into its folder."""
+def write_page(state: StudyState, output: Path | None = None, price: float | None = None) -> Path:
+    """Draw a study's page; by default into its folder, and with the study file's prices."""
     from transvae_dashboards import write_report
 
-    return write_report(state, output or state.folder / "report.html")
+    return write_report(state, output or state.folder / "report.html", price)
 
 
 def _tried(troubles: list[UserError], work: Callable[[], T]) -> T | None:

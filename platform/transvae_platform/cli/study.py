@@ -132,12 +132,16 @@ def report(
         typer.Option("--output", "-o", help="Where to write the page; with --address NAME.html here by default."),
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option(help="A folder for every chart as an SVG file.", show_default=False)
+        Path | None, typer.Option(help="A folder for every chart as SVG and PDF.", show_default=False)
     ] = None,
+    tables: Annotated[
+        Path | None, typer.Option(help="A folder for every table as CSV and LaTeX.", show_default=False)
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="Of an hour of one device, for costs.", min=0)] = None,
     address: Address = None,
     encoded: Annotated[bool, typer.Option(hidden=True, help="Print the page for a job's output.")] = False,
 ) -> None:
-    """Write the study's page: tables, loss curves, scaling curves, pictures, provenance, in one HTML file.
+    """Write the study's page: tables, learning curves, scaling curves, pictures, provenance, in one HTML file.
 
     With --address it is drawn on the cluster and brought here.
     """
@@ -145,26 +149,26 @@ def report(
         from transvae_platform.cluster.remote import fetch_page
         from transvae_platform.errors import SpecError
 
-        if figures is not None:
-            raise SpecError("--figures: charts are files of the cluster's home - draw them there, without --address")
+        if figures is not None or tables is not None or price is not None:
+            raise SpecError("--figures, --tables, --price: charts are files of the cluster's home - draw them there")
         name = name_of(study)
         print(fetch_page(name, address, home, output or Path(f"{name}.html")).resolve().as_uri())
         return
+    from transvae_dashboards import write_figures, write_tables
     from transvae_platform.cli.running import write_page
 
     state = open_study(study, home)
-    page = write_page(state, output)
+    page = write_page(state, output, price)
     if encoded:
         from transvae_platform.cluster.remote import encode_page
 
         print(encode_page(page.read_bytes()))
         return
     print(page.resolve().as_uri())
-    if figures is not None:
-        from transvae_dashboards import write_figures
-
-        for path in write_figures(state, figures):
-            print(path)
+    for path in write_figures(state, figures, pdf=True) if figures is not None else ():
+        print(path)
+    for path in write_tables(state, tables) if tables is not None else ():
+        print(path)
 
 
 @app.command()

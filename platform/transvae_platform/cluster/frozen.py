@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transvae.generation.text import locate_t5
-from transvae.generation.text_names import T5, TextEncoderError
+from transvae.generation.text_shapes import T5, TextEncoderError
 from transvae.losses.features import locate_features
 from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
 from transvae.losses.perceptual import locate_lpips

@@ -18,7 +18,6 @@ from transvae_platform.study.calibration import find_rates
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import PIXELLESS, Initial, Trial, build_grid
 from transvae_platform.study.plan import Plan, build_plan, refuse_too_big
-from transvae_platform.study.section import MOST
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
 
@@ -113,7 +112,7 @@ def refuse_impossible_losses(trials: Sequence[Trial]) -> None:
 
 
 def _refuse_missing_files(spec: StudySpec, trials: Sequence[Trial]) -> None:
-    if spec.resources.frozen or any(trial.recipe.losses.vf for trial in trials):
+    if spec.resources.frozen or any(trial.recipe.losses.vf or trial.recipe.semantic for trial in trials):
         from transvae_platform.cluster.frozen import refuse_missing_files
 
         refuse_missing_files(spec, trials)
@@ -155,9 +154,7 @@ def plan_study(prepared: Prepared, home: Path, address: str | None = None, gpus_
         with ray_session(address):
             cpus, gpus = cluster_devices()
         check_devices(left, cpus, gpus, f"the cluster at {address}")
-    source = prepared.source
-    images = source.train + source.held_out if source.train < MOST else None
-    plan = build_plan(prepared.trials, {"cpu": cpus, "gpu": gpus}, home, current, images)
+    plan = build_plan(prepared.trials, {"cpu": cpus, "gpu": gpus}, home, current, prepared.source.images)
     said = prepared.spec.resources.gpu_memory
     refuse_too_big(plan, said * 1e9 if said else local_gpu_bytes() if address is None else None)
     return plan

@@ -27,8 +27,8 @@ class StudyQueue(Searcher):
         self,
         agenda: Agenda,
         ended_well: Callable[[str], bool],
-        stopping: Callable[[], bool] = lambda: False,
         now: Callable[[], float] = time.monotonic,
+        stopping: Callable[[], bool] = lambda: False,
         errands: Mapping[str, Errand] | None = None,
         details: Callable[[str], Mapping[str, Any]] = lambda name: {},
         lost: Callable[[str], None] = lambda name: None,
@@ -42,8 +42,7 @@ class StudyQueue(Searcher):
         """
         super().__init__(metric=None, mode=None)
         self._works = {work.id: work for work in agenda.works}
-        self._policy, self._ended_well, self._now = Policy(agenda), ended_well, now
-        self._stopping = stopping
+        self._policy, self._ended_well, self._now, self._stopping = Policy(agenda), ended_well, now, stopping
         self._errands, self._details, self._lost = dict(errands or {}), details, lost
         self._waiting = set(self._works)
         self._running: dict[str, tuple[str, float]] = {}
@@ -57,7 +56,7 @@ class StudyQueue(Searcher):
 
     @property
     def left_over(self) -> list[str]:
-        """Trials that were never started: the budget is spent, or the study stops."""
+        """Trials that were never started because the budget is spent or the study stops."""
         return sorted(self._waiting - self._hopeless - self._errands.keys())
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -66,10 +65,8 @@ class StudyQueue(Searcher):
         ever will. Raises what an errand did not expect.
         """
         self._take_errands()
-        if self._stopping():
-            return None if self._running else Searcher.FINISHED
         self._tell_lost()
-        while starting := self._choose():
+        while not self._stopping() and (starting := self._choose()):
             work = starting[0]
             self._waiting.remove(work.id)
             if work.id not in self._errands:

@@ -147,9 +147,9 @@ def run_trials(
 ) -> list[str]:
     """Run trials to their end, or to the step `until`, each as one Tune trial; outcomes stand in the trials' journals.
 
-    Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says,
-    when a trial starts, where its workers find what it is trained on. `errands` and `lost` as in `StudyQueue`. Returns
-    the ids of those that were never started (`StudyQueue.left_over`).
+    Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says, when a
+    trial starts, where its workers find what it is trained on. `errands` and `lost` as in `StudyQueue`. Returns the ids
+    of those that were never started (`StudyQueue.left_over`).
     """
     ray_storage = study_folder / "ray"
     together = _most_together()
@@ -172,7 +172,7 @@ def run_trials(
     queue = StudyQueue(
         agenda.only({*jobs, *(errands or {})}),
         lambda name: ended(Path(jobs[name]["folder"]), jobs[name]["records"], WELL),
-        partial(asked_to_stop, fence),
+        stopping=partial(asked_to_stop, fence),
         errands=errands,
         details=lambda name: {"places": places(known[name])},
         lost=lambda name: lost(known[name]),

@@ -32,6 +32,11 @@ class Source:
         """Of the data set; None while it is not made."""
         return self.made.fingerprint if self.made else None
 
+    @property
+    def images(self) -> int | None:
+        """Of both splits, about; None where nobody has looked."""
+        return self.train + self.held_out if self.train < MOST else None
+
 
 def assume_source(section: Data) -> Source:
     """A section whose images lie elsewhere: taken to be enough."""

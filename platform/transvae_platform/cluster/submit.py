@@ -110,7 +110,9 @@ def submit_study(
                 _queue(left, journal, state, fence)
                 left = unfinished(left, state, ended)  # the record of a trial that had finished may have been damaged
                 images = sum(made.samples(split) for split in ("train", "validation"))
-                agenda = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state, images).agenda
+                planned = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state, images)
+                journal.append("planned", device_seconds=planned.seconds_by_trial)
+                agenda = planned.agenda
                 shared = _places(made, sets, prepared.spec)
                 generators = Generators(made, tokenizers, home, tracking_uri, journal, state, fence, registrar)
 
@@ -126,8 +128,8 @@ def submit_study(
 
                 # `left` may be empty: a finished study's images may only have had to be read again
                 run_rounds(spec.calibration, left, state, fence, run, lambda: tracker.take(state.refresh()))
-                late = generators.late(left)
-                if late and not asked_to_stop(fence):  # the tracking server may answer by now
+                # the tracking server may answer by now
+                if not asked_to_stop(fence) and (late := generators.late(left)):
                     run(late, None)
         tracker.take(state.refresh())
         _note_ends(state, journal)

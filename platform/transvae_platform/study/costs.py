@@ -7,7 +7,8 @@ from transvae_platform.study.counts import Count, counts
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.generator_plan import generator_activations, generator_cost, sampling_flops
 from transvae_platform.study.grid import Trial
-from transvae_platform.study.semantic_plan import first_stage_flops, has_pixels, semantic_losses_flops, twin_bytes
+from transvae_platform.study.model_counts import count_autoencoder, count_semantic_training
+from transvae_platform.study.semantic_plan import has_pixels, lpips_flops, semantic_losses_flops, twin_bytes
 
 STATE_BYTES = 20  # per parameter in fp32: weight, gradient, AdamW's two moments, the weights' average
 WEIGHT_BYTES = 4  # per parameter in fp32
@@ -32,24 +33,24 @@ def model_cost(trial: Trial) -> dict[str, float]:
     if trial.generator is not None:
         return generator_cost(trial)
     config = AutoencoderConfig.from_dict(trial.model_config_values)
-    encoder, decoder, forward, _ = _model(config, trial.resolution)
+    found = count_autoencoder(config, trial.resolution)
     sizes = training_sizes(trial.sampling, trial.resolution)
     return {
-        "parameters": encoder + decoder,
-        "encoder_parameters": encoder,
-        "decoder_parameters": decoder,
-        "forward_flops": forward,
+        "parameters": found.encoder_parameters + found.decoder_parameters,
+        "encoder_parameters": found.encoder_parameters,
+        "decoder_parameters": found.decoder_parameters,
+        "forward_flops": found.encoder_flops + found.decoder_flops,
         "training_flops": sum(share * _training_flops(trial, config, size) for size, share in sizes),
     }
 
 
 def _training_flops(trial: Trial, config: AutoencoderConfig, size: int) -> float:
     """Per image, the mean over the stages of a PS-VAE."""
-    whole, recipe = _model(config, size)[3], trial.recipe
+    whole, recipe = count_autoencoder(config, size).training_flops, trial.recipe
     if recipe.semantic is None or recipe.semantic.pixel_stage is None:
         return whole
     first = recipe.stage_edge / recipe.steps
-    return first * first_stage_flops(trial, size) + (1 - first) * whole
+    return first * count_semantic_training(config, size) + (1 - first) * whole
 
 
 def losses_flops(trial: Trial, until: int | None = None) -> float:
@@ -61,7 +62,7 @@ def losses_flops(trial: Trial, until: int | None = None) -> float:
         return sampling_flops(trial, until)
     recipe, losses = trial.recipe, trial.recipe.losses
     if recipe.semantic is not None:
-        return semantic_losses_flops(trial, lambda size: _lpips(size, False), until)
+        return semantic_losses_flops(trial, until)
     vf, gan, steps, total = losses.vf, losses.gan, recipe.steps if until is None else until, 0.0
     edge = min(recipe.stage_edge, steps)
     compression = AutoencoderConfig.from_dict(trial.model_config_values).compression
@@ -71,8 +72,8 @@ def losses_flops(trial: Trial, until: int | None = None) -> float:
             aligned = edge if vf and vf.adaptive else 0  # the first steps; the GAN acts in the last ones
             told = min(recipe.gan_start + gan.alone, steps) if gan and gan.adaptive else steps
             adaptive = aligned + steps - max(told, aligned)
-            total += images * (steps - adaptive) * _lpips(size, False)
-            total += images * adaptive * _lpips(size, True)
+            total += images * (steps - adaptive) * lpips_flops(size, False)
+            total += images * adaptive * lpips_flops(size, True)
         if vf:  # while the encoder is frozen it is looked at only where it is logged
             looks = edge + (steps - edge) // trial.evaluation.log_every
             total += images * looks * _features(vf.features, size, compression, vf.match)
@@ -111,18 +112,6 @@ def memory_bytes(trial: Trial, parameters: int) -> int:
     return used + networks + RUNTIME_BYTES[trial.workers.device]
 
 
-def _model(config: AutoencoderConfig, size: int) -> Count:
-    """(parameters of the encoder, of the decoder, FLOPs forward, FLOPs of training), the FLOPs per image of a size."""
-
-    def count() -> Count:
-        from transvae.accounting import count_model
-
-        found = count_model(config, size)
-        return found.encoder_parameters, found.decoder_parameters, found.forward_flops, found.training_flops
-
-    return counts().get("model", [config.to_dict(), size], count)
-
-
 def _activations(config: AutoencoderConfig, size: int, bf16: bool, checkpointing: bool) -> int:
     def count() -> Count:
         from transvae.memory import count_activations
@@ -130,15 +119,6 @@ def _activations(config: AutoencoderConfig, size: int, bf16: bool, checkpointing
         return (count_activations(config, size, bf16=bf16, checkpointing=checkpointing),)
 
     return counts().get("activations", [config.to_dict(), size, bf16, checkpointing], count)[0]
-
-
-def _lpips(size: int, adaptive: bool) -> int:
-    def count() -> Count:
-        from transvae.losses.cost import lpips_flops
-
-        return (lpips_flops(size, adaptive),)
-
-    return counts().get("lpips", [size, adaptive], count)[0]
 
 
 def _features(name: str, size: int, compression: int, match: str) -> int:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from transvae.config import AutoencoderConfig
 from transvae.generation.config import DiTConfig
 from transvae.generation.text_config import TextDiTConfig
-from transvae.generation.text_names import text_shape
+from transvae.generation.text_shapes import text_shape
 from transvae_platform.study.counts import Count, counts
 from transvae_platform.study.downstream_spec import Generator
 from transvae_platform.study.grid import Trial
+from transvae_platform.study.model_counts import count_autoencoder
 
 DOPRI5_EVALUATIONS = 100  # per sample (assumption: it chooses as many steps as its tolerances ask for)
 DECODER_FLOPS = 252.2e9 / 256**2  # of another tokenizer's decoder per pixel: VA-VAE's (measured; else assumption)
 INCEPTION_FLOPS = 11.4e9  # one image of 299 x 299 pixels through Inception v3 (5.7 G multiply-adds, published)
-DTYPE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 
 def network_of(trial: Trial) -> DiTConfig | TextDiTConfig:
@@ -23,45 +23,36 @@ def network_of(trial: Trial) -> DiTConfig | TextDiTConfig:
     return TextDiTConfig(**values) if trial.generator.text else DiTConfig(**values)
 
 
+def _tokens(trial: Trial) -> int:
+    """Of text, that it reads per latent."""
+    assert trial.generator is not None
+    return text_shape(trial.generator.text.encoder)[1] if trial.generator.text else 0
+
+
 def generator_cost(trial: Trial) -> dict[str, float]:
     """Parameters of a trial's generator, and FLOPs per latent, by name; a text encoder is not counted."""
-    tokens = _tokens(trial)
 
     def count() -> Count:
         from transvae.generation.accounting import count_generator
 
-        found = count_generator(network_of(trial), tokens)
+        found = count_generator(network_of(trial), _tokens(trial))
         return found.parameters, found.forward_flops, found.training_flops
 
-    found = counts().get("generator", [trial.model_config_values, tokens], count)
+    found = counts().get("generator", [trial.model_config_values, _tokens(trial)], count)
     return dict(zip(("parameters", "forward_flops", "training_flops"), found, strict=True))
 
 
 def generator_activations(trial: Trial) -> int:
     """Bytes that its training keeps per latent."""
     bf16, checkpointing = trial.recipe.precision == "bf16", trial.recipe.gradient_checkpointing
-    tokens = _tokens(trial)
 
     def count() -> Count:
         from transvae.generation.accounting import count_activations
 
-        return (count_activations(network_of(trial), tokens, bf16=bf16, checkpointing=checkpointing),)
+        return (count_activations(network_of(trial), _tokens(trial), bf16=bf16, checkpointing=checkpointing),)
 
-    given = [trial.model_config_values, tokens, bf16, checkpointing]
+    given = [trial.model_config_values, _tokens(trial), bf16, checkpointing]
     return counts().get("generator activations", given, count)[0]
-
-
-def latents_key(trial: Trial) -> str:
-    """Equal for generators that train on the same latents."""
-    assert trial.generator is not None
-    return trial.generator.model_dump_json(include={"autoencoder", "tokenizer", "latents"})
-
-
-def latents_bytes(trial: Trial) -> int:
-    """What a generator's latents of one image take on disk: those of the image and those of its mirror image."""
-    assert trial.generator is not None
-    shape = network_of(trial)
-    return 2 * shape.latent_dim * shape.latent_size**2 * DTYPE_BYTES[trial.generator.latents.dtype]
 
 
 def sampling_flops(trial: Trial, until: int | None = None, decoding: float = 0.0) -> float:
@@ -81,32 +72,6 @@ def sampling_flops(trial: Trial, until: int | None = None, decoding: float = 0.0
     return float(times * curve.samples * each)
 
 
-def decoding_flops(trial: Trial, autoencoder: Trial | None) -> float:
-    """Of one latent of a generator's trial, decoded by its autoencoder or, without one, another tokenizer."""
-    if autoencoder is None:
-        return DECODER_FLOPS * trial.resolution**2
-    return sides_flops(autoencoder, trial.resolution)[1]
-
-
-def sides_flops(autoencoder: Trial, size: int) -> Count:
-    """FLOPs of (encoder, decoder) for one image of a size, forward."""
-    values = autoencoder.model_config_values
-
-    def count() -> Count:
-        from transvae.accounting import count_model
-
-        found = count_model(AutoencoderConfig.from_dict(values), size)
-        return found.encoder_forward_flops, found.decoder_forward_flops
-
-    return counts().get("sides", [values, size], count)
-
-
-def _tokens(trial: Trial) -> int:
-    """Of text, that it reads per latent."""
-    assert trial.generator is not None
-    return text_shape(trial.generator.text.encoder)[1] if trial.generator.text else 0
-
-
 def _evaluations(of: Generator) -> int:
     """Of the network per sample; two for a guided one."""
     sampler, text = of.sampler, of.text
@@ -116,6 +81,14 @@ def _evaluations(of: Generator) -> int:
         steps = sampler.times - 1 if sampler.method == "euler" else DOPRI5_EVALUATIONS
     guided = text.guidance > 1 if text else sampler.guidance is not None
     return steps * (2 if guided else 1)
+
+
+def decoding_flops(trial: Trial, autoencoder: Trial | None) -> float:
+    """Of one latent of a generator's trial, decoded by its autoencoder or, without one, another tokenizer."""
+    if autoencoder is None:
+        return DECODER_FLOPS * trial.resolution**2
+    config = AutoencoderConfig.from_dict(autoencoder.model_config_values)
+    return count_autoencoder(config, trial.resolution).decoder_flops
 
 
 def _looked_at(trial: Trial, steps: int) -> set[int]:

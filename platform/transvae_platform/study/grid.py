@@ -22,7 +22,7 @@ from transvae.generation.config import FAMILY as DIT
 from transvae.generation.config import DiTConfig, dit_config
 from transvae.generation.text_config import FAMILY as TEXT_DIT
 from transvae.generation.text_config import TextDiTConfig, text_dit_config
-from transvae.generation.text_names import TextEncoderError, text_shape
+from transvae.generation.text_shapes import TextEncoderError, text_shape
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Sampling

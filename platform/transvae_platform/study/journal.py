@@ -41,7 +41,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.lease import Fence
@@ -152,14 +152,29 @@ class Journal:
             self._to_cut = False
 
 
+class Position(NamedTuple):
+    """How far a journal has been read."""
+
+    offset: int = 0
+    line: int = 0
+    number: int | None = 0
+    """Of the last record; None after a damaged one, which another may follow."""
+
+
+START = Position()
+
+
 class JournalReader:
     """Reads a journal as it grows: every call of `new` yields the records completed since the last call."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, position: Position = START) -> None:
         self._path = path
-        self._offset, self._line = 0, 0
-        self._number: int | None = 0
-        """Of the last record; None after a damaged one, which another may follow."""
+        self._offset, self._line, self._number = position
+
+    @property
+    def position(self) -> Position:
+        """Where the next call of `new` goes on, in this process or another."""
+        return Position(self._offset, self._line, self._number)
 
     @property
     def records(self) -> int | None:

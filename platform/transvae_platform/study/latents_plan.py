@@ -1,18 +1,20 @@
-"""The latents between an autoencoder and its generators, as a plan and a schedule see them: slots and time."""
+"""The latents between an autoencoder and its generators, as a plan and a schedule see them: slots, time, disk."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from transvae.config import AutoencoderConfig
 from transvae_platform.study.downstream_spec import Generator
-from transvae_platform.study.generator_plan import sides_flops
 from transvae_platform.study.grid import Trial
+from transvae_platform.study.model_counts import count_autoencoder
 from transvae_platform.study.scheduling import Work
 
 TOKENIZER_FLOPS = 137.9e9 / 256**2
 """Of another tokenizer's encoder, per pixel: VA-VAE's (measured; assumption for the others)."""
 SIDES = 2  # the image and its mirror image
+WIDTH = {"float16": 2, "bfloat16": 2, "float32": 4}  # bytes of a value
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class LatentsPlan:
     """`latents_of` its generators."""
     source: str | None
     """The autoencoder's trial; None for a tokenizer that is there."""
-    images: int
+    bytes_per_image: int
+    """On disk, with the mirrored one."""
     seconds: float
     workers: int
     device: str
@@ -52,12 +55,13 @@ def plan_latents(trials: Iterable[Trial], images: int, rates: dict[str, float]) 
     for trial in known.values():
         if trial.generator is None or (name := latents_of(trial.generator)) in found:
             continue
-        source, workers = trial.generator.autoencoder, trial.workers
+        source, workers, shape = trial.generator.autoencoder, trial.workers, trial.model_config_values
+        values = int(shape["latent_dim"]) * int(shape["latent_size"]) ** 2
         flops = SIDES * images * _encoder_flops(known.get(str(source)), trial.resolution)
         found[name] = LatentsPlan(
             name=name,
             source=source,
-            images=images,
+            bytes_per_image=SIDES * values * WIDTH[trial.generator.latents.dtype],
             seconds=flops / (rates[workers.device] * workers.workers),
             workers=workers.workers,
             device=workers.device,
@@ -68,4 +72,4 @@ def plan_latents(trials: Iterable[Trial], images: int, rates: dict[str, float]) 
 def _encoder_flops(autoencoder: Trial | None, resolution: int) -> float:
     if autoencoder is None:
         return TOKENIZER_FLOPS * resolution**2
-    return sides_flops(autoencoder, resolution)[0]
+    return count_autoencoder(AutoencoderConfig.from_dict(autoencoder.model_config_values), resolution).encoder_flops

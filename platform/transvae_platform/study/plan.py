@@ -7,22 +7,21 @@ are none, from counted FLOPs and an assumed rate, and the plan says so.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from transvae_platform.errors import SpecError, UserError
+from transvae_platform.errors import SpecError
 from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
 from transvae_platform.study.data_spec import training_sizes
-from transvae_platform.study.generator_plan import decoding_flops, latents_bytes, latents_key, sampling_flops
+from transvae_platform.study.generator_plan import decoding_flops, sampling_flops
 from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.latents_plan import LatentsPlan, latents_of, plan_latents
 from transvae_platform.study.ordering import good_order
 from transvae_platform.study.scheduling import Agenda, Work, among
 from transvae_platform.study.simulation import makespan
-from transvae_platform.study.state import OVER, StudyState
+from transvae_platform.study.state import OVER, StudyState, studies_in
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
 # GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of PEAK_RATE (an MFU of 0.3:
@@ -53,8 +52,8 @@ class TrialPlan:
     """From the first step to the last."""
     step: int
     """That it has reached already."""
-    measured: bool
-    """Whether the time comes from a measured rate rather than an assumed one."""
+    measured: str | None
+    """The device on which its rate was measured; None where the rate is assumed."""
     memory_bytes: int
     """Of one device, estimated; see `memory_bytes`."""
     disk_bytes: int
@@ -87,7 +86,12 @@ class Plan:
     @property
     def device_seconds(self) -> float:
         """Device time of what is left: a trial on 8 GPUs for an hour counts 8 hours."""
-        return sum(row.seconds_left * row.trial.workers.workers for row in self.rows_left)
+        return sum(work.slot_seconds for work in self.agenda.works)
+
+    @property
+    def seconds_by_trial(self) -> dict[str, float]:
+        """Device-seconds of each whole trial, by its id."""
+        return {row.trial.id: round(row.seconds * row.trial.workers.workers, 1) for row in self.rows}
 
     @property
     def wall_seconds(self) -> float:
@@ -97,9 +101,8 @@ class Plan:
     @cached_property
     def agenda(self) -> Agenda:
         """What is left, with the slots for it and the order by which it ends soonest."""
-        left = self.rows_left
-        needed = {latents_of(row.trial.generator) for row in left if row.trial.generator}
-        works = among([*map(_work, left), *(latents.work for latents in self.latents if latents.name in needed)])
+        needed = {latents_of(row.trial.generator) for row in self.rows_left if row.trial.generator}
+        works = among([_work(row) for row in self.rows_left] + [one.work for one in self.latents if one.name in needed])
         order: list[str] = []
         for kind, slots in self.slots.items():
             order += good_order([work for work in works if work.kind == kind], slots)
@@ -107,9 +110,8 @@ class Plan:
 
     @property
     def latents_bytes_per_image(self) -> int:
-        """Of all latents that generators train on: one set per tokenizer."""
-        sets = {latents_key(row.trial): latents_bytes(row.trial) for row in self.rows if row.trial.generator}
-        return sum(sets.values())
+        """Of all latents that generators train on."""
+        return sum(one.bytes_per_image for one in self.latents)
 
     @property
     def disk_bytes(self) -> int:
@@ -141,8 +143,13 @@ def build_plan(
     current: StudyState | None,
     images: int | None = None,
 ) -> Plan:
-    """The plan of a study's trials; `current` is the study's own state if it was submitted before."""
-    measured = _measured_step_seconds(_studies(home))
+    """The plan of a study's trials.
+
+    Args:
+        current: the study's own state if it was submitted before.
+        images: that latents are made of, of both splits; None where nobody looked.
+    """
+    measured = _measured_step_seconds(studies_in(home))
     by_id = {trial.id: trial for trial in trials}
     rows = []
     for trial in trials:
@@ -152,12 +159,8 @@ def build_plan(
         if of := trial.generator:
             losses = sampling_flops(trial, decoding=decoding_flops(trial, by_id.get(str(of.autoencoder))))
         device, workers = trial.workers.device, trial.workers.workers
-        step_seconds = measured.get(_rate_key(trial))
-        busy = (
-            step_seconds * trial.recipe.steps
-            if step_seconds
-            else (training + losses) / (ASSUMED_RATE[device] * workers)
-        )
+        rate = measured.get(_rate_key(trial))
+        busy = rate[0] * trial.recipe.steps if rate else (training + losses) / (ASSUMED_RATE[device] * workers)
         known = current.trials.get(trial.id) if current else None
         kept = trial.evaluation.keep_checkpoints + trial.evaluation.keep_best
         rows.append(
@@ -171,7 +174,7 @@ def build_plan(
                 devices=f"{workers} x {device}",
                 seconds=busy + START_SECONDS[device],
                 step=known.step if known else 0,
-                measured=step_seconds is not None,
+                measured=rate[1] if rate else None,
                 memory_bytes=memory_bytes(trial, int(counts["parameters"])),
                 disk_bytes=int(counts["parameters"]) * BYTES_PER_PARAMETER * kept,
                 state=known.state if known else "queued",
@@ -200,12 +203,6 @@ def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
         )
 
 
-def _studies(home: Path) -> Iterator[StudyState]:
-    for journal in sorted(home.glob("studies/*/journal.jsonl")):
-        with suppress(UserError):  # a study of another version: only its timings would be used
-            yield StudyState(journal.parent)
-
-
 def _rate_key(trial: Trial) -> tuple[object, ...]:
     recipe = trial.recipe
     return (
@@ -220,11 +217,21 @@ def _rate_key(trial: Trial) -> tuple[object, ...]:
     )
 
 
-def _measured_step_seconds(studies: Iterable[StudyState]) -> dict[tuple[object, ...], float]:
-    """Median seconds per step, validation and checkpoints included, of the trials that ran in one piece."""
-    found: dict[tuple[object, ...], list[float]] = {}
+def _measured_step_seconds(studies: Iterable[StudyState]) -> dict[tuple[object, ...], tuple[float, str]]:
+    """(median seconds per step, device) of the trials that ran in one piece, validation and checkpoints included.
+
+    Where the same work ran on several kinds of devices, the one that it ran on last counts.
+    """
+    found: dict[tuple[object, ...], list[tuple[float, str, float]]] = {}
     for study in studies:
         for state in study.in_state("finished"):
             if state.attempts == 1:
-                found.setdefault(_rate_key(state.trial), []).append(state.seconds / state.trial.recipe.steps)
-    return {key: statistics.median(values) for key, values in found.items()}
+                each = state.at, str(state.started[0]["device"]), state.seconds / state.trial.recipe.steps
+                found.setdefault(_rate_key(state.trial), []).append(each)
+    return {key: _newest_device(values) for key, values in found.items()}
+
+
+def _newest_device(values: Sequence[tuple[float, str, float]]) -> tuple[float, str]:
+    """Args: values: (when, device, seconds per step)."""
+    _, newest, _ = max(values)
+    return statistics.median(seconds for _, device, seconds in values if device == newest), newest

@@ -1,8 +1,6 @@
-"""What a trial on a vision network costs beside its model: the part of `costs.py` that others do not share."""
+"""What a trial on a vision network costs beside its model: the part of `plan.py` that others do not share."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from transvae.config import AutoencoderConfig
 from transvae.representation import RepresentationEncoder
@@ -25,32 +23,27 @@ def pixel_steps(trial: Trial, until: int | None = None) -> int:
     return max(0, steps - recipe.stage_edge) if recipe.semantic.pixel_stage else steps
 
 
-def semantic_losses_flops(trial: Trial, lpips: Callable[[int], int], until: int | None = None) -> float:
-    """Of the frozen twin, which is asked for features while the model's own network is trained, and of LPIPS.
-
-    Args:
-        lpips: its FLOPs for an image of a size.
-    """
+def semantic_losses_flops(trial: Trial, until: int | None = None) -> float:
+    """Of the frozen twin, which is asked for features while the model's own network is trained, and of LPIPS."""
     semantic, config, steps = trial.recipe.semantic, _config(trial), pixel_steps(trial, until)
     assert semantic is not None
     total = 0.0
     for size, share in training_sizes(trial.sampling, trial.resolution):
-        each = _twin(_encoder(config), size) if config.has_semantics else 0
-        each += lpips(size) if semantic.lpips else 0
+        each = _twin_flops(_encoder(config), size) if config.has_semantics else 0
+        each += lpips_flops(size, False) if semantic.lpips else 0
         total += share * trial.recipe.batch_size * steps * each
     return total
 
 
-def first_stage_flops(trial: Trial, size: int) -> int:
-    """Of training on one image in the first of PS-VAE's stages."""
-    config = _config(trial)
+def lpips_flops(size: int, adaptive: bool) -> int:
+    """Of LPIPS per image, with the gradient that an adaptive weight takes."""
 
     def count() -> Count:
-        from transvae.accounting import semantic_training_flops
+        from transvae.losses.cost import lpips_flops
 
-        return (semantic_training_flops(config, size),)
+        return (lpips_flops(size, adaptive),)
 
-    return counts().get("semantic training", [config.to_dict(), size], count)[0]
+    return counts().get("lpips", [size, adaptive], count)[0]
 
 
 def twin_bytes(trial: Trial) -> int:
@@ -65,7 +58,7 @@ def twin_bytes(trial: Trial) -> int:
     return counts().get("twin bytes", network, count)[0]
 
 
-def _twin(encoder: RepresentationEncoder, size: int) -> int:
+def _twin_flops(encoder: RepresentationEncoder, size: int) -> int:
     def count() -> Count:
         from transvae.losses.cost import twin_flops
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
@@ -130,10 +132,10 @@ class TrialState:
             case "checkpoint":
                 self.checkpoints[record["step"]] = record
             case "pictures":
-                self.pictures[record["step"]] = self.folder / record["path"]
+                self.pictures[record["step"]] = self._picture(record)
                 self.picture_psnr[record["step"]] = record["psnr"]
             case "set_pictures":
-                found = (self.folder / record["path"], record["psnr"])
+                found = (self._picture(record), record["psnr"])
                 self.set_pictures.setdefault(record["step"], {})[record["set"]] = found
             case "finished":
                 self.state, self.alarm = "finished", None
@@ -166,6 +168,10 @@ class TrialState:
         flops = images * self.cost.get("training_flops", 0.0)
         return {**finished, "event": "validated", "images": images, "flops": flops}
 
+    def _picture(self, record: Record) -> Path:
+        """Where a picture lies: in the trial's own folder, whatever a journal from elsewhere says."""
+        return self.folder / "pictures" / PurePosixPath(record["path"]).name
+
     def _drop_after(self, step: int) -> None:
         # what was done after the checkpoint from which training went on never happened
         drawn = (self.pictures, self.picture_psnr, self.set_pictures)
@@ -192,6 +198,8 @@ class StudyState:
         self.latents: dict[str, dict[str, Any]] = {}
         """By what made them: `model`, `weights_sha256`, and the `locations` of the latents."""
         self.trials: dict[str, TrialState] = {}
+        self.planned: dict[str, float] = {}
+        """Device-seconds by trial id, as the plan had it when the trial was first submitted."""
         self.not_started: Record | None = None
         """Which trials the last submission could not start, and its budget in device-hours."""
         self.measured: list[str] = []
@@ -252,13 +260,7 @@ class StudyState:
         Raises:
             UserError: a record is not of this version's form, or that of the first submission is damaged.
         """
-        for record in self._study_reader.new():
-            try:
-                self._apply(record)
-            except (KeyError, ValidationError) as error:
-                raise UserError(self._foreign(self.folder / "journal.jsonl", record, error)) from None
-        if self._damaged and not self.submissions:
-            raise UserError(self._headless(self._damaged[0]))
+        self._refresh_study()
         news = []
         for trial_id, reader in self._trial_readers.items():
             for record in reader.new():
@@ -271,6 +273,15 @@ class StudyState:
             self.trials[trial_id].records = reader.records
             self.trials[trial_id].doubtful |= self.trials[trial_id].cut
         return news
+
+    def _refresh_study(self) -> None:
+        for record in self._study_reader.new():
+            try:
+                self._apply(record)
+            except (KeyError, ValidationError) as error:
+                raise UserError(self._foreign(self.folder / "journal.jsonl", record, error)) from None
+        if self._damaged and not self.submissions:
+            raise UserError(self._headless(self._damaged[0]))
 
     def _foreign(self, path: Path, record: Record, error: Exception) -> str:
         return (
@@ -314,6 +325,8 @@ class StudyState:
             case "registered":
                 self.trials[record["trial"]].registered = record
                 self.trials[record["trial"]].unregistered = None
+            case "planned":
+                self.planned = {**record["device_seconds"], **self.planned}
             case "not_started":
                 earlier = self.not_started["trials"] if self.not_started else []  # of another round or wave
                 self.not_started = {**record, "trials": [*earlier, *record["trials"]]}
@@ -361,3 +374,10 @@ def _code_changed(state: StudyState) -> str | None:
         return None
     others = ", ".join(version for version in dict.fromkeys(versions) if version != versions[0])
     return f"This study was continued under other code: it began with {versions[0]} and also ran under {others}."
+
+
+def studies_in(home: Path) -> Iterator[StudyState]:
+    """All studies of a home that this version can read."""
+    for journal in sorted(home.glob("studies/*/journal.jsonl")):
+        with suppress(UserError):  # of another version
+            yield StudyState(journal.parent)

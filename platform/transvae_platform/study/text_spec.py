@@ -6,14 +6,12 @@ where.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from transvae.generation.noise_schedule import NoiseSchedule
 from transvae_platform.study.section import Section
-
-if TYPE_CHECKING:
-    from transvae.generation.diffusion import NoiseSchedule
 
 
 class Noise(Section):
@@ -37,16 +35,13 @@ class Noise(Section):
 
     @model_validator(mode="after")
     def _rises_and_has_the_steps(self) -> Noise:
-        if self.first > self.last:
-            raise ValueError(f"first: {self.first} is above last, {self.last}: betas do not fall - exchange them")
+        self.schedule()
         if self.sampled > self.steps:
             raise ValueError(f"sampled: {self.sampled} steps of a schedule of {self.steps} - lower it")
         return self
 
     def schedule(self) -> NoiseSchedule:
-        """As the networks' code takes it."""
-        from transvae.generation.diffusion import NoiseSchedule
-
+        """As the networks' code takes it. Raises ValueError for betas that fall."""
         return NoiseSchedule(self.steps, self.first, self.last, self.kind, self.draw)
 
 

@@ -213,6 +213,14 @@ def registered_models(client: MlflowClient) -> list[dict[str, str]]:
     return sorted(rows, key=lambda row: row["uri"])
 
 
+def registered_of(client: MlflowClient, study: str) -> list[ModelVersion]:
+    """All versions of all models of a study, by name and version."""
+    names = [model.name for model in _all_models(client) if model.tags.get("study") == study]
+    found = [version for name in names for version in client.search_model_versions(f"name='{name}'")]
+    ours = [version for version in found if "weights_sha256" in version.tags]
+    return sorted(ours, key=lambda version: (version.name, int(version.version)))
+
+
 def described(client: MlflowClient, version: ModelVersion) -> dict[str, Any]:
     """What `transvae registry show` tells of a version: aliases, metrics, lineage and the promotions of its model."""
     aliases = client.get_registered_model(version.name).aliases

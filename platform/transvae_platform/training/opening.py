@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transvae.generation.text import open_text_encoder
-from transvae.generation.text_names import TextEncoderError
+from transvae.generation.text_shapes import TextEncoderError
 from transvae.tokenizers import TokenizerError, open_tokenizer
 from transvae_platform.data.sets.mixture import Samples, open_training_data
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache

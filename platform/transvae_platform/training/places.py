@@ -40,6 +40,7 @@ def check_place(location: str | None) -> None:
             out.write(b"")
         store.delete_file(probe)
     except TROUBLE as error:
+        rights = "give this machine rights there (credentials, a role of its node), or " if "://" in location else ""
         raise UnreachableError(
-            f"{KEY}: {location} cannot be written ({reason(error)}) - choose another place"
+            f"{KEY}: {location} cannot be written ({reason(error)}) - {rights}choose another place"
         ) from None

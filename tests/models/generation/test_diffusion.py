@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from transvae.generation import create_text_dit
-from transvae.generation.diffusion import NoiseSchedule, add_noise, ddim, noise_loss, sampling_steps
+from transvae.generation.diffusion import add_noise, ddim, noise_loss, sampling_steps
+from transvae.generation.noise_schedule import NoiseSchedule
 from transvae.generation.sampling import euler, times
 from transvae.generation.text import HashedWords
 from transvae.generation.text_guidance import TextGuidance, guided_by_text

@@ -8,7 +8,8 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from transvae.generation.text import HashedWords, T5Text, TextEncoderError, open_text_encoder
+from transvae.generation.text import HashedWords, T5Text, open_text_encoder
+from transvae.generation.text_shapes import TextEncoderError
 from transvae.torchvision_cpu import ensure_torchvision
 
 

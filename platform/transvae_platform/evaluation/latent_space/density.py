@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
 from transvae_platform.errors import UserError
-from transvae_platform.evaluation.latent_space.vectors import Floats, Latents, random_vectors
+
+if TYPE_CHECKING:  # with torch, which pages that show a measurement need not load
+    from transvae_platform.evaluation.latent_space.vectors import Floats, Latents
 
 MEASURES = ("density_cv", "normalised_entropy", "gini")
 IMAGES, RUNS = 10_000, 10  # LightningDiT
@@ -46,6 +49,8 @@ def measure_density(
     Raises:
         UserError: there are too few images for the map.
     """
+    from transvae_platform.evaluation.latent_space.vectors import random_vectors
+
     if min(images, len(latents)) <= 3 * PERPLEXITY:
         raise UserError(
             f"density: {min(images, len(latents))} images are too few for t-SNE with perplexity {PERPLEXITY:g} - take "

@@ -1,4 +1,4 @@
-"""Text encoders by name, and the shape of what they answer: plain numbers, without torch."""
+"""What text encoders answer, by their names: plain numbers, without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ class TextEncoderError(Exception):
 
 
 def text_shape(name: str | Path) -> tuple[int, int]:
-    """(channels, tokens) of what an encoder of this name answers; errors as `open_text_encoder`, reads no weights."""
+    """(channels, tokens) of what an encoder of this name answers; reads no weights.
+
+    Raises:
+        TextEncoderError: there is none of this name, with those that exist; or as the encoder itself.
+    """
     kind, _, rest = str(name).partition("-")
     if kind == "hashed" and (not rest or rest.isdigit()):
         return int(rest or HASHED), HASHED_LENGTH

@@ -1,0 +1,56 @@
+"""Latents in two charts: how evenly they fill their space, and how well a linear probe reads classes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transvae_dashboards.figures.canvas import WIDTH, Panel, canvas
+from transvae_dashboards.style import COLOURS, INK, MUTED, PAPER
+from transvae_platform.evaluation.latent_space.density import MEASURES as KEYS
+from transvae_platform.evaluation.latent_space.records import LatentRecord
+
+NAMES = {"density_cv": "density CV", "normalised_entropy": "normalised entropy", "gini": "Gini"}
+ROW = 0.32
+"""Height of a row in inches."""
+
+
+def latent_panels(records: Sequence[LatentRecord]) -> list[Panel]:
+    """A chart per measure of density, and one of the probe's accuracies; of one setting each, the first one's."""
+    densities = _alike([record for record in records if record.kind == "density"], ("n", "runs", "settings"))
+    probes = _alike([record for record in records if record.kind == "probe"], ("protocol", "images", "classes"))
+    panels = [
+        _rows(f"latents-{key}", NAMES.get(key, key), [
+            (r, float(r.result["mean"][key]), float(r.result["spread"][key])) for r in densities
+        ])
+        for key in KEYS if densities
+    ]  # fmt: skip
+    if probes:
+        panels.append(
+            _rows(
+                "latents-probe", "linear probe, accuracy in %", [(r, 100 * r.result["accuracy"], 0.0) for r in probes]
+            )
+        )
+    return panels
+
+
+def _alike(records: Sequence[LatentRecord], keys: Sequence[str]) -> list[LatentRecord]:
+    """Those measured under the settings of the first: other numbers do not compare."""
+    return [r for r in records if all(r.result.get(key) == records[0].result.get(key) for key in keys)]
+
+
+def _rows(name: str, title: str, rows: Sequence[tuple[LatentRecord, float, float]]) -> Panel:
+    label = f"{title}: " + "; ".join(f"{r.latents['name']} {value:.3g} ± {spread:.2g}" for r, value, spread in rows)
+    with canvas(name, label, WIDTH, 0.9 + ROW * len(rows)) as drawing:
+        axes = drawing.axes
+        for place, (record, value, spread) in enumerate(rows):
+            colour = next(
+                (c for family, c in COLOURS.items() if f"{family}-" in str(record.latents["model"]["name"])), INK
+            )
+            axes.plot([value - spread, value + spread], [place, place], color=colour, lw=2.5, alpha=0.5)
+            axes.plot([value], [place], marker="o", color=colour, ms=6, mec=PAPER, mew=0.6)
+        axes.set_yticks(range(len(rows)), [str(r.latents["name"]) for r, _, _ in rows], color=MUTED)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        axes.margins(x=0.12)
+        axes.set_xlabel(title)
+    return drawing.panel[0]

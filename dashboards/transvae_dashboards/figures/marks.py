@@ -1,0 +1,72 @@
+"""What happened along a curve: phases of the recipe, restarts, preemptions, and where the guard went back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from transvae_dashboards.follow.spans import History
+from transvae_dashboards.style import INK, MUTED
+from transvae_dashboards.tables import SIZE_NAMES
+from transvae_platform.study.state import TrialState
+
+ToX = Callable[[Any], np.ndarray]
+ENDS = {"preempted": "D", "failed": "x", "died": "x"}
+FEW = 24
+"""Names up to which each has room (assumption)."""
+
+
+def phases(trial: TrialState) -> list[tuple[int, str]]:
+    """The steps at which something in the recipe changes, with a word."""
+    recipe = trial.trial.recipe
+    found = [(recipe.warmup_steps, "warm-up ends")] if recipe.warmup_steps else []
+    if recipe.losses.gan is not None and recipe.gan_start:
+        found.append((recipe.gan_start, "discriminator"))
+    if 0 < recipe.stage_edge < recipe.steps:
+        found.append((recipe.stage_edge, "decoder alone"))
+    return [(step, " + ".join(word for at, word in found if at == step)) for step in dict.fromkeys(s for s, _ in found)]
+
+
+def draw_phases(axes: Any, trial: TrialState, to_x: ToX) -> None:
+    """A dotted line per change of phase, named at the top."""
+    for step, word in phases(trial):
+        x = float(to_x([step])[0])
+        axes.axvline(x, color=MUTED, lw=0.7, ls=":")
+        axes.annotate(word, (x, 1), xycoords=axes.get_xaxis_transform(), xytext=(3, -2), textcoords="offset points",
+                      fontsize=7, color=MUTED, va="top")  # fmt: skip
+
+
+class Mark(NamedTuple):
+    """One mark on the x axis: where, its shape, and the size that it belongs to where that is to be said."""
+
+    x: float
+    shape: str
+    name: str = ""
+
+
+def marks_of(trial: TrialState, history: History, to_x: ToX) -> list[Mark]:
+    """A triangle where an attempt resumed, a diamond where one was preempted, a cross after a failure.
+
+    An arrow head pointing left marks where the guard went back to.
+    """
+    name = SIZE_NAMES.get(trial.trial.size, trial.trial.size)
+    found = [(span.resumed_from, "^", name) for span in history.spans[1:]]
+    found += [(span.step, ENDS[span.how], "") for span in history.spans if span.how in ENDS]
+    found += [(rewind["to"], "<", name) for rewind in trial.rewound]
+    places = to_x([step for step, _, _ in found]) if found else ()
+    return [Mark(float(x), shape, text) for x, (_, shape, text) in zip(places, found, strict=True)]
+
+
+def draw_marks(axes: Any, marks: Sequence[Mark]) -> None:
+    """All marks of a chart; names only where there are few."""
+    at_axis = axes.get_xaxis_transform()
+    for shape in dict.fromkeys(mark.shape for mark in marks):
+        xs = sorted({mark.x for mark in marks if mark.shape == shape})
+        axes.plot(xs, [0] * len(xs), marker=shape, ms=3.5 if shape == "D" else 4.5, color=INK, clip_on=False,
+                  ls="none", transform=at_axis)  # fmt: skip
+    named = dict.fromkeys((mark.x, mark.name) for mark in marks if mark.name)
+    for x, name in named if len(named) <= FEW else ():
+        axes.annotate(name, (x, 0), xytext=(0, 5), textcoords="offset points", xycoords=at_axis, ha="center",
+                      fontsize=7.5, color=INK)  # fmt: skip

@@ -1,0 +1,36 @@
+"""What can be taken away: the charts and tables of a view as files, numbers as JSON, the whole study as a report."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+from transvae_dashboards.exhibits import collecting
+from transvae_dashboards.files import figures, tables
+from transvae_dashboards.page import render
+from transvae_dashboards.scene import Scene
+from transvae_dashboards.views import VIEWS
+
+ZIP, JSON, HTML = "application/zip", "application/json", "text/html; charset=utf-8"
+
+
+def download(scene: Scene, wanted: str) -> tuple[str, bytes, str] | None:
+    """Kind, content and file name of `VIEW.zip`, `data.json` or `report.html`; None for anything else."""
+    name = scene.state.name
+    if wanted == "data.json":
+        document = {"schema_version": 1, "study": name, "trials": [row.as_dict() for row in scene.rows]}
+        return JSON, json.dumps(document, indent=1).encode(), f"{name}.json"
+    if wanted == "report.html":
+        return HTML, render(scene.state).encode(), f"{name}.html"
+    view = wanted.removesuffix(".zip")
+    if view == wanted or view not in VIEWS:
+        return None
+    scene.view = view
+    with collecting(pdf=True) as found:
+        VIEWS[view].draw(scene)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, content in {**figures(found, name), **tables(found, name)}.items():
+            archive.writestr(path, content)
+    return ZIP, packed.getvalue(), f"{name}-{view}.zip"

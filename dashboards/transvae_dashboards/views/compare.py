@@ -1,0 +1,202 @@
+"""View 8, two studies or two trials beside each other: what differs in their configurations, curves, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transvae_dashboards import formats
+from transvae_dashboards.figures.comparison import Side, comparison_panel
+from transvae_dashboards.figures.curves import metric_names
+from transvae_dashboards.follow.study import FollowedStudy
+from transvae_dashboards.markup import Html, join, section, table, tag
+from transvae_dashboards.reconstructions import sheet_rows
+from transvae_dashboards.scene import Scene, study_url
+from transvae_dashboards.sections.charts import figure
+from transvae_dashboards.sections.early import picture
+from transvae_dashboards.sections.provenance import leaves
+from transvae_dashboards.tables import FAMILIES, METRIC_NAMES, SIZES, ordered
+from transvae_dashboards.views.curves import X_WORDS, look_of
+from transvae_platform.study.state import TrialState
+
+PICTURES = 4
+
+
+def compare(scene: Scene) -> list[Html]:
+    """The parts of the view: a form to choose by, and what is chosen."""
+    other = scene.others(scene.query.get("with", "")) or scene.state
+    left, right = _trial(scene.state, scene.query.get("a")), _trial(other, scene.query.get("b"))
+    parts = [section("Compare", _form(scene, other), anchor="compare")]
+    if left and right:
+        return [*parts, *_trials(scene, (scene.state, left), (other, right))]
+    if other.name != scene.state.name:
+        return [*parts, *_studies(scene, other)]
+    nothing = "Choose another study, or two trials: of this study, or one of each."
+    return [*parts, tag("p", nothing, class_="missing")]
+
+
+def _trial(study: FollowedStudy, name: str | None) -> TrialState | None:
+    return study.trials.get(name or "")
+
+
+def _form(scene: Scene, other: FollowedStudy) -> Html:
+    def select(name: str, label: str, options: Sequence[tuple[str, str]], current: str) -> Html:
+        items = [tag("option", text, value=value, selected="" if value == current else None) for value, text in options]
+        return tag("label", f"{label} ", tag("select", *items, name=name))
+
+    def names(study: FollowedStudy) -> list[tuple[str, str]]:
+        trials = [*ordered(study.autoencoders), *study.generators]
+        return [("", "the whole study"), *((t.trial.id, f"{t.trial.label} seed {t.trial.seed}") for t in trials)]
+
+    query = scene.query
+    return tag(
+        "form",
+        select("a", f"Of {scene.state.name}:", names(scene.state), query.get("a", "")),
+        select("with", "against", [(name, name) for name in scene.names], other.name),
+        select("b", f"of {other.name}:", names(other), query.get("b", "")),
+        tag("button", "Compare", type="submit"),
+        method="get", action=study_url(scene.state.name, "compare"), class_="choices", aria_label="What is compared",
+    )  # fmt: skip
+
+
+def _trials(scene: Scene, left: Side, right: Side) -> list[Html]:
+    titles = [_title(scene, left), _title(scene, right)]
+    values = [dict(leaves(side[1].trial.model_dump(mode="json"))) for side in (left, right)]
+    known = metric_names(left[0], [left[1]])
+    metrics = [name for name in known if name in metric_names(right[0], [right[1]])]
+    parts = [_difference(titles, *values), _results([left, right], titles)]
+    if metrics:
+        look = look_of(scene, metrics)
+        panel = comparison_panel([left], [right], look, titles)
+        pick = [scene.choice("Metric", "metric", [(name, name) for name in metrics], look.metric),
+                scene.choice("Against", "x", list(X_WORDS.items()), look.x)]  # fmt: skip
+        parts.append(
+            section("Curves", *pick, tag("div", *([figure(panel)] if panel else []), class_="panels"), anchor="curves")
+        )
+    return [*parts, _pictures([left, right], titles)]
+
+
+def _title(scene: Scene, side: Side) -> str:
+    study, trial = side
+    return f"{study.name}: {trial.trial.label} seed {trial.trial.seed}"
+
+
+def _difference(titles: Sequence[str], left: Mapping[str, str], right: Mapping[str, str]) -> Html:
+    keys = [key for key in dict.fromkeys([*left, *right]) if left.get(key) != right.get(key)]
+    body = [
+        [key, *(tag("span", side.get(key, formats.NONE), class_="value") for side in (left, right))] for key in keys
+    ]
+    title, same = "Configuration", len({*left, *right}) - len(keys)
+    if not body:
+        return section(title, tag("p", f"All {same} values are equal."), anchor="configuration")
+    lead = f"{len(keys)} values differ, {same} are equal."
+    return section(
+        title, table(["Key", *titles], body, label="What differs", text=(1, 2)), anchor="configuration", lead=lead
+    )
+
+
+def _results(sides: Sequence[Side], titles: Sequence[str]) -> Html:
+    def last(trial: TrialState) -> Mapping[str, Any]:
+        return trial.validation[max(trial.validation)]["metrics"] if trial.validation else {}
+
+    found = [last(trial) for _, trial in sides]
+    names = list(dict.fromkeys([*found[0], *found[1]]))
+    rows = [
+        ["state", *(trial.state for _, trial in sides), ""],
+        ["step", *(f"{trial.step:,}" for _, trial in sides), ""],
+    ]
+    for name in names:
+        values = [metrics.get(name) for metrics in found]
+        change = None if values[0] is None or values[1] is None else values[1] - values[0]
+        rows.append([name, *(formats.significant(value, 4) for value in values), _signed(change)])
+    return section(
+        "Results",
+        table(["", *titles, "Second − first"], rows, label="Results at the last validation"),
+        anchor="results",
+    )
+
+
+def _signed(value: float | None) -> str:
+    return (
+        formats.NONE if value is None else f"{'+' if value > 0 else ''}{formats.significant(value)}".replace("-", "−")
+    )
+
+
+def _pictures(sides: Sequence[Side], titles: Sequence[str]) -> Html:
+    rows: list[list[Html | str]] = []
+    for title, (_, trial) in zip(titles, sides, strict=True):
+        sheet = sheet_rows(trial.pictures[max(trial.pictures)]) if trial.pictures else None
+        psnr = trial.picture_psnr.get(max(trial.pictures), []) if trial.pictures else []
+        cells = [
+            tag("div", picture(image, f"{title}, image {i + 1}"), tag("p", f"{value:.1f} dB"))
+            for i, (image, value) in enumerate(zip((sheet[1] if sheet else [])[:PICTURES], psnr, strict=False))
+        ]
+        if sheet and not rows:
+            rows.append(["original", *(tag("div", picture(image, f"Original {i + 1}"), tag("p", " "))
+                                       for i, image in enumerate(sheet[0][:PICTURES]))])  # fmt: skip
+        rows.append([title, *cells])
+    width = max(map(len, rows))
+    body = [[*row, *[formats.NONE] * (width - len(row))] for row in rows]
+    head = ["", *(f"image {i + 1}" for i in range(width - 1))]
+    shown = table(head, body, label="Pictures", text=range(1, width), kind="early")
+    lead = "Held-out images at the last validation of each; studies with other data show other images."
+    return section("Pictures", shown, anchor="pictures", lead=lead)
+
+
+def _studies(scene: Scene, other: FollowedStudy) -> list[Html]:
+    titles = [scene.state.name, other.name]
+    metric = str(scene.state.spec.get("fits", {}).get("metric", "val/l1"))
+    left, right = _means(scene.state, metric), _means(other, metric)
+    body = []
+    for key in sorted({*left, *right}, key=lambda k: (FAMILIES.index(k[0]), k[2] != "base", k[2], SIZES.index(k[1]))):
+        cells = [side.get(key, (None, None)) for side in (left, right)]
+        change = cells[1][0] / cells[0][0] - 1 if cells[0][0] and cells[1][0] else None
+        label = f"{key[0]}-{key[1]}" + ("" if key[2] == "base" else f"-{key[2]}")
+        body.append([label, *(formats.number(loss, 4) for loss, _ in cells), formats.percent(change, signed=True),
+                     *(formats.number(psnr) for _, psnr in cells)])  # fmt: skip
+    name = METRIC_NAMES.get(metric, metric)
+    head = [
+        "Model",
+        *(f"{name}, {title}" for title in titles),
+        "Second over first",
+        *(f"PSNR, {title}" for title in titles),
+    ]
+    results = table(head, body, label="Finished models of both studies")
+    lead = "Means over the seeds that finished; a dash where a study has no such model, or none that has finished."
+    return [
+        _difference(titles, dict(leaves(scene.state.spec)), dict(leaves(other.spec))),
+        section("Results", results, anchor="results", lead=lead), *_study_curves(scene, other),
+    ]  # fmt: skip
+
+
+def _means(study: FollowedStudy, metric: str) -> dict[tuple[str, str, str], tuple[float | None, float | None]]:
+    cells: dict[tuple[str, str, str], list[TrialState]] = {}
+    for state in ordered(study.autoencoders):
+        if state.state == "finished":
+            cells.setdefault((state.trial.family, state.trial.size, state.trial.variant), []).append(state)
+
+    def mean(trials: Sequence[TrialState], name: str) -> float | None:
+        values = [t.final[name] for t in trials if t.final.get(name) is not None]
+        return sum(values) / len(values) if values else None
+
+    return {key: (mean(trials, metric), mean(trials, "val/psnr")) for key, trials in cells.items()}
+
+
+def _study_curves(scene: Scene, other: FollowedStudy) -> list[Html]:
+    studies, titles = (scene.state, other), [scene.state.name, other.name]
+    known = [metric_names(study, study.autoencoders) for study in studies]
+    metrics = [name for name in known[0] if name in known[1]]
+    if not metrics:
+        return []
+    look, panels = look_of(scene, metrics), []
+    for family in FAMILIES:
+        first, second = (
+            [(study, trial) for trial in ordered(study.autoencoders) if trial.trial.family == family]
+            for study in studies
+        )
+        if first and second and (panel := comparison_panel(first, second, look, titles)):
+            panels.append(panel)
+    pick = scene.choice("Metric", "metric", [(name, name) for name in metrics], look.metric)
+    charts = tag("div", *(figure(panel) for panel in panels), class_="panels")
+    lead = f"Families that both studies have: solid {titles[0]}, dashed {titles[1]}."
+    return [section("Curves", join([pick, charts]), anchor="curves", lead=lead)]

@@ -1,0 +1,39 @@
+"""View 6, latent space: density and linear probe of latents, and curves of generators trained on them (figure 6)."""
+
+from __future__ import annotations
+
+from transvae_dashboards.figures.latents import latent_panels
+from transvae_dashboards.markup import Html, missing, section, tag
+from transvae_dashboards.scene import Scene
+from transvae_dashboards.sections.charts import figure
+from transvae_dashboards.sections.generators import generators
+from transvae_dashboards.table2 import measured_sections
+from transvae_dashboards.views.tables import measured, which
+
+
+def latents(scene: Scene) -> list[Html]:
+    """The parts of the view."""
+    _, records = measured(scene)
+    panels = latent_panels(records)
+    pick = scene.choice("Latents", "of", [("study", "of this study"), ("home", "of the whole home")], which(scene))
+    nothing = missing(
+        "No latents were measured yet: `tables` in the study file does, or `transvae density NAME` and "
+        "`transvae probe NAME` with the name of latents that `transvae data latents` made."
+    )
+    charts = tag("div", *(figure(panel) for panel in panels), class_="panels") if panels else Html("")
+    parts = [pick, section("Latent space", charts, *(measured_sections(records) or [nothing]), anchor="latents")]
+    return [*parts, generators(scene.state)] if scene.state.generators else [*parts, _none()]
+
+
+def latents_report(scene: Scene) -> list[Html]:
+    """The same for the report: nothing where nothing was measured (generators stand on the first part)."""
+    _, records = measured(scene)
+    panels = [figure(panel) for panel in latent_panels(records)]
+    if not records:
+        return []
+    return [section("Latent space", tag("div", *panels, class_="panels"), anchor="latents")]
+
+
+def _none() -> Html:
+    text = "This study trains no generators: `downstream` in the study file does (docs/studies.md)."
+    return section("Generators", missing(text), anchor="generators")

@@ -1,0 +1,27 @@
+"""A plan against a running cluster: what no node of it can have is refused before anything starts."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from transvae_platform.cluster import schedule
+from transvae_platform.cluster.planning import plan_study, prepare_elsewhere
+from transvae_platform.errors import SpecError
+from transvae_platform.study.load import load_study
+
+FIGURE5 = Path(__file__).parents[2] / "studies" / "figure5_scaling.yaml"
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster with 24 GPU slots, as cluster.yaml declares them."""
+    monkeypatch.setattr(schedule, "ray_session", lambda address: nullcontext())
+    monkeypatch.setattr(schedule, "cluster_devices", lambda: (64, 24))
+
+
+def test_a_trial_that_asks_for_what_no_node_type_has_is_refused(cluster, tmp_path):
+    spec = load_study(FIGURE5, ("resources.overrides={'cnn-G': {workers: 32, device: gpu}}",))
+    with pytest.raises(SpecError, match="cnn-G asks for 32 GPUs, but the cluster at auto has 24 - lower"):
+        plan_study(prepare_elsewhere(spec, tmp_path), tmp_path, "auto")
+    assert plan_study(prepare_elsewhere(load_study(FIGURE5), tmp_path), tmp_path, "auto").slots["gpu"] == 24
