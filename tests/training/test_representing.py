@@ -70,7 +70,7 @@ def test_in_the_first_stage_the_network_stays_the_frozen_one(run, trial, samples
 
 
 def test_its_own_features_are_those_of_the_twin_while_it_is_frozen(trial, samples):
-    task = Representing(trial(**keys()), World())
+    task = Representing(trial(**keys(grid__seeds=[3])), World())  # the twin is drawn from 0
     task.companions(torch.zeros(()))
     task.enter_stage(False)
     x_B3HW = torch.rand(2, 3, 32, 32) * 2 - 1
