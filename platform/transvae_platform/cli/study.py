@@ -166,7 +166,7 @@ def report(
     print(page.resolve().as_uri())
     for path in write_figures(state, figures, pdf=True) if figures is not None else ():
         print(path)
-    for path in write_tables(state, tables) if tables is not None else ():
+    for path in write_tables(state, tables, price) if tables is not None else ():
         print(path)
 
 
