@@ -197,6 +197,10 @@ def test_schema_is_printed_as_a_document(transvae):
         ),
         (["study", "status", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
         (["study", "report", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
+        (["study", "resume", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
+        (["study", "stop", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
+        (["study", "logs", "tiny"], "--address: only jobs of a cluster have logs"),
+        (["study", "status", "tiny", "--address", "http://127.0.0.1:9"], "--home: runs is relative"),
         (["study", "status", "tiny", "--home", "{folder}/elsewhere"], "holds no study 'tiny' - it has: none yet"),
     ],
 )

@@ -213,6 +213,8 @@ def _rate_key(trial: Trial) -> tuple[object, ...]:
         recipe.gradient_checkpointing,
         recipe.compile,
         recipe.channels_last,
+        recipe.losses.model_dump_json(),
+        recipe.decoder_stage is None,
         trial.workers,
     )
 
