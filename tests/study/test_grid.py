@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from transvae_platform.errors import SpecError
-from transvae_platform.study.grid import build_grid, stable_hash
+from transvae_platform.study.grid import build_grid
+from transvae_platform.study.trial import stable_hash
 
 
 def ids(trials):
