@@ -6,8 +6,8 @@ from tests.training.test_stages import changed, state
 from tests.training.twins import KilledError, assert_same, kill_at, last_state
 
 from transvae import Autoencoder
-from transvae_platform.study.grid import Initial
 from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.trial import Initial
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.loop import train_vae
 from transvae_platform.training.manifest import sha256_of

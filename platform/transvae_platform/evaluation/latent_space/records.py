@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.notes import read_note, write_note
 from transvae_platform.lineage import code, library_versions
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 VERSION = 1
 Kind = Literal["density", "probe", "manifold"]
