@@ -10,13 +10,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test check slow test-faults soak counts clean
+.PHONY: help install demo test check slow test-faults soak counts locked clean
 
 help:
 	@echo "make demo   train the quick-start study on real photographs and draw its page"
 	@echo "make test   install, then tests, ruff, mypy and import rules"
 	@echo "make slow   the tests that take minutes"
 	@echo "make test-faults   the tests that kill processes, nodes and servers, fill disks and damage files"
+	@echo "make locked   the hashes of all wheels again, after changes in constraints.txt"
 	@echo "make counts   count the models of all studies again, after changes in models/transvae"
 	@echo "make soak   a small study under random kills, MINUTES=20, against its undisturbed twin"
 
@@ -52,6 +53,9 @@ test-faults: install
 
 soak: install
 	@SOAK_MINUTES=$(MINUTES) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m soak
+
+locked: install
+	@$(BIN)/python clusters/lock.py
 
 counts: install
 	@$(BIN)/python benchmarks/count_studies.py

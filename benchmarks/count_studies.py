@@ -11,8 +11,9 @@ from pathlib import Path
 
 from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
 from transvae_platform.study.counts import SHIPPED, counts
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.load import load_study
+from transvae_platform.study.trial import Trial
 
 STUDIES = Path(__file__).parents[1] / "studies"
 PLAIN = ("quickstart", "micro20", "calibration")  # have no other size

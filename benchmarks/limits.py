@@ -18,11 +18,12 @@ from typing import Any
 from micro import numbers, write
 from postgres import mlflow_on_postgres
 
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.load import load_study
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
+from transvae_platform.study.trial import Trial
 from transvae_platform.tracking.runs import Tracker
 from transvae_platform.tracking.server import Server
 

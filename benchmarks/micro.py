@@ -20,8 +20,9 @@ from transvae_platform.data.sets.catalogue import at_home
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.sets.samples import open_data
 from transvae_platform.data.stream.batches import TrainStream
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.load import load_study
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.autoencoding import Autoencoding
 from transvae_platform.training.step import train_step
 from transvae_platform.training.weights import TrialWeights

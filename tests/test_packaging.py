@@ -50,4 +50,4 @@ def test_every_pinned_package_has_a_hash():
     )
     assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in locked)
     chosen_by_machine = {line for line in pins if line.startswith(("torch==", "torchvision=="))}
-    assert {line.partition(" ")[0] for line in locked} == set(pins) - chosen_by_machine
+    assert {line.partition(" ")[0] for line in locked} == set(pins) - chosen_by_machine, "run `make locked`"

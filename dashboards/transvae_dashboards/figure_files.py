@@ -21,12 +21,12 @@ def write_figures(state: StudyState, folder: Path, *, pdf: bool = False) -> list
     return write_files(figures(found, state.name), folder, "--figures")
 
 
-def write_tables(state: StudyState, folder: Path) -> list[Path]:
+def write_tables(state: StudyState, folder: Path, price: float | None = None) -> list[Path]:
     """Write every table of the report as CSV and LaTeX; returns the files.
 
     Raises:
         UserError: they cannot be written there.
     """
     with collecting() as found:
-        render(state)
+        render(state, price)
     return write_files(tables(found, state.name), folder, "--tables")

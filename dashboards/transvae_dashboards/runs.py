@@ -12,8 +12,8 @@ from typing import Any
 from transvae_dashboards.tables import ordered
 from transvae_platform.fitting.runs.read import Runs, runs_of
 from transvae_platform.study.costs import losses_flops
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.state import StudyState, TrialState
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.schedule import learning_rate
 
 

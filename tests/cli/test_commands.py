@@ -31,6 +31,7 @@ HEAVY = ("torch", "mlflow", "ray", "matplotlib", "pandas", "torchmetrics")
         ["registry", "--help"],
         ["doctor", "--help"],
         ["fit", "--help"],
+        ["dashboard", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(arguments):
@@ -197,7 +198,12 @@ def test_schema_is_printed_as_a_document(transvae):
         ),
         (["study", "status", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
         (["study", "report", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
+        (["study", "resume", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
+        (["study", "stop", "tinny", "--home", "{home}"], "holds no study 'tinny' - it has: tiny"),
+        (["study", "logs", "tiny"], "--address: only jobs of a cluster have logs"),
+        (["study", "status", "tiny", "--address", "http://127.0.0.1:9"], "--home: runs is relative"),
         (["study", "status", "tiny", "--home", "{folder}/elsewhere"], "holds no study 'tiny' - it has: none yet"),
+        (["dashboard", "--home", "{home}", "--host", "0.0.0.0", "--no-open"], "ssh -N -L 8321:127.0.0.1:8321"),
     ],
 )
 def test_what_the_user_can_mend_is_one_message_and_exit_code_2(

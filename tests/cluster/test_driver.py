@@ -13,11 +13,12 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from transvae_platform.cluster import schedule, worker
 from transvae_platform.cluster.schedule import LOCAL_ENVIRONMENT
 from transvae_platform.data.sets import mixture
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.lease import Fence, SupersededError
 from transvae_platform.study.load import load_study
 from transvae_platform.study.scheduling import Agenda, Work
+from transvae_platform.study.trial import Trial
 from transvae_platform.training import loop
 from transvae_platform.world import Notice
 

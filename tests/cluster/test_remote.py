@@ -154,6 +154,15 @@ def test_a_job_that_does_not_stop_in_time_is_ended(server):
     assert server.stopped == ["mine-1"]
 
 
+def test_a_job_that_runs_no_study_yet_is_ended_at_once(server):
+    server.add(submission_id="mine-1", metadata={"study": "mine"}, status="PENDING")
+    server.ends, server.said = "FAILED", "error: no process runs study 'mine': there is nothing to stop\n"
+    said = stop_there("mine", server.address, HOME, 60, lambda seconds: None)
+    assert "job mine-1 was ended" in said
+    assert "no process runs study 'mine'" in said
+    assert server.stopped == ["mine-1"]
+
+
 def test_a_page_comes_whole_or_not_at_all(server, tmp_path):
     page = bytes(range(256)) * 50
     server.said = f"a warning\n{encode_page(page)}\nanother\n"

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
+from transvae_platform.study.trial import Trial
 
 RESOLUTION = 32
 PARAMETERS = {"T": 80_000, "B": 240_000, "L": 700_000, "H": 1_900_000, "G": 4_600_000}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from transvae_dashboards import write_figures, write_report
+from transvae_dashboards import write_figures, write_report, write_tables
 from transvae_dashboards.laws import fit_study
 from transvae_dashboards.page import render
 from transvae_dashboards.sections.provenance import without_password
@@ -201,6 +201,21 @@ def test_submitted_and_empty_studies_have_a_page(write_study, tmp_path):
     empty = shown(render(StudyState(tmp_path / "nothing")))
     assert "This study has not been submitted yet." in empty
     assert "No trial has been queued yet." in empty
+
+
+def test_tables_are_files_with_costs_where_a_price_is_given(write_study, tmp_path):
+    study = write_study({"vit": "T"})
+    study.submit()
+    study.run(study.find("vit", "T"))
+    study.journal.append("planned", device_seconds={study.find("vit", "T").id: 7200.0})
+    hours = study.state().device_hours
+    for price, cost in ((None, ""), (360.0, f"{360 * hours:.2f}")):
+        files = {path.name: path.read_text() for path in write_tables(study.state(), tmp_path / str(price), price)}
+        device, spent, planned, *_, last = files["demo-device-hours-and-cost.csv"].splitlines()[1].split(",")
+        assert (device, spent, planned) == ("CPU", f"{hours:.5f}", "2.00")
+        assert cost in last
+        assert ("Cost so far" in files["demo-device-hours-and-cost.csv"]) is bool(cost)
+        assert "ViT & T & finished & 80.0 k" in files["demo-trials.tex"]
 
 
 def test_addresses_lose_their_password():

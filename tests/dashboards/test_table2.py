@@ -1,7 +1,13 @@
 """The page of table 2: settings apart, spread and floors beside, the paper's parts as printed."""
 
+import numpy as np
+
+from transvae_dashboards.figures.latents import latent_panels
+from transvae_dashboards.follow.study import FollowedStudy
+from transvae_dashboards.scene import Scene
 from transvae_dashboards.table2 import render
-from transvae_platform.evaluation.latent_space.records import LatentRecord
+from transvae_dashboards.views.latents import maps
+from transvae_platform.evaluation.latent_space.records import LatentRecord, keep_map
 
 
 def density(name, n=1000):
@@ -21,6 +27,19 @@ def probe(name, **changes):
               "protocol": protocol}  # fmt: skip
     latents = {"name": name, "model": {"name": "m"}, "content": "mean", "resolution": 256, "images": "f"}
     return LatentRecord(name, "probe", latents, result, {})
+
+
+def test_maps_that_were_kept_are_drawn_with_their_measures(write_study, tmp_path):
+    study = write_study({"vit": "T"})
+    study.submit()
+    records = [density("ours"), density("theirs"), probe("ours")]
+    keep_map(tmp_path, "ours", np.random.default_rng(0).normal(size=(400, 2)))
+    (tmp_path / "evaluations" / "latents" / "theirs.npy").write_bytes(b"cut off")
+    (drawn,) = maps(Scene(FollowedStudy(study.folder)), records)
+    assert drawn.label.startswith("t-SNE map of ours: density CV 0.210")
+    assert drawn.svg.count("<use ") >= 400
+    names = [panel.name for panel in latent_panels(records)]
+    assert names == ["latents-density_cv", "latents-normalised_entropy", "latents-gini", "latents-probe"]
 
 
 def test_spread_and_floor_stand_beside_each_value():

@@ -27,12 +27,13 @@ from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.catalogue import at_home
 from transvae_platform.data.sets.samples import open_data
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal, read_journal
 from transvae_platform.study.lease import wait_for_lease
 from transvae_platform.study.load import load_study
 from transvae_platform.study.record import Record
 from transvae_platform.study.scheduling import Agenda, Work
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.loop import train_vae
 from transvae_platform.world import World
 

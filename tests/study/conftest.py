@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from transvae_platform.errors import SpecError
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.load import load_study
 from transvae_platform.study.spec import StudySpec
+from transvae_platform.study.trial import Trial
 
 TEXT = """\
 study: tiny

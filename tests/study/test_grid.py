@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from transvae_platform.errors import SpecError
-from transvae_platform.study.grid import build_grid, stable_hash
+from transvae_platform.study.grid import build_grid
+from transvae_platform.study.trial import stable_hash
 
 
 def ids(trials):
@@ -87,7 +88,7 @@ def test_override_of_other_models_leaves_the_id(grid):
 
 def test_ids_are_the_same_in_another_process():
     program = (
-        "from transvae_platform.study.grid import stable_hash\n"
+        "from transvae_platform.study.trial import stable_hash\n"
         "print(stable_hash({'b': [1, 2.5], 'a': {'y': None, 'x': 'é'}}))"
     )
     environment = {"PYTHONHASHSEED": "77", "PYTHONPATH": ":".join(sys.path)}

@@ -83,9 +83,12 @@ def test_reader_yields_each_record_once_and_waits_for_the_end_of_a_line(tmp_path
         file.write(lines[0] + lines[1][:6])
         assert [record["event"] for record in reader.new()] == ["a"]
         assert list(reader.new()) == []
+        elsewhere = JournalReader(path, reader.position)
         file.write(lines[1][6:] + lines[2])
         assert [record["event"] for record in reader.new()] == ["b", "c"]
         assert list(reader.new()) == []
+        assert [record["event"] for record in elsewhere.new()] == ["b", "c"]
+        assert elsewhere.position == reader.position
 
 
 @pytest.mark.parametrize("byte", range(0, 60, 7))

@@ -95,7 +95,13 @@ def test_the_device_that_ran_last_counts_where_there_were_several(writer, grid, 
 
 @pytest.mark.parametrize(
     "change",
-    [{"recipe__batch_size": 16}, {"data__resolution": 64}, {"recipe__precision": "bf16"}, {"resources__workers": 2}],
+    [
+        {"recipe__batch_size": 16},
+        {"data__resolution": 64},
+        {"recipe__precision": "bf16"},
+        {"resources__workers": 2},
+        {"recipe__losses": {"lpips": {"network": "random"}}},
+    ],
 )
 def test_measurement_of_other_work_is_not_taken(writer, grid, tmp_path, change):
     before = writer(study="earlier", **change)

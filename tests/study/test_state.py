@@ -276,6 +276,14 @@ def test_trials_that_the_budget_did_not_let_start_are_said_until_they_do(writer)
     assert StudyState(study.folder).notes == []
 
 
+def test_a_trial_keeps_the_plan_that_it_was_first_submitted_with(writer):
+    study = writer()
+    study.submit()
+    study.study.append("planned", device_seconds={"a": 10.0, "b": 20.0})
+    study.study.append("planned", device_seconds={"b": 5.0, "c": 1.0})
+    assert StudyState(study.folder).planned == {"a": 10.0, "b": 20.0, "c": 1.0}
+
+
 def test_study_without_journals_is_empty(tmp_path):
     state = StudyState(tmp_path / "nothing")
     assert (state.trials, state.spec, state.name) == ({}, {}, "nothing")

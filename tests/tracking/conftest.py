@@ -14,10 +14,11 @@ import torch
 
 from transvae import create_model
 from transvae_platform.study.costs import model_cost
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
+from transvae_platform.study.trial import Trial
 from transvae_platform.tracking.server import Server
 from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.ranks import Ranks

@@ -16,9 +16,10 @@ from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.catalogue import list_data_sets
 from transvae_platform.data.sets.samples import SampleSet, open_data
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import PATIENCE, Journal, read_journal
 from transvae_platform.study.spec import StudySpec
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.loop import train_vae
 from transvae_platform.world import World
 

@@ -7,8 +7,8 @@ import torch
 from tests.training.twins import KilledError, kill_at
 
 from transvae.autoencoder import Autoencoder
-from transvae_platform.study.grid import Initial
 from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.trial import Initial
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.loop import train_vae
 from transvae_platform.training.manifest import sha256_of

@@ -135,7 +135,9 @@ def test_a_sample_is_drawn_for_its_caption(task):
                                 World()))[1]  # fmt: skip
 
     assert torch.equal(first(), first())
-    assert not torch.equal(first(), first(captions=["something else"]))
+    one_caption, two_captions = first(captions=["a cat"]), first(captions=["a cat", "many stars"])
+    differs = [not torch.equal(a, b) for a, b in zip(one_caption, two_captions, strict=True)]
+    assert differs == [False, True, False, True]
     assert not torch.equal(first(), first(spec=drawer.spec.model_copy(update={"guidance": 1.0})))
 
 

@@ -176,8 +176,8 @@ class _Drawn:
 def _collect(axes: Any, curves: Sequence[tuple[Curve, _Drawn, bool]]) -> None:
     """One artist for many lines: one each would take most of the time."""
     shown = [(curve, one, strong) for curve, one, strong in curves if len(curve[0])]
-    widths = [line_width(one.line.trial.trial.size) * (1 if strong else 0.5) for _, one, strong in shown]
-    colours = [to_rgba(one.colour, one.opacity if strong else 0.15 + 0.25 * one.opacity) for _, one, strong in shown]
+    widths = [line_width(one.line.trial.trial.size) * (1.0 if strong else 0.55) + 0.1 for _, one, strong in shown]
+    colours = [to_rgba(one.colour, one.opacity if strong else 0.22 + 0.2 * one.opacity) for _, one, strong in shown]
     segments = [np.column_stack(curve) for curve, _, _ in shown]
     styles, urls = [one.style for _, one, _ in shown], [one.url for _, one, _ in shown]
     collection = LineCollection(segments, linewidths=widths, colors=colours, linestyles=styles)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import gaussian_kde
+
 from transvae_dashboards.figures.canvas import WIDTH, Panel, canvas
 from transvae_dashboards.style import COLOURS, INK, MUTED, PAPER
 from transvae_platform.evaluation.latent_space.density import MEASURES as KEYS
 from transvae_platform.evaluation.latent_space.records import LatentRecord
 
 NAMES = {"density_cv": "density CV", "normalised_entropy": "normalised entropy", "gini": "Gini"}
+POINTS = 1500
+"""Of a map that are drawn, the first ones: the vectors were drawn at random (assumption: more hide each other)."""
 ROW = 0.32
 """Height of a row in inches."""
 
@@ -31,6 +37,22 @@ def latent_panels(records: Sequence[LatentRecord]) -> list[Panel]:
             )
         )
     return panels
+
+
+def map_panel(record: LatentRecord, points: NDArray[np.float32]) -> Panel:
+    """The t-SNE map of one data set of latents, points coloured by the density about them."""
+    measures = ", ".join(f"{NAMES[key]} {float(record.result['mean'][key]):.3f}" for key in NAMES)
+    shown = points[: min(len(points), POINTS)].astype(np.float64)
+    density = gaussian_kde(points[:POINTS].T)(shown.T)
+    order = np.argsort(density)
+    with canvas(f"map-{record.key}", f"t-SNE map of {record.latents['name']}: {measures}", height=4.6) as drawing:
+        axes = drawing.axes
+        axes.scatter(*shown[order].T, c=density[order], cmap="cividis", s=4, lw=0)
+        axes.set_title(f"{record.latents['name']}: {measures}", fontsize=8.5, color=INK)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return drawing.panel[0]
 
 
 def _alike(records: Sequence[LatentRecord], keys: Sequence[str]) -> list[LatentRecord]:

@@ -50,7 +50,7 @@ def timeline_panel(state: FollowedStudy, trials: Sequence[TrialState]) -> Panel 
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.set_xlim(0, (end - begin) / unit * 1.01)
         axes.grid(visible=False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(8))
+        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel(f"{word} since the first submission shown")
     return drawing.panel[0]

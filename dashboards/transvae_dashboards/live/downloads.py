@@ -22,7 +22,7 @@ def download(scene: Scene, wanted: str) -> tuple[str, bytes, str] | None:
         document = {"schema_version": 1, "study": name, "trials": [row.as_dict() for row in scene.rows]}
         return JSON, json.dumps(document, indent=1).encode(), f"{name}.json"
     if wanted == "report.html":
-        return HTML, render(scene.state).encode(), f"{name}.html"
+        return HTML, render(scene.state, scene.price).encode(), f"{name}.html"
     view = wanted.removesuffix(".zip")
     if view == wanted or view not in VIEWS:
         return None

@@ -36,7 +36,7 @@ def _over(report: FitReport) -> Html:
     return join(
         [
             tag("h3", f"Over {X_WORDS[report.x_name]}"), panels, _estimates(report, fits), _verdicts(fits),
-            tag("h4", "Predicting the largest size from the others"), _hold_outs(fits),
+            tag("h4", "Predicting the largest size from the others"), _hold_outs(fits, X_WORDS[report.x_name]),
             tag("h4", "Pairs of families"), _contrasts(report), _refusals(report, fits),
         ]
     )  # fmt: skip
@@ -93,7 +93,7 @@ def _verdicts(fits: Sequence[FamilyFit]) -> Html:
     return tag("ul", *lines, class_="verdicts")
 
 
-def _hold_outs(fits: Sequence[FamilyFit]) -> Html:
+def _hold_outs(fits: Sequence[FamilyFit], x: str) -> Html:
     body = []
     for fit in fits:
         test = fit.hold_out
@@ -114,7 +114,7 @@ def _hold_outs(fits: Sequence[FamilyFit]) -> Html:
         "Family", "Size", "Measured", "Predicted", "Interval", "Measured is", "Error of the law",
         "Error of a power law without E", "Error of the next smaller size's value", "Law beats both",
     ]  # fmt: skip
-    return table(head, body, label="Back-test with naive baselines", text=(1, 5, 9))
+    return table(head, body, label=f"Back-test over {x} with naive baselines", text=(1, 5, 9))
 
 
 def _contrasts(report: FitReport) -> Html:
@@ -134,7 +134,7 @@ def _contrasts(report: FitReport) -> Html:
     if not body:
         return tag("p", "One family only: nothing to compare.", class_="missing")
     head = ["Pair", "Question", "Difference", "Interval", "p", "p after Holm", "Answer"]
-    return table(head, body, label="Pairwise comparisons", text=(1, 6))
+    return table(head, body, label=f"Pairwise comparisons over {x}", text=(1, 6))
 
 
 def _refusals(report: FitReport, fits: Sequence[FamilyFit]) -> Html:

@@ -24,8 +24,8 @@ def provenance(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, F
         "Provenance", tag("div", _data(state), _tracking(state), class_="pair"), _registered(state, rows),
         _submissions(state), _libraries(state),
         details("Study file, every value resolved", pairs(leaves(state.spec), "Study file")),
-        *(details(f"Fit over {X_WORDS[report.x_name]}", pairs(leaves(report.provenance), "Fit"))
-          for report in fits.values()),
+        *(details(title, pairs(leaves(report.provenance), title))
+          for report in fits.values() for title in (f"Fit over {X_WORDS[report.x_name]}",)),
         anchor="provenance",
     )  # fmt: skip
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from transvae_dashboards.figures.latents import latent_panels
+from collections.abc import Sequence
+from itertools import islice
+
+from transvae_dashboards.figures.canvas import Panel
+from transvae_dashboards.figures.latents import latent_panels, map_panel
 from transvae_dashboards.markup import Html, missing, section, tag
 from transvae_dashboards.scene import Scene
 from transvae_dashboards.sections.charts import figure
 from transvae_dashboards.sections.generators import generators
 from transvae_dashboards.table2 import measured_sections
 from transvae_dashboards.views.tables import measured, which
+from transvae_platform.evaluation.latent_space.records import LatentRecord, kept_map
+
+MAPS = 8
+"""Maps on one page (assumption: each takes a tenth of a second)."""
 
 
 def latents(scene: Scene) -> list[Html]:
@@ -20,15 +28,24 @@ def latents(scene: Scene) -> list[Html]:
         "No latents were measured yet: `tables` in the study file does, or `transvae density NAME` and "
         "`transvae probe NAME` with the name of latents that `transvae data latents` made."
     )
+    panels += maps(scene, records)
     charts = tag("div", *(figure(panel) for panel in panels), class_="panels") if panels else Html("")
     parts = [pick, section("Latent space", charts, *(measured_sections(records) or [nothing]), anchor="latents")]
     return [*parts, generators(scene.state)] if scene.state.generators else [*parts, _none()]
 
 
+def maps(scene: Scene, records: Sequence[LatentRecord]) -> list[Panel]:
+    """The t-SNE maps that were kept, of the first few densities."""
+    home = scene.state.folder.parents[1]
+    known = ((record, kept_map(home, record.key)) for record in records if record.kind == "density")
+    drawn = islice(((record, points) for record, points in known if points is not None), MAPS)
+    return [map_panel(record, points) for record, points in drawn]
+
+
 def latents_report(scene: Scene) -> list[Html]:
     """The same for the report: nothing where nothing was measured (generators stand on the first part)."""
     _, records = measured(scene)
-    panels = [figure(panel) for panel in latent_panels(records)]
+    panels = [figure(panel) for panel in latent_panels(records) + maps(scene, records)]
     if not records:
         return []
     return [section("Latent space", tag("div", *panels, class_="panels"), anchor="latents")]

@@ -14,9 +14,9 @@ from transvae_platform.errors import SpecError
 from transvae_platform.fitting import Point, fit_families
 from transvae_platform.fitting.answers.document import plain
 from transvae_platform.fitting.planning import Cell, Forecast, NextRun, forecast, next_runs
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.plan import Plan
 from transvae_platform.study.state import StudyState
+from transvae_platform.study.trial import Trial
 
 SHOWN = 8  # runs that are listed; the JSON holds all
 

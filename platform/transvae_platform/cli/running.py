@@ -54,11 +54,11 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
         raise typer.Exit(3)
 
 
-def write_page(state: StudyState, output: Path | None = None, price: float | None = None) -> Path:
-    """Draw a study's page; by default into its folder, and with the study file's prices."""
+def write_page(state: StudyState) -> Path:
+    """Draw a study's page into its folder."""
     from transvae_dashboards import write_report
 
-    return write_report(state, output or state.folder / "report.html", price)
+    return write_report(state, state.folder / "report.html")
 
 
 def _tried(troubles: list[UserError], work: Callable[[], T]) -> T | None:

@@ -154,11 +154,10 @@ def report(
         name = name_of(study)
         print(fetch_page(name, address, home, output or Path(f"{name}.html")).resolve().as_uri())
         return
-    from transvae_dashboards import write_figures, write_tables
-    from transvae_platform.cli.running import write_page
+    from transvae_dashboards import write_figures, write_report, write_tables
 
     state = open_study(study, home)
-    page = write_page(state, output, price)
+    page = write_report(state, output or state.folder / "report.html", price)
     if encoded:
         from transvae_platform.cluster.remote import encode_page
 
@@ -167,7 +166,7 @@ def report(
     print(page.resolve().as_uri())
     for path in write_figures(state, figures, pdf=True) if figures is not None else ():
         print(path)
-    for path in write_tables(state, tables) if tables is not None else ():
+    for path in write_tables(state, tables, price) if tables is not None else ():
         print(path)
 
 

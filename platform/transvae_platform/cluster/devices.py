@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transvae_platform.errors import SpecError
-from transvae_platform.study.grid import Trial
+from transvae_platform.study.trial import Trial
 
 GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")
 """In /dev, of a driver for CUDA, CUDA below Windows, or ROCm: where there is none, torch need not be asked."""

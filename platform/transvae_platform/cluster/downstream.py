@@ -38,13 +38,13 @@ from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.sets.samples import manifest_at
 from transvae_platform.data.stream.latents import captions_of
 from transvae_platform.errors import SpecError, UnreachableError, UserError
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.latents_plan import latents_of
 from transvae_platform.study.lease import Fence
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
 from transvae_platform.study.stopping import asked_to_stop
+from transvae_platform.study.trial import Trial
 from transvae_platform.tracking.registry import local_model
 
 CAPTIONS_AT_ONCE = 10_000

@@ -14,8 +14,8 @@ from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
 from transvae.losses.perceptual import locate_lpips
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.evaluation.inception import locate_inception
-from transvae_platform.study.grid import PIXELLESS, Trial
 from transvae_platform.study.spec import StudySpec
+from transvae_platform.study.trial import PIXELLESS, Trial
 
 FOLDER = "frozen"
 """In the home: files of frozen networks, fetched once for all nodes."""

@@ -10,9 +10,10 @@ from transvae import storage
 from transvae.config import AutoencoderConfig
 from transvae.families.representation import refuse_to_inherit
 from transvae_platform.errors import SpecError, UserError
-from transvae_platform.study.grid import Initial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState
+from transvae_platform.study.trial import Initial
 from transvae_platform.tracking.registry import local_model
 
 FREE = ("name", "resolution", "posterior_init")

@@ -22,8 +22,8 @@ from transvae_platform.cluster.jobs_api import JobsApi, running
 from transvae_platform.cluster.versions import versions
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import write_code
-from transvae_platform.study.grid import stable_hash
 from transvae_platform.study.spec import StudySpec
+from transvae_platform.study.trial import stable_hash
 from transvae_platform.version import SUBMITTED_WITH
 
 JOB_FILE = "submitted-study.yaml"

@@ -16,10 +16,11 @@ from transvae_platform.cluster.source import Source, assume_source
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.study.calibration import find_rates
 from transvae_platform.study.folders import study_folder
-from transvae_platform.study.grid import PIXELLESS, Initial, Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.plan import Plan, build_plan, refuse_too_big
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
+from transvae_platform.study.trial import PIXELLESS, Initial, Trial
 
 NOT_MADE = "not-made-yet"
 """Stands for the fingerprint of a data set in plans made before it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from transvae_platform.cluster.jobs import Job, check_shared, follow_job, send
 from transvae_platform.cluster.jobs_api import PAUSE_SECONDS, JobsApi, is_over, running
-from transvae_platform.errors import SpecError, UserError
+from transvae_platform.errors import SpecError, UnreachableError, UserError
 
 BEGIN, END = "-----BEGIN PAGE {}-----", "-----END PAGE-----"
 CUT = 100  # characters per line of an encoded page
@@ -68,7 +68,13 @@ def stop_there(
     if found is None:
         raise SpecError(f"study {study!r} runs in no job of {address}: there is nothing to stop")
     job = str(found.submission_id)
-    ask_there(("study", "stop", study, "--no-wait"), address, home, sleep)
+    try:
+        ask_there(("study", "stop", study, "--no-wait"), address, home, sleep)
+    except (SpecError, UnreachableError):
+        raise
+    except UserError as error:  # it has not begun, or its process died: there is nothing to save
+        api.stop(job)
+        return f"job {job} was ended ({error})"
     end = time.monotonic() + patience
     while not is_over(api.status(job)):
         if time.monotonic() > end:

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from transvae_platform.study.calibration import slower_rates, undecided
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.lease import Fence
 from transvae_platform.study.rate_rules import Calibration
 from transvae_platform.study.state import StudyState, TrialState
+from transvae_platform.study.trial import Trial
 
 Run = Callable[[Sequence[Trial], int | None], None]
 """Runs trials to their end or to a step."""

@@ -29,11 +29,11 @@ from transvae_platform.cluster.devices import local_devices
 from transvae_platform.cluster.queue import Errand, StudyQueue
 from transvae_platform.cluster.worker import WELL, charged, drive_trial, ended, record_failure
 from transvae_platform.errors import UnreachableError
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import read_journal
 from transvae_platform.study.lease import Fence
 from transvae_platform.study.scheduling import Agenda
 from transvae_platform.study.stopping import asked_to_stop
+from transvae_platform.study.trial import Trial
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
 NODE_GPUS = "node_gpus"  # of the head: how many GPUs the largest node has

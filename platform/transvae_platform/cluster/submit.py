@@ -33,7 +33,7 @@ from transvae_platform.lineage import lineage
 from transvae_platform.redaction import without_password
 from transvae_platform.study.costs import model_cost
 from transvae_platform.study.folders import study_folder
-from transvae_platform.study.grid import Trial, build_grid
+from transvae_platform.study.grid import build_grid
 from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.lease import Fence
@@ -41,6 +41,7 @@ from transvae_platform.study.plan import build_plan
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
 from transvae_platform.study.stopping import asked_to_stop
+from transvae_platform.study.trial import Trial
 from transvae_platform.tracking.runs import Tracker
 from transvae_platform.tracking.server import reach
 from transvae_platform.training.places import check_place

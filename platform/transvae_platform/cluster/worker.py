@@ -20,10 +20,10 @@ import ray.train
 from ray import tune
 from ray.exceptions import RayActorError
 
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import PATIENCE, Journal, JournalReader, read_journal
 from transvae_platform.study.lease import Fence, SupersededError
 from transvae_platform.study.stopping import asked_to_stop
+from transvae_platform.study.trial import Trial
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer

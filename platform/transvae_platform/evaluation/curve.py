@@ -24,7 +24,7 @@ from transvae_platform.evaluation.moments import Gaussian, Moments
 from transvae_platform.evaluation.reconstruction import spread, to_8bit
 from transvae_platform.evaluation.reference import keep_reference, kept_reference
 from transvae_platform.study.downstream_spec import Curve, SamplerSpec
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 from transvae_platform.world import World
 
 SUMS = ("total", "coarse", "mixed", "fine")

@@ -29,7 +29,7 @@ from transvae_platform.evaluation.measure import measure_shard, networks
 from transvae_platform.evaluation.protocols import Protocol
 from transvae_platform.evaluation.records import PICTURES, VERSION, Record, read_record
 from transvae_platform.evaluation.reference import kept_reference
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from transvae_platform.evaluation.protocols import ORIGINALS
 from transvae_platform.evaluation.records import IMAGES, Record, write_record
 from transvae_platform.evaluation.reference import keep_reference, kept_reference
 from transvae_platform.lineage import code, library_versions
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 if TYPE_CHECKING:
     from transvae_platform.evaluation.evaluate import Evaluation

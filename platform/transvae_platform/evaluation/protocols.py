@@ -13,7 +13,7 @@ from typing import Literal
 
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Geometry
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 ORIGINALS = "8-bit levels, rounded once after the resize"
 """What outputs are compared with, under every protocol, as data sets hold 8-bit images; part of every record.

@@ -6,9 +6,9 @@ from transvae.config import AutoencoderConfig
 from transvae_platform.study.counts import Count, counts
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.generator_plan import generator_activations, generator_cost, sampling_flops
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.model_counts import count_autoencoder, count_semantic_training
 from transvae_platform.study.semantic_plan import has_pixels, lpips_flops, semantic_losses_flops, twin_bytes
+from transvae_platform.study.trial import Trial
 
 STATE_BYTES = 20  # per parameter in fp32: weight, gradient, AdamW's two moments, the weights' average
 WEIGHT_BYTES = 4  # per parameter in fp32

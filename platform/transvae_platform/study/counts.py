@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import transvae
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 SHIPPED = Path(__file__).with_name("counted.json")
 COUNTING = ("torch", "timm")  # what else decides a count: torch's counter, timm's networks

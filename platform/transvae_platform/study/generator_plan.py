@@ -8,8 +8,8 @@ from transvae.generation.text_config import TextDiTConfig
 from transvae.generation.text_shapes import text_shape
 from transvae_platform.study.counts import Count, counts
 from transvae_platform.study.downstream_spec import Generator
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.model_counts import count_autoencoder
+from transvae_platform.study.trial import Trial
 
 DOPRI5_EVALUATIONS = 100  # per sample (assumption: it chooses as many steps as its tolerances ask for)
 DECODER_FLOPS = 252.2e9 / 256**2  # of another tokenizer's decoder per pixel: VA-VAE's (measured; else assumption)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from transvae.config import AutoencoderConfig
 from transvae_platform.study.downstream_spec import Generator
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.model_counts import count_autoencoder
 from transvae_platform.study.scheduling import Work
+from transvae_platform.study.trial import Trial
 
 TOKENIZER_FLOPS = 137.9e9 / 256**2
 """Of another tokenizer's encoder, per pixel: VA-VAE's (measured; assumption for the others)."""

@@ -16,12 +16,12 @@ from transvae_platform.errors import SpecError
 from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.generator_plan import decoding_flops, sampling_flops
-from transvae_platform.study.grid import Trial, stable_hash
 from transvae_platform.study.latents_plan import LatentsPlan, latents_of, plan_latents
 from transvae_platform.study.ordering import good_order
 from transvae_platform.study.scheduling import Agenda, Work, among
 from transvae_platform.study.simulation import makespan
 from transvae_platform.study.state import OVER, StudyState, studies_in
+from transvae_platform.study.trial import Trial, stable_hash
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
 # GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of PEAK_RATE (an MFU of 0.3:
@@ -213,6 +213,8 @@ def _rate_key(trial: Trial) -> tuple[object, ...]:
         recipe.gradient_checkpointing,
         recipe.compile,
         recipe.channels_last,
+        recipe.losses.model_dump_json(),
+        recipe.decoder_stage is None,
         trial.workers,
     )
 

@@ -6,7 +6,7 @@ from transvae.config import AutoencoderConfig
 from transvae.representation import RepresentationEncoder
 from transvae_platform.study.counts import Count, counts
 from transvae_platform.study.data_spec import training_sizes
-from transvae_platform.study.grid import Trial
+from transvae_platform.study.trial import Trial
 
 
 def has_pixels(trial: Trial) -> bool:

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from transvae_platform.errors import UserError
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import JournalReader
 from transvae_platform.study.record import UNREADABLE, Record
+from transvae_platform.study.trial import Trial
 
 STATES = ("queued", "running", "finished", "stopped", "failed")
 OVER = ("finished", "stopped")

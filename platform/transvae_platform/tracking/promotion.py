@@ -37,7 +37,7 @@ from transvae.generation.config import FAMILY as DIT
 from transvae.generation.text_config import FAMILY as TEXT_DIT
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import CLEAN, UNKNOWN
-from transvae_platform.study.grid import PIXELLESS, QUALITY, Rank
+from transvae_platform.study.trial import PIXELLESS, QUALITY, Rank
 from transvae_platform.tracking.runs import LINEAGE
 
 FAMILIES = (DIT, TEXT_DIT)

@@ -24,7 +24,7 @@ from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
-from transvae_platform.study.grid import Trial
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.adversary import Adversary
 from transvae_platform.training.criterion import Criterion, make_projection
 from transvae_platform.training.manifest import sha256_of

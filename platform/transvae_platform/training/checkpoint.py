@@ -31,8 +31,8 @@ from pathlib import Path
 
 from transvae_platform.data.sets.stores import below
 from transvae_platform.errors import UnreachableError, UserError
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.lease import Fence
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.manifest import MANIFEST, Hashes, fault, hash_files, other_identity, sha256_of
 from transvae_platform.training.place import Draft
 from transvae_platform.training.places import open_place

@@ -18,8 +18,8 @@ from transvae.losses.frozen import FrozenConfig, Origin
 from transvae.losses.objective import Objective, ObjectiveConfig, Terms
 from transvae.losses.perceptual import load_lpips
 from transvae.losses.sizes import meeting
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.losses_spec import Losses
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.network import Passed
 from transvae_platform.world import World
 

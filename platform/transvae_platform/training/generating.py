@@ -31,7 +31,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.evaluation.curve import Meter
 from transvae_platform.evaluation.generation import Decode, Drawer, draw_images
 from transvae_platform.evaluation.reconstruction import spread, write_grid
-from transvae_platform.study.grid import Trial
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.task import Task
 from transvae_platform.world import World
 

@@ -21,8 +21,8 @@ from transvae_platform.data.sets.stores import first_line
 from transvae_platform.data.stream.batches import Ahead, Stream
 from transvae_platform.errors import UserError
 from transvae_platform.study.costs import model_cost
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.journal import Journal
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.autoencoding import VALIDATION, Autoencoding
 from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.guard import BadStretchError

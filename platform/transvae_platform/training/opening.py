@@ -13,7 +13,7 @@ from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.stream.latents import latent_space
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.curve import Meter
-from transvae_platform.study.grid import Trial
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.generating import Generating
 from transvae_platform.training.text_generating import TextGenerating
 from transvae_platform.world import World

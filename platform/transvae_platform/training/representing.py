@@ -25,8 +25,8 @@ from transvae.losses.semantic import SemanticConfig, SemanticObjective
 from transvae.posterior import DiagonalGaussian
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.evaluation.semantics import evaluate_semantics, save_features
-from transvae_platform.study.grid import Trial
 from transvae_platform.study.semantic_spec import Semantic
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.autoencoding import VALIDATION, Autoencoding
 from transvae_platform.training.criterion import frozen_config
 from transvae_platform.training.parts import Stateful

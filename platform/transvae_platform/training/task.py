@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transvae.losses.frozen import Origin
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.batches import Stream
-from transvae_platform.study.grid import Trial
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.parts import Stateful
 from transvae_platform.world import World
 

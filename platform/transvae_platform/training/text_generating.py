@@ -32,7 +32,7 @@ from transvae_platform.evaluation.curve import Meter
 from transvae_platform.evaluation.generation import Decode
 from transvae_platform.evaluation.prompted import Prompted, on
 from transvae_platform.evaluation.reconstruction import spread
-from transvae_platform.study.grid import Trial
+from transvae_platform.study.trial import Trial
 from transvae_platform.training.generating import Generating
 from transvae_platform.world import World
 

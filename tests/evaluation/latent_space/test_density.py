@@ -46,7 +46,9 @@ def test_runs_are_averaged_and_their_spread_and_floor_stand_beside(latents, monk
     seeds = []
     monkeypatch.setattr(density, "tsne", lambda vectors, seed: seeds.append(seed) or vectors[:, :2].astype(float))
     train, held_out = latents()
-    found = measure_density(train, images=150, runs=3)
+    shown = []
+    found = measure_density(train, images=150, runs=3, show=shown.append)
+    assert [points.tolist() for points in shown] == [random_vectors(train, 150, 42)[:, :2].astype(float).tolist()]
     assert found.settings["split"] == "train"
     values = [of_points(random_vectors(train, 150, seed)[:, :2].astype(float))["gini"] for seed in (42, 43, 44)]
     assert seeds == [42, 43, 44]

@@ -37,7 +37,7 @@ from transvae_platform.data.sets.notes import read_note
 from transvae_platform.data.sets.shards import SHARD_BYTES, Field, Shard, ShardFile, write_shard
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import library_versions
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 CONTENTS = ("sample", "mean")
 """What a layout without a variance can hold; the sums of their channels are made alike."""

@@ -28,7 +28,7 @@ from transvae_platform.data.stream.batches import to_model_input
 from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import UserError
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 CARRIED = ("item", "view", "sha256", "label", "caption")
 """Columns of the image shard that its latents keep."""

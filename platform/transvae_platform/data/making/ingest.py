@@ -33,7 +33,7 @@ from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import UserError
 from transvae_platform.lineage import library_versions
 from transvae_platform.study.data_spec import Data
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 FORMAT_VERSION = [4, GEOMETRY_VERSION]
 """Raised when the same source and settings would give other samples (decoding, filters, numbering)."""

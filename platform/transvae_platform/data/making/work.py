@@ -29,7 +29,7 @@ from transvae_platform.data.making.lock import locked
 from transvae_platform.data.sets.manifest import Manifest, read_manifest, write_manifest
 from transvae_platform.data.sets.notes import read_note, write_note
 from transvae_platform.errors import UnreachableError
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 Work = dict[str, Any]
 """Plain values: a piece of work travels as JSON. `result` is the path of its result, `items` how many it handles."""

@@ -12,7 +12,7 @@ from transvae_platform.data.sets.notes import read_note, write_note
 from transvae_platform.data.sets.remote import read_remote_manifest
 from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
 from transvae_platform.data.sets.shards import ShardFile
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 COLUMNS = ("item", "view", "sha256", "label", "caption")
 """Which source item a record is of, and what is known of it."""

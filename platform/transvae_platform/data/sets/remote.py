@@ -41,7 +41,7 @@ from transvae_platform.data.sets.manifest import FINGERPRINT, Manifest, parse_ma
 from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.data.sets.stores import first_line, open_store
 from transvae_platform.errors import SpecError, UnreachableError, UserError
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 CACHE_VARIABLE = "TRANSVAE_CACHE"
 CACHE_BYTES = 50 * 10**9  # assumption

@@ -42,9 +42,13 @@ class Density:
 
 
 def measure_density(
-    latents: Latents, *, images: int = IMAGES, runs: int = RUNS, listen: Callable[[int, int], None] | None = None
-) -> Density:
+    latents: Latents, *, images: int = IMAGES, runs: int = RUNS, listen: Callable[[int, int], None] | None = None,
+    show: Callable[[Points], None] | None = None,
+) -> Density:  # fmt: skip
     """Sample, map and measure `runs` times; about 75 CPU s per run of 10,000 images.
+
+    Args:
+        show: takes the map of the first run.
 
     Raises:
         UserError: there are too few images for the map.
@@ -61,7 +65,10 @@ def measure_density(
         if listen:
             listen(run, runs)
         vectors = random_vectors(latents, images, FIRST_SEED + run)
-        values.append(of_points(tsne(vectors, FIRST_SEED + run)))
+        points = tsne(vectors, FIRST_SEED + run)
+        values.append(of_points(points))
+        if show and run == 0:
+            show(points)
     if listen:
         listen(runs, runs)
     columns = {name: [value[name] for value in values] for name in MEASURES}

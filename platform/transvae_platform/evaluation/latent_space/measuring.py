@@ -20,7 +20,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.evaluation.latent_space.density import measure_density
 from transvae_platform.evaluation.latent_space.manifold import measure_manifold
 from transvae_platform.evaluation.latent_space.probe import ProbeProtocol, probe
-from transvae_platform.evaluation.latent_space.records import Kind, LatentRecord, keep, kept, key_of
+from transvae_platform.evaluation.latent_space.records import Kind, LatentRecord, keep, keep_map, kept, key_of
 from transvae_platform.evaluation.latent_space.vectors import Latents
 
 Listener = Callable[[int, int], None]
@@ -50,7 +50,10 @@ def measure(
         result = measure_manifold(train, validation, **{**settings, "noise": tuple(settings["noise"])})
     else:
         of = train if settings["split"] == "train" else validation
-        result = measure_density(of, images=settings["images"], runs=settings["runs"], listen=listen)
+        result = measure_density(
+            of, images=settings["images"], runs=settings["runs"], listen=listen,
+            show=lambda points: keep_map(home, key, points),
+        )  # fmt: skip
     return keep(home, key, kind, name, found.manifest, result)
 
 

@@ -1,18 +1,23 @@
 """Records of what latents are like: one JSON file per measurement in `<home>/evaluations/latents`, written once.
 
-A record's key is a hash of the latents' fingerprint and of every setting; the same measurement again finds it.
+A record's key is a hash of the latents' fingerprint and of every setting; the same measurement again finds it. Beside
+that of a density lies `<key>.npy`, the first of its maps, for pictures.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.notes import read_note, write_note
 from transvae_platform.lineage import code, library_versions
-from transvae_platform.study.grid import stable_hash
+from transvae_platform.study.trial import stable_hash
 
 VERSION = 1
 Kind = Literal["density", "probe", "manifold"]
@@ -48,6 +53,23 @@ def keep(home: Path, key: str, kind: Kind, name: str, manifest: Manifest, result
     path.parent.mkdir(parents=True, exist_ok=True)
     write_note(path, {"version": VERSION, **asdict(record)})
     return record
+
+
+def keep_map(home: Path, key: str, points: NDArray[np.float64]) -> None:
+    """Write the map (N, 2) that a density was first measured on, for pages to draw; nothing depends on it."""
+    path = _path(home, key).with_suffix(".npy")
+    with suppress(OSError):  # a disk without room keeps numbers, not pictures
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, points.astype(np.float32))
+
+
+def kept_map(home: Path, key: str) -> NDArray[np.float32] | None:
+    """The map of a density; None where none was kept, or it cannot be read."""
+    try:
+        found: NDArray[np.float32] = np.load(_path(home, key).with_suffix(".npy"), allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return found if found.ndim == 2 and found.shape[1] == 2 and len(found) else None
 
 
 def kept(home: Path, key: str) -> LatentRecord | None:
