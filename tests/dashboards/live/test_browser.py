@@ -37,7 +37,7 @@ def test_from_a_curve_to_the_loading_code_in_three_clicks(dashboard, page, whole
     trial = whole.find("transvae", "G")
     page.goto(f"{dashboard.url}study/demo/curves")
     page.locator("table a", has_text=re.compile("^G$")).first.click()
-    assert page.url.endswith(f"/study/demo/trial/{trial.id}")
+    page.wait_for_url(f"**/study/demo/trial/{trial.id}")
     assert "400 (best)" in page.locator("#checkpoints").inner_text()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#loading button.copy").click()
@@ -94,7 +94,7 @@ def test_pictures_are_enlarged_beside_their_difference(dashboard, page):
     assert 0 < sums[2] < sums[0]
     assert sums[0] != sums[1]
     page.keyboard.press("Escape")
-    assert dialog.count() == 0
+    expect(dialog).to_have_count(0)  # a closed dialog is taken away a moment later
 
 
 def test_report_opens_from_a_file_without_a_network(page, whole, tmp_path):
