@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from transvae_platform.data.stream.buffers import Buffers
+from transvae_platform.data.stream.buffers import PAGE, Buffers
 
 
 def test_memory_is_used_again_when_nobody_holds_it():
@@ -29,4 +29,11 @@ def test_memory_of_another_size_goes():
     buffers = Buffers()
     buffers.empty((4,), np.dtype(np.uint8))
     buffers.empty((8,), np.dtype(np.uint8))
-    assert [kept.size for kept in buffers._kept] == [8]
+    assert [kept.size - PAGE for kept in buffers._kept] == [8]
+
+
+def test_a_batch_begins_at_a_page():
+    buffers = Buffers()
+    held = [buffers.empty((3, 5000), np.dtype(np.uint8)) for _ in range(4)]
+    assert {array.ctypes.data % PAGE for array in held} == {0}
+    assert len({array.ctypes.data for array in held}) == 4

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transvae_platform.data.sets.gather import Empty, Piece, gather
+from transvae_platform.data.sets.in_memory import fits_in_memory, mapped_in_large_pages
 from transvae_platform.data.sets.manifest import Manifest, read_manifest
 from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
 from transvae_platform.data.sets.shards import Shard, ShardFile
@@ -45,12 +46,14 @@ class LocalShelf:
 
     distant = False
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, in_memory: bool = False) -> None:
+        """`in_memory`: all its shards are likely to stay in the machine's memory."""
+        self._folder, self._in_memory = folder, in_memory
 
     def open(self, shard: Shard) -> ShardFile:
         """The file itself, mapped."""
-        return ShardFile(self._folder / shard.file)
+        path = self._folder / shard.file
+        return ShardFile(mapped_in_large_pages(path) if self._in_memory else path)
 
     def expect(self, shards: Iterable[Shard]) -> None:
         """Nothing to do: they are there."""
@@ -216,7 +219,7 @@ def open_shelf(location: str, manifest: Manifest, cache: Path, cache_bytes: int,
     """Where the shards of a data set lie; see `open_data`."""
     if "://" in location:
         return RemoteShelf(location, manifest, cache, cache_bytes, sharing)
-    return LocalShelf(Path(location))
+    return LocalShelf(Path(location), fits_in_memory(sum(shard.bytes for shard in manifest.shards)))
 
 
 def open_data(
