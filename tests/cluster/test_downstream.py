@@ -9,6 +9,7 @@ from transvae import create_model
 from transvae_platform.cluster import downstream
 from transvae_platform.cluster.downstream import find_tokenizers, refuse_labels
 from transvae_platform.errors import SpecError, UserError
+from transvae_platform.study.text_spec import Editing, TextSpec
 
 
 class Labels:
@@ -69,6 +70,9 @@ class Captions(Labels):
         assert name == "caption"
         return [self._labels[number] for number in ids]
 
+    def sources(self):
+        return np.full(len(self), -1)
+
 
 @pytest.mark.parametrize(
     ("train", "held_out", "told"),
@@ -80,11 +84,14 @@ class Captions(Labels):
 def test_missing_and_empty_captions_are_refused_before_any_training(monkeypatch, train, held_out, told):
     monkeypatch.setattr(downstream, "open_training_data", lambda *_: (Captions(train), Captions(held_out)))
     made = SimpleNamespace(parts=((SimpleNamespace(location="data/x"), 1.0),))
-    spec = SimpleNamespace(downstream=SimpleNamespace(classes=1000, text=True))
+    spec = SimpleNamespace(downstream=SimpleNamespace(classes=1000, text=TextSpec()))
     with pytest.raises(SpecError, match=rf"downstream.text: data: {told}.* give them with data.captions"):
         refuse_labels(spec, made)
     monkeypatch.setattr(downstream, "open_training_data", lambda *_: (Captions(["a"]), Captions(["b"])))
     refuse_labels(spec, made)
+    spec.downstream.text = TextSpec(editing=Editing())
+    with pytest.raises(SpecError, match=r"downstream.text.editing: none of the training images is an edit, or none"):
+        refuse_labels(spec, made)
 
 
 @pytest.fixture

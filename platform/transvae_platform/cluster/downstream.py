@@ -72,6 +72,8 @@ def refuse_labels(spec: StudySpec, made: TrainingData) -> None:
         return
     if spec.downstream.text:
         _refuse_captions(made)
+        if spec.downstream.text.editing:
+            _refuse_no_edits(made)
         return
     if spec.downstream.classes == 1:
         return
@@ -95,6 +97,19 @@ def _refuse_captions(made: TrainingData) -> None:
                 captions_of(samples, np.arange(start, min(start + CAPTIONS_AT_ONCE, len(samples))))
             except UserError as error:
                 raise SpecError(f"downstream.text: {error}; give them with data.captions, or in the source") from None
+
+
+def _refuse_no_edits(made: TrainingData) -> None:
+    for samples in _near(made):
+        try:
+            edits = int((samples.sources() >= 0).sum())
+        except UserError as error:
+            raise SpecError(f"downstream.text.editing: {error}") from None
+        if not edits:
+            raise SpecError(
+                "downstream.text.editing: none of the training images is an edit, or none of those held out - give "
+                "lines of data.captions a source, or remove the key"
+            )
 
 
 def _near(made: TrainingData) -> Sequence[Samples]:

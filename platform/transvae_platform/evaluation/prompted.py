@@ -5,7 +5,7 @@ Captions are those of the held-out images, in turn. Legend: B batch, d latent ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,8 @@ class Prompted:
     encoder: TextEncoder
     captions: Sequence[str]
     """At least one: sample i is drawn for caption i modulo their number."""
+    sources: Callable[[NDArray[np.int64]], Tensor] | None = None
+    """With editing what to make it from, by numbers of captions: (B, d, h, w), zeros for captions of no edit."""
 
     @property
     def latents(self) -> LatentSpace | None:
@@ -44,9 +46,10 @@ class Prompted:
         config = self.network.config
         owners = torch.from_numpy(keys(Purpose.SAMPLE, sampler.seed, ids)).to(device)
         noise_Bdhw = normal_noise(owners, (config.latent_dim, config.latent_size, config.latent_size))
-        wanted = [self.captions[number % len(self.captions)] for number in ids.tolist()]
-        guidance = TextGuidance(text=self.spec.guidance) if self.spec.guidance > 1 else None
-        answer = guided_by_text(self.network, on(self.encoder.encode(wanted), device), guidance)
+        numbers = ids % len(self.captions)
+        text = on(self.encoder.encode([self.captions[number] for number in numbers.tolist()]), device)
+        guidance = TextGuidance(self.spec.guidance, self.spec.editing.guidance if self.spec.editing else 1.0)
+        answer = guided_by_text(self.network, text, guidance, self.sources(numbers) if self.sources else None)
         if self.spec.objective == "noise":
             noise = self.spec.noise
             steps = sampling_steps(noise.schedule(), noise.sampled, noise.spacing)

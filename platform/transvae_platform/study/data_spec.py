@@ -131,7 +131,8 @@ class Data(Section):
     Hugging Face on disk; `auto` looks."""
     captions: str | None = None
     """Of `bundled` and `folder`: a JSON Lines file with captions, relative to the study file, in lines such as
-    `{"file_name": "rocket.jpg", "caption": "a rocket on its pad"}`. WebDataset, Parquet and COCO bring their own."""
+    `{"file_name": "rocket.jpg", "caption": "a rocket on its pad"}`, with
+    `"source": "pad.jpg"` for an edit of that image. WebDataset, Parquet and COCO bring their own."""
     resolution: Annotated[int, Field(ge=8, le=4096)]
     """Height and width of a sample in pixels."""
     view: Annotated[CentreView | CropsView, Field(discriminator="kind")] = CentreView()

@@ -18,6 +18,8 @@ from transvae_platform.study.section import MOST, Code, Name, Section, Seed
 from transvae_platform.study.text_spec import TextSpec
 from transvae_platform.study.workers_spec import Workers
 
+MOST_DROPPED = 2 / 3  # with editing, where half of it is dropped three times
+
 
 class Latents(Section):
     """What an autoencoder makes of the images, once, before generators train on it."""
@@ -210,10 +212,17 @@ class Downstream(Section):
                 raise ValueError(f"{key}: is for classes, these generators read captions - remove it or `text`")
         if text.objective == "velocity" and text.noise != TextSpec().noise:
             raise ValueError("text.noise: the objective is velocity, nothing reads it - remove it")
-        if text.guidance > 1 and not self.recipe.label_dropout:
+        guided = {"text.guidance": text.guidance, "text.editing.guidance": text.editing.guidance if text.editing else 1}
+        for key, scale in guided.items():
+            if scale > 1 and not self.recipe.label_dropout:
+                raise ValueError(
+                    f"{key}: without recipe.label_dropout no null text is trained, guidance needs it - give a "
+                    f"share, or set {key} to 1"
+                )
+        if text.editing and self.recipe.label_dropout > MOST_DROPPED:
             raise ValueError(
-                "text.guidance: without recipe.label_dropout no null text is trained, guidance needs it - give a "
-                "share, or set text.guidance to 1"
+                f"recipe.label_dropout: with text.editing half as much again drops the source alone, so it is at most "
+                f"2/3, not {self.recipe.label_dropout}"
             )
 
     def decides(self, name: str) -> dict[str, Any]:
@@ -221,8 +230,10 @@ class Downstream(Section):
         values = self.model_dump(mode="json", exclude={"generators", "vaes", "tokenizers", "resources"})
         for key in ("sets", *NO_RESULT):
             del values["evaluation"][key]
-        if self.text is None:  # the key came later: studies that were begun before go on
+        if self.text is None:  # these keys came later: studies that were begun before go on
             del values["text"]
+        elif self.text.editing is None:
+            del values["text"]["editing"]
         return {**values, "recipe": self.recipe.of(name).model_dump(mode="json", exclude={"overrides"})}
 
 

@@ -123,5 +123,9 @@ def _network(down: Downstream, name: str, latent_dim: int, latent_size: int) -> 
     if down.text is None:
         return dit_config(f"{DIT}{name}", latent_dim, latent_size, classes=down.classes, qk_norm=down.qk_norm)
     channels, _ = text_shape(down.text.encoder)
-    switches = {"blocks": down.text.blocks, "modulation": down.text.modulation}
+    switches = {
+        "blocks": down.text.blocks,
+        "modulation": down.text.modulation,
+        "editing": down.text.editing is not None,
+    }
     return text_dit_config(f"{TEXT_DIT}{name}", latent_dim, latent_size, channels, **switches)

@@ -73,12 +73,14 @@ def sampling_flops(trial: Trial, until: int | None = None, decoding: float = 0.0
 
 
 def _evaluations(of: Generator) -> int:
-    """Of the network per sample; two for a guided one."""
+    """Of the network per sample; two for a guided one, three for an edit."""
     sampler, text = of.sampler, of.text
     if text and text.objective == "noise":
         steps = text.noise.sampled
     else:
         steps = sampler.times - 1 if sampler.method == "euler" else DOPRI5_EVALUATIONS
+    if text and text.editing and max(text.guidance, text.editing.guidance) > 1:
+        return steps * 3  # nothing, the source, the source and the text
     guided = text.guidance > 1 if text else sampler.guidance is not None
     return steps * (2 if guided else 1)
 

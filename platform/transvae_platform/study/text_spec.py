@@ -45,6 +45,17 @@ class Noise(Section):
         return NoiseSchedule(self.steps, self.first, self.last, self.kind, self.draw)
 
 
+class Editing(Section):
+    """Instruction editing (InstructPix2Pix): the latent of the image that a sample is an edit of joins the noisy one.
+
+    Samples that are no edits see zeros there, so one network draws from text and edits. Of `recipe.label_dropout` half
+    drops the text alone and half both; as often again the source alone is dropped (InstructPix2Pix, section 3.2.1).
+    """
+
+    guidance: Annotated[float, Field(ge=1)] = 1.5
+    """Towards the source image (InstructPix2Pix, section 3.2.1); 1: none."""
+
+
 class TextSpec(Section):
     """Generators that read the captions of the images."""
 
@@ -62,3 +73,6 @@ class TextSpec(Section):
     guidance: Annotated[float, Field(ge=1)] = 7.5
     """Classifier-free guidance on all channels at all times (guide); 1: none. It needs the null text that
     `recipe.label_dropout` trains."""
+    editing: Editing | None = None
+    """Train on edits, too: images whose captions are instructions of how to make them from another one. The lines of
+    `data.captions` name that one as `source`."""

@@ -109,7 +109,11 @@ class Generating(Task[LatentBatch]):
     def inputs(self, batch: LatentBatch, place: int) -> tuple[Tensor, ...]:
         """x_t and velocities (B, d, h, w), times (B,), labels (B,), the null label where one is dropped."""
         dropped = uniforms(Purpose.DROPOUT, self.trial.seed, batch.ids, np.full_like(batch.ids, place), 1)[:, 0]
-        return self.on_path(batch, self.trial.seed, place, torch.from_numpy(dropped < self._of.label_dropout))
+        return self.on_path(batch, self.trial.seed, place, self.dropped(torch.from_numpy(dropped)))
+
+    def dropped(self, uniform_B: Tensor) -> Tensor:
+        """What is not told to the network, from numbers in [0, 1]; of 1 nothing is dropped. (B,) bool."""
+        return uniform_B < self._of.label_dropout
 
     def on_path(self, batch: LatentBatch, seed: int, place: int, dropped_B: Tensor) -> tuple[Tensor, ...]:
         """What `inputs` says, for noise and times of a seed."""
@@ -164,7 +168,7 @@ class Generating(Task[LatentBatch]):
             stream, sums = self.make_stream(samples, batch_size=1, seed=0), dict[str, Tensor]()
             for start in range(0, len(ids), share):
                 batch = stream.of(ids[start : start + share])
-                kept = torch.zeros(len(batch.ids), dtype=torch.bool)
+                kept = self.dropped(torch.ones(len(batch.ids), dtype=torch.float64))
                 found = self.terms(network, self.on_path(batch, HELD_OUT_SEED, HELD_OUT_PLACE, kept))
                 for term, value in {**found, "count": torch.ones_like(found["mse"])}.items():
                     sums[term] = sums.get(term, 0) + len(batch.ids) * value.double()
@@ -196,13 +200,17 @@ class Generating(Task[LatentBatch]):
         return averaged
 
     def draw(self, averaged: nn.Module, samples: Samples, path: Path) -> list[float]:
-        """Samples in one row: the first ones, by number."""
+        """Samples in one row."""
+        write_grid([self.first_samples(averaged)], path)
+        return []
+
+    def first_samples(self, averaged: nn.Module) -> Tensor:
+        """The first ones by number as 8-bit levels, (B, 3, H, W); 0 for what is not finite."""
         count = self.trial.evaluation.pictures
         few, here = self._of.sampler.model_copy(update={"batch": count}), World(device=self.world.device)
         drawer = self.drawn_with(averaged)
         (_, levels_B3HW), *_ = draw_images(drawer, self._decode, few, np.arange(count), here, self._bf16)
-        write_grid([levels_B3HW.nan_to_num()], path)
-        return []
+        return levels_B3HW.nan_to_num()
 
     def publish(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         generator_folder.save(folder, DiTConfig(**self.trial.model_config_values), self._space, state)

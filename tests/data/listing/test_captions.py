@@ -53,3 +53,26 @@ def test_two_captions_of_an_image_and_a_missing_file_are_refused(captioned, tmp_
         captioned(line, line)
     with pytest.raises(SpecError, match=r"data.captions: .*absent.jsonl cannot be read"):
         with_captions(list_bundled(), tmp_path / "absent.jsonl")
+
+
+def test_an_edit_names_what_it_is_of(tmp_path):
+    path = tmp_path / "captions.jsonl"
+    lines = [
+        {"file_name": "rocket.jpg", "caption": "a rocket"},
+        {"file_name": "coffee.png", "caption": "make it a cup", "source": "rocket.jpg"},
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    table = with_captions(list_bundled(), path).table
+    names = table["name"].to_pylist()
+    edits = {name: names[row] for name, row in zip(names, table["source"].to_pylist(), strict=True) if row is not None}
+    assert edits == {"skimage/coffee.png": "skimage/rocket.jpg"}
+    path.write_text(json.dumps(lines[0]))
+    assert "source" not in with_captions(list_bundled(), path).table.column_names
+
+
+@pytest.mark.parametrize(
+    ("source", "told"), [("moon.jpg", "no image of the source is named moon.jpg"), (3, "line 1: not of the form")]
+)
+def test_sources_that_are_none_are_refused(captioned, source, told):
+    with pytest.raises(SpecError, match=told):
+        captioned({"file_name": "rocket.jpg", "caption": "make it night", "source": source})

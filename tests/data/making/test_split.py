@@ -1,5 +1,7 @@
 """What is held out is decided from the listing: by name, by share, or by the source itself."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -131,3 +133,39 @@ def test_captions_above_two_gibibytes_are_split_sorted_and_told_apart(section):
 def test_names_of_the_classes_are_part_of_the_key(photos, section):
     table = split_listing(list_source(str(photos(2))), section())
     assert ingest_key(table, ["cat", "dog"], section()) != ingest_key(table, ["dog", "cat"], section())
+
+
+@pytest.fixture
+def with_edits(photos, section):
+    """The split of ten images of which some are edits: row -> its source."""
+
+    listing = list_source(str(photos(10)))
+
+    def split(sources, **changes):
+        column = pa.array([sources.get(row) for row in range(10)], pa.int64())
+        table = listing.table.append_column("source", column)
+        found = split_listing(replace(listing, table=table), section(**changes))
+        held = {item for item, split in zip(*(found[key].to_pylist() for key in ("item", "split")), strict=True)
+                if split == "validation"}  # fmt: skip
+        assert found["source"].null_count == 10 - len(sources)
+        return held
+
+    return split
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_edit_stays_with_its_source_on_either_side(with_edits, seed):
+    sources = {1: 0, 2: 1, 5: 4, 9: 8, 3: 2}  # one is an edit of an edit of an edit
+    held = with_edits(sources, holdout=0.3, seed=seed)
+    assert all((row in held) == (source in held) for row, source in sources.items())
+    assert 3 <= len(held) <= 6
+
+
+def test_edits_that_are_torn_apart_go_in_circles_or_would_be_cut_are_refused(with_edits, section):
+    with pytest.raises(SpecError, match=r"p1.png and the image that it is an edit of are not both held out"):
+        with_edits({1: 0}, holdout=("p1",))
+    assert with_edits({1: 0}, holdout=("p0", "p1")) == {0, 1}
+    with pytest.raises(SpecError, match=r"data.captions: p0.png is an edit of its own edits"):
+        with_edits({0: 1, 1: 2, 2: 0}, holdout=0.3)
+    with pytest.raises(SpecError, match=r"data.view: crops of an image and of its edit would not show the same part"):
+        with_edits({1: 0}, holdout=0.3, view={"kind": "crops", "per_photograph": 2})

@@ -23,7 +23,8 @@ from transvae_platform.data.exchange.export import export, open_split, read_data
 from transvae_platform.data.listing.detect import CLASSES
 from transvae_platform.data.making.work import Listener, Mapper, Work
 from transvae_platform.data.sets.manifest import SPLITS
-from transvae_platform.errors import SpecError
+from transvae_platform.data.sets.shards import SOURCE
+from transvae_platform.errors import SpecError, UserError
 
 SAMPLES_PER_TAR = 10_000
 """img2dataset's default; at 256 x 256 in PNG about 1 GB."""
@@ -86,9 +87,13 @@ def write_tar(work: Work) -> None:
     ids = np.arange(work["start"], work["start"] + work["items"])
     with whole_file(Path(work["file"])) as path, tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in ids[:, None]:  # one by one: encoding takes most of the time
-            item, view, label, caption = (
-                samples.column(sample, name)[0] for name in ("item", "view", "label", "caption")
+            item, view, label, caption, source = (
+                samples.column(sample, name)[0] for name in ("item", "view", "label", "caption", SOURCE)
             )
+            if source is not None:
+                raise UserError(
+                    f"data: sample {sample[0]} is an edit of another image, which a tar of samples cannot say"
+                )
             key = f"{item:09d}_{view:04d}"
             _add(tar, f"{key}.{work['encoding']}", _encoded(samples.read(sample)[0], work["encoding"]))
             if label is not None:

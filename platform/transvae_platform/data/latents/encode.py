@@ -23,14 +23,14 @@ from transvae_platform.data.latents.channels import channel_sums, to_float32, to
 from transvae_platform.data.making.work import Work, write_result
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.sets.samples import Shelf, manifest_at, open_shelf
-from transvae_platform.data.sets.shards import STORED_AS, Field, Shard, ShardFile, write_shard
+from transvae_platform.data.sets.shards import SOURCE, STORED_AS, Field, Shard, ShardFile, write_shard
 from transvae_platform.data.stream.batches import to_model_input
 from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
 from transvae_platform.errors import UserError
 from transvae_platform.study.trial import stable_hash
 
-CARRIED = ("item", "view", "sha256", "label", "caption")
+CARRIED = ("item", "view", "sha256", "label", "caption", SOURCE)
 """Columns of the image shard that its latents keep."""
 
 

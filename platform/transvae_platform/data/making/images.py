@@ -13,7 +13,7 @@ from transvae_platform.data.making.work import Work, write_result
 from transvae_platform.data.pixels.decode import UnreadableImageError, decode
 from transvae_platform.data.pixels.memory import enough_memory
 from transvae_platform.data.pixels.views import cut_samples
-from transvae_platform.data.sets.shards import SHARD_BYTES, Field, image_field, write_shard
+from transvae_platform.data.sets.shards import SHARD_BYTES, SOURCE, Field, image_field, write_shard
 from transvae_platform.data.stream.buffers import Buffers
 from transvae_platform.study.data_spec import CropsView, Data
 
@@ -90,8 +90,8 @@ def _columns(kept: pa.Table, hashes: list[bytes], per_item: int) -> dict[str, pa
         "view": pa.array(np.tile(np.arange(per_item, dtype=np.int32), kept.num_rows)),
         "sha256": pa.array(hashes, pa.binary(32)).take(pa.array(rows)),
     }
-    for name in ("label", "caption"):
-        column = kept.column(name).combine_chunks()
-        if column.null_count < len(column):
+    for name in ("label", "caption", SOURCE):
+        column = kept.column(name).combine_chunks() if name in kept.column_names else None
+        if column is not None and column.null_count < len(column):
             columns[name] = column.take(pa.array(rows))
     return columns

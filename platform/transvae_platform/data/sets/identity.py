@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transvae_platform.data.sets.manifest import Manifest, Quarantined
-from transvae_platform.data.sets.shards import ShardFile
+from transvae_platform.data.sets.shards import SOURCE, ShardFile
 from transvae_platform.study.trial import stable_hash
 
 COLUMNS = ("item", "view", "sha256", "label", "caption")
-"""Which source item a record is of, and what is known of it."""
+"""Which source item a record is of, and what is known of it; of edits SOURCE, too."""
 FORMAT = "format"
 """Among a manifest's versions: that of the code that decided the records. Older manifests do not say it."""
 
@@ -33,7 +33,8 @@ Contents = Sequence[tuple[str, str]]
 def content_of(file: ShardFile) -> str:
     """SHA-256 of what a shard's records are of: COLUMNS, not the arrays."""
     digest = hashlib.sha256()
-    for name in COLUMNS:
+    edits = () if file.column(SOURCE) is None else (SOURCE,)  # came later: what has none keeps its name
+    for name in (*COLUMNS, *edits):
         column = file.column(name)
         values = [] if column is None else _bytes_of(column)
         digest.update(json.dumps([name, *map(len, values)]).encode())

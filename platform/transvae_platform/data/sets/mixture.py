@@ -40,6 +40,9 @@ class Samples(Protocol):
     def column(self, ids_B: NDArray[np.int64], name: str) -> list[Any]:
         """A plain column of some samples: null where a shard has no such column."""
 
+    def sources(self) -> NDArray[np.int64]:
+        """(n,) for every sample the one that it is an edit of, -1 where it is of none."""
+
     def expect(self, ids: NDArray[np.int64]) -> None:
         """These samples will be read soon."""
 
@@ -97,6 +100,12 @@ class JoinedSamples:
             for place, cell in zip(np.flatnonzero(mine).tolist(), part.column(ids_B[mine] - start, name), strict=True):
                 cells[place] = cell
         return cells
+
+    def sources(self) -> NDArray[np.int64]:
+        """(n,) for every sample the one that it is an edit of, -1 where it is of none; errors as in `SampleSet`."""
+        each = [part.sources() for part in self._parts]
+        joined = [np.where(of >= 0, of + start, -1) for of, start in zip(each, self._starts[:-1], strict=True)]
+        return np.concatenate(joined)
 
     def expect(self, ids: NDArray[np.int64]) -> None:
         """These samples will be read soon: shards that are far away may begin to come."""

@@ -15,7 +15,7 @@ from transvae_platform.data.sets.gather import Empty, Piece, gather
 from transvae_platform.data.sets.in_memory import fits_in_memory, mapped_in_large_pages
 from transvae_platform.data.sets.manifest import Manifest, read_manifest
 from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
-from transvae_platform.data.sets.shards import Shard, ShardFile
+from transvae_platform.data.sets.shards import SOURCE, Shard, ShardFile
 from transvae_platform.data.sets.stores import first_line
 from transvae_platform.data.stream.order import FullOrder, Order, ShardOrder
 from transvae_platform.errors import UserError
@@ -136,6 +136,26 @@ class SampleSet:
         for shard, mine in _groups(which_B):
             labels_B[mine] = self._array(shard, LABEL)[within_B[mine]]
         return labels_B
+
+    def sources(self) -> NDArray[np.int64]:
+        """(n,) for every sample the one that it is an edit of, -1 where it is of none.
+
+        Raises:
+            UserError: that one is not in the split, as it could not be read for instance.
+        """
+        every = np.arange(len(self))
+        items = np.array(self.column(every, "item"), np.int64)
+        wanted = np.array([-1 if item is None else item for item in self.column(every, SOURCE)], np.int64)
+        order = np.argsort(items)
+        places = order[np.searchsorted(items, wanted, sorter=order).clip(max=len(items) - 1)]
+        missing = np.flatnonzero((wanted >= 0) & (items[places] != wanted))
+        if len(missing):
+            raise UserError(
+                f"data: sample {missing[0]} of {self.manifest.fingerprint} is an edit of item {wanted[missing[0]]}, "
+                f"which is no {self.split} sample - see `transvae data show {self.manifest.fingerprint}` for what was "
+                "left out, and remove the edit"
+            )
+        return np.where(wanted >= 0, places, -1)
 
     def spread(self, count: int) -> NDArray[np.int64]:
         """Up to `count` ids, evenly spread over the split; of a distant data set, over a few of its shards."""

@@ -5,7 +5,8 @@ Protocol
    are fixed-size binary columns, in C order, with shape and dtype as JSON in the schema's metadata (`arrays`).
 2. Beside them stand plain columns. `item` (int64) is the record's index in the listing of its source, `view` (int32)
    counts the samples of one item; the two together are unique and were decided before any parallel work. `sha256` is
-   of the item's source bytes. `label` (int32) and `caption` (string) are there where the source has them.
+   of the item's source bytes. `label` (int32) and `caption` (string) are there where the source has them, and
+   SOURCE (int64) where there are edits: the item that a record is an edit of.
 3. A shard is written under a temporary name, flushed to the disk and renamed: under its own name it is whole.
 """
 
@@ -29,7 +30,8 @@ from transvae_platform.data.sets.uncached import UncachedFile
 # NumPy has no bfloat16: its bits travel as uint16, and readers give torch.bfloat16
 STORED_AS = {"uint8": "uint8", "int8": "int8", "float16": "float16", "bfloat16": "uint16", "float32": "float32"}
 
-
+SOURCE = "source"
+"""The column that says which item a record is an edit of; null where it is none."""
 SHARD_BYTES = 128 * 2**20
 """About the largest shard (assumption: what a task holds in memory, and small enough to give every core several)."""
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transvae.generation import LatentSpace
+from transvae_platform.data.sets.gather import Empty
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.buffers import Buffers
@@ -46,6 +46,10 @@ class LatentBatch:
     """(B,) int64"""
     captions: tuple[str, ...] = ()
     """One for each, where the stream is of captioned latents."""
+    sources: Tensor | None = None
+    """Like `latents`, where the stream is of edits: what each is an edit of, mirrored alike; itself if it is none,"""
+    edited: Tensor | None = None
+    """and (B,) bool: which are edits"""
 
 
 class LatentStream:
@@ -53,11 +57,11 @@ class LatentStream:
 
     def __init__(
         self, samples: Samples, sampling: Sampling, *, batch_size: int, seed: int, rank: int = 0, world: int = 1,
-        labelled: bool = True, captioned: bool = False,
+        labelled: bool = True, captioned: bool = False, edits: bool = False,
     ) -> None:  # fmt: skip
         """Of the sampling, `flip` and `shuffle_window` apply. Without labels all samples are of class 0.
 
-        A mirrored sample keeps its caption.
+        A mirrored sample keeps its caption. With `edits` the latents that samples are edits of come beside them.
 
         Raises:
             UserError: these are no latents to draw from, or fewer than one batch.
@@ -74,6 +78,7 @@ class LatentStream:
         self._turns = Turns(samples, sampling.shuffle_window, batch_size, seed, rank, world)
         self._samples, self._flip, self._labelled, self._captioned = samples, sampling.flip, labelled, captioned
         self._is_bfloat16 = samples.parts[0][0].settings["dtype"] == "bfloat16"
+        self._sources = samples.sources() if edits else None
         self._buffers = Buffers()
 
     def batch(self, step: int) -> LatentBatch:
@@ -83,18 +88,24 @@ class LatentStream:
             UserError: a shard holds records without a label, or a caption.
         """
         ids, _, coins = self._turns.at(step)
-        stored = self._samples.read(ids, *FIELDS, choice_B=coins & self._flip, empty=self._buffers.empty)
-        return self._as_batch(ids, stored)
+        return self._as_batch(ids, coins & self._flip, self._buffers.empty)
 
     def of(self, ids: Ids) -> LatentBatch:
         """Some samples as they are, none mirrored."""
-        return self._as_batch(ids, self._samples.read(ids, FIELDS[0]))
+        return self._as_batch(ids, np.zeros(len(ids), np.bool_), np.empty)
 
-    def _as_batch(self, ids: Ids, stored: NDArray[Any]) -> LatentBatch:
-        latents = torch.from_numpy(stored)
+    def _as_batch(self, ids: Ids, mirrored_B: NDArray[np.bool_], empty: Empty) -> LatentBatch:
+        def latents(ids: Ids) -> Tensor:
+            stored = torch.from_numpy(self._samples.read(ids, *FIELDS, choice_B=mirrored_B, empty=empty))
+            return stored.view(torch.bfloat16) if self._is_bfloat16 else stored
+
         labels = torch.from_numpy(self._samples.labels(ids) if self._labelled else np.zeros(len(ids), np.int64))
         captions = captions_of(self._samples, ids) if self._captioned else ()
-        return LatentBatch(ids, latents.view(torch.bfloat16) if self._is_bfloat16 else latents, labels, captions)
+        if self._sources is None:
+            return LatentBatch(ids, latents(ids), labels, captions)
+        of = self._sources[ids]
+        sources, edited = latents(np.where(of >= 0, of, ids)), torch.from_numpy(of >= 0)
+        return LatentBatch(ids, latents(ids), labels, captions, sources, edited)
 
 
 def captions_of(samples: Samples, ids: Ids) -> tuple[str, ...]:
@@ -138,9 +149,11 @@ class ChannelScale:
 
     def model_input(self, batch: LatentBatch) -> tuple[Tensor, Tensor]:
         """(z_BCHW, y_B): normalised float32 latents and int64 labels on this scale's device."""
-        device = self.mean.device
-        latents_BCHW = batch.latents.to(device)  # before it grows to float32
-        return (latents_BCHW.float() - self.mean) / self.std, batch.labels.to(device)
+        return self.normalise(batch.latents), batch.labels.to(self.mean.device)
+
+    def normalise(self, latents_BCHW: Tensor) -> Tensor:
+        """Stored latents as float32 on this scale and its device."""
+        return (latents_BCHW.to(self.mean.device).float() - self.mean) / self.std  # it grows to float32 there
 
     def restore(self, z_BCHW: Tensor) -> Tensor:
         """What a generator made, as the decoder wants it: z * std + mean."""
