@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from transvae_platform.cluster.doctor import data, machine
 from transvae_platform.cluster.doctor import home as home_module
-from transvae_platform.cluster.doctor import machine
 from transvae_platform.data.listing.bundled import list_bundled
 from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
@@ -242,7 +242,7 @@ def test_journal_of_another_version(diagnose, healthy):
     assert "written by another version" in found["journal"][0]
 
 
-def test_data_set_with_a_cut_shard(diagnose, healthy, study_file):
+def test_data_set_with_a_damaged_shard(transvae, diagnose, healthy, study_file, monkeypatch):
     manifest = ingest(list_bundled(), load_study(study_file).data, healthy, run_locally)
     location = healthy / "data" / manifest.fingerprint
     journal = Journal(healthy / "studies" / "tiny" / "journal.jsonl")
@@ -254,6 +254,12 @@ def test_data_set_with_a_cut_shard(diagnose, healthy, study_file):
         code, found = diagnose(*arguments, "--home", healthy)
         assert code == 1
         assert f"missing or of a wrong size: {shard.name}" in found["data"][0]
+    shard.write_bytes(bytes(manifest.shards[0].bytes))
+    assert f"is damaged: {shard.name}: its SHA-256 is" in diagnose("tiny", "--home", healthy)[1]["data"][0]
+    monkeypatch.setattr(data, "READ_BYTES", 0)
+    assert "verify` reads them" in transvae("doctor", "tiny", "--home", healthy).out, "it says that it did not"
+    (healthy / "data" / "bad" / "0123456789abcdef").mkdir(parents=True)
+    assert "set aside" in diagnose("tiny", "--home", healthy)[1]["data"][0]
     shutil.rmtree(location)
     assert "no data set" in diagnose("tiny", "--home", healthy)[1]["data"][0]
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from transvae_platform.cluster.damaged_data import set_aside_damaged
 from transvae_platform.cluster.devices import check_devices, local_devices
 from transvae_platform.cluster.downstream import Generators, find_tokenizers, refuse_labels
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
@@ -69,9 +70,10 @@ def submit_study(
     server = reach(tracking_uri, home)
     lease, followed = take_turn(folder, prepared.spec, prepared.fingerprint, listen)
     with lease as fence:
-        if followed:  # the other process may have made the data set, and with it the trials' ids
-            prepared = prepare(prepared.spec, home, tracking_uri)
         state = StudyState(folder)
+        # the other process may have made the data set, and with it the trials' ids
+        if followed or set_aside_damaged(prepared, state, home, partial(listen, state)):
+            prepared = prepare(prepared.spec, home, tracking_uri)
         refuse_changed_study(state, prepared.spec, prepared.fingerprint)
         journal = Journal(folder / "journal.jsonl", fence)
         reopen_lost(state.trials.values(), fence)

@@ -55,8 +55,9 @@ class ShardCheck:
         if worst:
             path = self._shards[worst - 1][0]
             raise DamagedDataError(
-                f"data: {path} is not what its manifest says - delete {path.parent} and submit, or ingest, again: the "
-                "data set is made anew from its source; or bring it back with `transvae data copy`"
+                f"data: {path} is not what its manifest says - submit again: a data set that the study made is made "
+                f"anew from its source; one that was ingested before: delete {path.parent} and ingest it again, or "
+                "bring it back with `transvae data copy`"
             )
         self._settled = True
 

@@ -16,6 +16,7 @@ from transvae_platform.data.making import images as make
 from transvae_platform.data.making import ingest as module
 from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.sets.catalogue import DataSet, list_data_sets
 from transvae_platform.data.sets.shards import ShardFile
 from transvae_platform.errors import UnreachableError, UserError
 
@@ -182,6 +183,28 @@ def test_damaged_data_set_is_made_again(photos, section, make_set):
     again, other = make_set(data)
     assert (again, other) == (folder, manifest)
     assert files(folder)[manifest.shards[0].file] == manifest.shards[0].sha256
+
+
+@pytest.mark.parametrize("harm", [lambda text: text[: len(text) // 2], lambda text: b"\xff" + text])
+def test_data_set_whose_manifest_is_damaged_is_set_aside_and_made_again(photos, section, make_set, harm):
+    data = section(photos(4))
+    folder, manifest = make_set(data)
+    path = folder / "manifest.json"
+    harmed = harm(path.read_bytes())
+    path.write_bytes(harmed)
+    assert make_set(data) == (folder, manifest)
+    assert (folder.parent / "bad" / folder.name / "manifest.json").read_bytes() == harmed
+    assert list_data_sets(folder.parent.parent) == [DataSet(manifest, str(folder))]
+
+
+def test_damage_of_the_same_size_is_found_when_the_source_is_read_again(photos, section, make_set):
+    data = section(photos(4))
+    folder, manifest = make_set(data)
+    shard = folder / manifest.shards[0].file
+    shard.write_bytes(bytes(shard.stat().st_size))
+    shutil.rmtree(folder.parent / "made")  # as if its files had been touched
+    assert make_set(data) == (folder, manifest)
+    assert files(folder)[shard.name] == manifest.shards[0].sha256
 
 
 def test_interrupted_ingest_continues_and_ends_with_the_same_bytes(photos, section, tmp_path, small_shards):

@@ -8,7 +8,8 @@ Protocol
    atomically and on the disk. A making that was killed does only the pieces without a readable result or
    without the shard that it names, and ends with the same bytes.
 3. Publishing writes the manifest, gives the folder its final name, the fingerprint, and writes
-   `<home>/data/made/<key>.json`, which says which fingerprint the key led to. Nothing else is left behind.
+   `<home>/data/made/<key>.json`, which says which fingerprint the key led to. Nothing else is left behind. A damaged
+   data set that had the name is set aside in `<home>/data/bad/`, for people to look at; nobody reads it.
 4. The origin is a hash of what was asked for. Whoever asks for it again either continues (the key is the same) or,
    since the source changed meanwhile, sweeps the other folders of this origin away, unless a living process holds their
    lock.
@@ -28,9 +29,11 @@ from typing import Any
 from transvae_platform.data.making.lock import locked
 from transvae_platform.data.sets.manifest import Manifest, read_manifest, write_manifest
 from transvae_platform.data.sets.notes import read_note, write_note
-from transvae_platform.errors import UnreachableError
+from transvae_platform.errors import UnreachableError, UserError
 from transvae_platform.study.trial import stable_hash
 
+BAD = "bad"
+"""Where in `<home>/data` data sets lie that were set aside."""
 Work = dict[str, Any]
 """Plain values: a piece of work travels as JSON. `result` is the path of its result, `items` how many it handles."""
 Function = Callable[[Work], None]
@@ -98,8 +101,7 @@ def find_made(home: Path, key: str) -> Manifest | None:
     pointer = read_note(home / "data" / "made" / f"{key}.json")
     if pointer is None:
         return None
-    folder = home / "data" / str(pointer.get("fingerprint"))
-    return read_manifest(folder) if _is_complete(folder) else None
+    return _complete(home / "data" / str(pointer.get("fingerprint")))
 
 
 @contextmanager
@@ -148,11 +150,14 @@ def publish(folder: Path, home: Path, key: str, manifest: Manifest) -> None:
         if path.name not in keep:
             path.unlink()
     write_manifest(folder, manifest)
+    from transvae_platform.data.making.verify import find_damage  # imports torch, which plans do without
+
     final = home / "data" / manifest.fingerprint
-    if _is_complete(final):  # made before from another place: trials may be reading it
+    known = _complete(final)
+    if known and not find_damage(str(final), known):  # made before from another place: trials may be reading it
         shutil.rmtree(folder)
     else:
-        shutil.rmtree(final, ignore_errors=True)
+        set_aside(final)
         folder.replace(final)
     pointer = home / "data" / "made" / f"{key}.json"
     pointer.parent.mkdir(exist_ok=True)
@@ -161,8 +166,25 @@ def publish(folder: Path, home: Path, key: str, manifest: Manifest) -> None:
     write_note(pointer, {"fingerprint": manifest.fingerprint, "source": manifest.source})
 
 
-def _is_complete(folder: Path) -> bool:
-    """Whether a data set is there with every shard in its full size (`transvae data verify` reads the bytes too)."""
-    manifest = read_manifest(folder)
-    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)} if manifest else {}
-    return manifest is not None and all(sizes.get(shard.file) == shard.bytes for shard in manifest.shards)
+def set_aside(folder: Path) -> None:
+    """Move what stands at a data set's place, if anything does, to `bad/` beside it, in place of an earlier one."""
+    if folder.exists():
+        bad = folder.parent / BAD / folder.name
+        shutil.rmtree(bad, ignore_errors=True)
+        bad.parent.mkdir(exist_ok=True)
+        folder.replace(bad)
+
+
+def _complete(folder: Path) -> Manifest | None:
+    """The manifest of a data set that is there with every shard in its full size (`transvae data verify` reads the
+
+    bytes too); one whose manifest cannot be read is not there.
+    """
+    try:
+        manifest = read_manifest(folder)
+    except UserError:
+        return None
+    if manifest is None or manifest.fingerprint != folder.name:
+        return None
+    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
+    return manifest if all(sizes.get(shard.file) == shard.bytes for shard in manifest.shards) else None

@@ -111,7 +111,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     path = folder / "manifest.json"
     try:
-        return parse_manifest(path.read_text(), str(path))
+        return parse_manifest(path.read_text(errors="replace"), str(path))
     except FileNotFoundError:
         return None
 
