@@ -211,6 +211,13 @@ def test_attempt_without_room_is_refused(tmp_path):
         fence.attempt(tmp_path / "a")
 
 
+def test_a_token_is_on_the_disk_before_the_lease_is_held(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.append(os.pread(number, 99, 0)) or fsync(number))
+    with wait_for_lease(tmp_path, pytest.fail) as fence:
+        assert flushed == [f"{os.getpid()} {fence.token}".encode()]
+
+
 def test_who_only_looks_does_not_take_over(tmp_path):
     with wait_for_lease(tmp_path, pytest.fail) as fence:
         assert Candidate(tmp_path).attempt() is None

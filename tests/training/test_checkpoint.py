@@ -134,6 +134,15 @@ def test_damaged_newest_is_set_aside_and_the_older_one_used(store, location, fil
     assert newest(store) == (2, b"\2")
 
 
+def test_names_that_no_writer_gives_are_no_checkpoints(tmp_path):
+    store = CheckpointStore(tmp_path, keep=1)
+    save(store, 2)
+    for name in ("step_9", "step_00000000010", "step_\u0661" + "0" * 8, "step_", "step_000000009x"):
+        (tmp_path / name).mkdir()
+    assert store.steps() == [2]
+    assert newest(store) == (2, b"\2")
+
+
 @pytest.mark.parametrize("copied", ["step", "trial"])
 def test_checkpoint_of_another_step_or_trial_is_set_aside(tmp_path, copied):
     said = []

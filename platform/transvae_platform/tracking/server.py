@@ -26,6 +26,9 @@ from transvae_platform.study.journal import read_journal
 SQLALCHEMY_ASIDE = "(raised as a result of Query-invoked autoflush"
 """Begins a line of advice to SQLAlchemy's users, before the reason."""
 
+NO_DATABASE = "(sqlite3.DatabaseError)"
+"""What SQLite says of a file's bytes; what it says of locks, rights and full disks has names of its own."""
+
 
 class Server:
     """A tracking server by its address; it need not answer yet, the client is made when it does."""
@@ -131,6 +134,12 @@ def connect(uri: str, home: Path) -> MlflowClient:
     except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:  # ImportError: no driver for a database
         shown = without_password(uri)
         reason = first_line(error).replace(uri, shown)
+        if NO_DATABASE in str(error):
+            raise UnreachableError(
+                f"tracking: {shown} is no database, or is damaged ({reason}) - move the file away and submit the "
+                "studies of this home again: their journals fill a new one, but for aliases that people gave, and no "
+                "finished trial is run"
+            ) from None
         if isinstance(error, ImportError):
             reason += "; install the database's driver, for PostgreSQL the extra `postgres`"
         raise UnreachableError(

@@ -24,6 +24,7 @@ Protocol
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -43,6 +44,7 @@ OnBad = Callable[[int, str], None]
 READ_PAUSES = (1.0, 5.0)
 """Seconds before a checkpoint that cannot be read is tried again: a disk or a mount may come back (assumption)."""
 PREFIX = "step_"
+NAME = re.compile(f"{PREFIX}([1-9][0-9]*)?[0-9]{{9}}")
 OWN_FILES = "shard-{:05d}-"
 """How the names of the files begin that a rank (counted from 1) writes; rank 0 also writes those of other names."""
 
@@ -74,9 +76,9 @@ class CheckpointStore:
         self.place.clean()
 
     def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, ascending."""
-        names = [name.removeprefix(PREFIX) for name in self.place.names() if name.startswith(PREFIX)]
-        return sorted(int(name) for name in names if name.isdigit())
+        """Steps of the complete checkpoints, ascending; what has a name that no writer gives is none."""
+        names = [name for name in self.place.names() if NAME.fullmatch(name)]
+        return sorted(int(name.removeprefix(PREFIX)) for name in names)
 
     def draft(self, step: int, token: str) -> Draft:
         """A draft of a step's checkpoint; every rank calls it with the same token."""
