@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -246,7 +248,8 @@ def test_data_set_with_a_damaged_shard(transvae, diagnose, healthy, study_file, 
     manifest = ingest(list_bundled(), load_study(study_file).data, healthy, run_locally)
     location = healthy / "data" / manifest.fingerprint
     journal = Journal(healthy / "studies" / "tiny" / "journal.jsonl")
-    journal.append("ingested", fingerprint=manifest.fingerprint, locations=[str(location)], skipped=[])
+    before = f"/before/the/home/moved/data/{manifest.fingerprint}"
+    journal.append("ingested", fingerprint=manifest.fingerprint, locations=[before], skipped=[])
     assert diagnose("tiny", "--home", healthy) == (0, {})
     shard = location / manifest.shards[0].file
     shard.write_bytes(shard.read_bytes()[:-10])
@@ -276,6 +279,21 @@ def test_points_that_mlflow_lacks(diagnose, healthy, trials):
     journal.append("validated", step=40, images=80, flops=1.0, metrics={"val/psnr": 17.5, "val/l1": 1.0})
     _, found = diagnose("tiny", "--home", healthy)
     assert found["mlflow"][0].startswith(f"warn: {trials[0].trial.id}: 1 points of the journal are not in MLflow")
+
+
+def test_home_that_was_moved_is_told_and_left_to_whoever_uses_it(diagnose, healthy):
+    (healthy / "mlartifacts" / "tiny").mkdir(parents=True)
+    with closing(sqlite3.connect(healthy / "mlflow.db")) as store, store:
+        store.execute("CREATE TABLE experiments (artifact_location)")
+        store.execute("INSERT INTO experiments VALUES ('file:///before/mlartifacts/tiny')")
+    before = (healthy / "mlflow.db").read_bytes()
+    code, found = diagnose("tiny", "--home", healthy)
+    assert code == 0
+    assert found["mlflow"] == [
+        f"warn: {healthy} was /before when its store was used - none is needed: whoever uses it next, a submission or "
+        "load_model, takes its addresses along"
+    ]
+    assert (healthy / "mlflow.db").read_bytes() == before
 
 
 def test_mlflow_and_cluster_that_do_not_answer(diagnose, healthy, monkeypatch):

@@ -15,6 +15,11 @@ def store_of(home: Path) -> str:
     return f"sqlite:///{home.resolve() / 'mlflow.db'}"
 
 
+def artifacts_of(home: Path) -> str:
+    """The address below which a home's own store keeps the artifacts of each study."""
+    return (home.resolve() / "mlartifacts").as_uri()
+
+
 def load_call(uri: str, home: Path, tracking_uri: str) -> str:
     """The Python call that loads a registered model, from any working directory of this machine."""
     if tracking_uri == store_of(home):

@@ -22,6 +22,7 @@ from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.redaction import without_password
 from transvae_platform.study.folders import store_of
 from transvae_platform.study.journal import read_journal
+from transvae_platform.tracking.moved import follow_move
 
 SQLALCHEMY_ASIDE = "(raised as a result of Query-invoked autoflush"
 """Begins a line of advice to SQLAlchemy's users, before the reason."""
@@ -104,7 +105,7 @@ def existing_tracking_uri(home: Path) -> str:
 
 
 def connect(uri: str, home: Path) -> MlflowClient:
-    """A client whose server answers.
+    """A client whose server answers; the own store of a home that was moved follows it (`tracking/moved.py`).
 
     Raises:
         UnreachableError: it does not.
@@ -146,6 +147,8 @@ def connect(uri: str, home: Path) -> MlflowClient:
             f"tracking: the MLflow server at {shown} does not answer ({reason}) - start it, or correct "
             "MLFLOW_TRACKING_URI / --tracking-uri"
         ) from None
+    if uri == store_of(home):
+        follow_move(home)
     return client
 
 

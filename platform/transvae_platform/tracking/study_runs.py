@@ -11,6 +11,7 @@ from typing import Any
 from mlflow.entities import Param, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from transvae_platform.study.folders import artifacts_of
 from transvae_platform.study.state import StudyState, TrialState
 from transvae_platform.tracking.server import Server
 
@@ -30,7 +31,7 @@ class StudyRuns:
         if self._experiment is None:
             found = self._server.client().get_experiment_by_name(self._state.name)
             if found is None:
-                artifacts = (self._home.resolve() / "mlartifacts").as_uri() + f"/{self._state.name}"
+                artifacts = f"{artifacts_of(self._home)}/{self._state.name}"
                 local = self._server.uri.startswith("sqlite:")
                 created = self._server.client().create_experiment(
                     self._state.name, artifact_location=artifacts if local else None
