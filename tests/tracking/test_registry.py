@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tracking.conftest import Study
 
 from transvae import create_model
 from transvae_platform.errors import UserError
@@ -57,7 +58,7 @@ def test_best_checkpoint_is_registered_once_with_its_lineage(client, study, regi
 def test_models_of_a_calibration_have_names_that_mlflow_takes(home, server, client):
     rates = [1e-3, 2e-3]
     study = Study(home, "calibrated", grid={"ladder": "micro", "code": "f8d8", "families": {"vit": ["T", "B"]}},
-                  calibration={"learning_rates": rates, "stop_at": [10]})  # fmt: skip
+                  calibration={"learning_rates": rates, "stop_at": [20]})  # fmt: skip
     trial = study.trials[0]
     study.train(trial, 20.0)
     study.finish(trial)
