@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 
+import mlflow
 import pytest
 import torch
 
@@ -14,6 +15,13 @@ from transvae_platform.tracking.moved import earlier_homes, follow_move
 from transvae_platform.tracking.registry import load_model, register_best
 from transvae_platform.tracking.runs import Tracker
 from transvae_platform.tracking.server import connect
+
+
+@pytest.fixture(autouse=True)
+def _back(uri):
+    """MLflow finds the models of the other tests again: it remembers the last store of the process."""
+    yield
+    mlflow.set_tracking_uri(uri)
 
 
 def every_text(store):
