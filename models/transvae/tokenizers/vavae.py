@@ -3,7 +3,6 @@
 Legend: f = 16, d = 32 (or another number that the file has).
 """
 
-import pickle
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from transvae.autoencoder import Autoencoder
+from transvae.losses.frozen import UNREADABLE
 from transvae.registry import create_model
 from transvae.tokenizers.contract import Facts, TokenizerError
 from transvae.tokenizers.files import config_hash, file_sha256
@@ -70,7 +70,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise TokenizerError(f"{file} cannot be read as weights ({error})") from None
     for key in ("state_dict", "model"):  # Lightning's checkpoints; MAR's
         if isinstance(state, dict) and isinstance(state.get(key), dict):
