@@ -118,9 +118,10 @@ def _facts(name: str, values: dict[str, Any], network: Any, sha256: str) -> Fact
     }
     channels = int(network.config["encoder_hidden_size" if name == "AutoencoderRAE" else "latent_channels"])
     scale = network.config.get("scaling_factor")
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     return Facts(
         kind=name,
-        title=title_of(sizes[name]["compression"], channels, scale) or name,
+        title=title_of(sizes[name]["compression"], channels, scale, parameters) or name,
         channels=channels,
         deterministic=name != "AutoencoderKL",
         weights_sha256=sha256,

@@ -17,6 +17,7 @@ from transvae.registry import create_model
 from transvae.tokenizers.contract import Facts, TokenizerError
 from transvae.tokenizers.files import config_hash, file_sha256
 from transvae.tokenizers.ours import OurTokenizer
+from transvae.tokenizers.published import PUBLISHED
 
 PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 """Of an autoencoder: files of training runs also hold the loss, the foundation model and its projection."""
@@ -55,7 +56,7 @@ def open_vavae(file: Path) -> OurTokenizer:
         raise TokenizerError(f"{file} is not VA-VAE's network: {error}") from None
     facts = Facts(
         kind="VA-VAE",
-        title="VA-VAE",
+        title=str(PUBLISHED["va-vae"].format),
         compression=model.config.compression,
         channels=model.config.latent_dim,
         deterministic=False,

@@ -69,10 +69,11 @@ def evaluate(
     home = home.resolve()
     found = [find_data_set(home, name) for name in data]
     source, version = _source(model, home, tracking_uri)
+    published = None if version or Path(model).exists() else model  # then its files come from the hub
     frozen = _frozen(lpips, inception, download, random_networks)
     plans = [
         plan_evaluation(
-            source, one, protocol, model_name=model, split=split, seed=seed,
+            source, one, protocol, model_name=model, split=split, seed=seed, published=published,
             frozen={"lpips": frozen[protocol.trunk or "vgg"], "inception": frozen["inception"]},
         )
         for one in found
