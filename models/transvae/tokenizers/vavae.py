@@ -48,11 +48,11 @@ def open_vavae(file: Path) -> OurTokenizer:
     kept = {key: value for key, value in state.items() if key.startswith(PARTS) and "loss" not in key}
     if "post_quant_conv.weight" not in kept:
         raise TokenizerError(f"{file} holds no LDM autoencoder: there is no post_quant_conv.weight")
-    with torch.device("meta"):
-        model: Autoencoder = create_model("cnn-T/f16d32", latent_dim=kept["post_quant_conv.weight"].shape[0])
     try:
+        with torch.device("meta"):
+            model: Autoencoder = create_model("cnn-T/f16d32", latent_dim=kept["post_quant_conv.weight"].shape[0])
         model.load_state_dict(_ours(kept), strict=True, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, IndexError) as error:  # IndexError: a weight with too few dimensions
         raise TokenizerError(f"{file} is not VA-VAE's network: {error}") from None
     facts = Facts(
         kind="VA-VAE",
@@ -95,6 +95,8 @@ def _ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
         named[key] = value.flatten(1) if ".attention.out.weight" in key else value
     for key in [key for key in named if key.endswith((".q.weight", ".q.bias"))]:
         stem, kind = key.removesuffix(f".q.{key.rpartition('.')[2]}"), key.rpartition(".")[2]
+        if any(f"{stem}.{part}.{kind}" not in named for part in "kv"):
+            continue  # strict loading names what is left over and what is missing
         parts = [named.pop(f"{stem}.{part}.{kind}") for part in "qkv"]
         named[f"{stem}.attention.qkv.{kind}"] = torch.cat(
             [part.flatten(1) if kind == "weight" else part for part in parts]

@@ -1,6 +1,7 @@
 """The contract on ours and on folders in diffusers' format, with random weights; refusals."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -182,6 +183,25 @@ def test_weights_that_are_missing_do_not_stay_random(folder):
         open_tokenizer(path)
     weights.unlink()
     with pytest.raises(TokenizerError, match="download the folder again"):
+        open_tokenizer(path)
+
+
+def test_other_forms_of_the_weights_are_named_with_the_way_to_convert_them(folder):
+    path, network = folder(SMALL_KL)
+    (path / "diffusion_pytorch_model.safetensors").unlink()
+    network.save_pretrained(path, variant="fp16")
+    with pytest.raises(TokenizerError, match=r"there are diffusion_pytorch_model.fp16.safetensors: convert") as error:
+        open_tokenizer(path)
+    command = re.search(r'python -c "(.*)"', str(error.value))[1]
+    exec(command.replace("NEW_FOLDER", str(path.parent / "new")))
+    opened, expected = open_tokenizer(path.parent / "new").network.state_dict(), network.state_dict()
+    assert all(torch.equal(opened[key], value) for key, value in expected.items())
+
+
+def test_a_configuration_without_widths_is_refused(folder):
+    path, _ = folder(SMALL_KL)
+    (path / "config.json").write_text(json.dumps({**SMALL_KL, "block_out_channels": []}))
+    with pytest.raises(TokenizerError, match=r"builds no AutoencoderKL of this config.json"):
         open_tokenizer(path)
 
 
