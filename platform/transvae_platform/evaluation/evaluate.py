@@ -165,7 +165,7 @@ def evaluate(
         work = _pieces(plan, home, folder, batch_size, device)
         _forget_without_originals(work)
         results = run(measure_shard, work, mapper, listen)
-        record = finish.close(plan, home, folder, work, results, batch_size)
+        record = finish.close(plan, home, folder, work, results, batch_size, mapper)
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)  # damaged, or of an older version
         folder.replace(final)
