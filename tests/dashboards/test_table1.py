@@ -75,6 +75,19 @@ def test_different_protocols_share_no_table():
     assert same.count("Protocol vavae") == 1
 
 
+def test_rows_that_would_read_alike_say_what_differs():
+    def model(sha256):
+        return {**record().model, "weights_sha256": sha256}
+
+    two = render([record(model=model("1" * 64)), record(key="l", model=model("2" * 64))])
+    assert f"{OURS} (weights 11111111)" in two
+    assert f"{OURS} (weights 22222222)" in two
+    seeds = render([record(), record(key="l", seed=7)])
+    assert f"{OURS} (seed 0)" in seeds
+    assert f"{OURS} (seed 7)" in seeds
+    assert f"{OURS} (" not in render([record()])
+
+
 def test_numbers_of_other_inception_weights_share_no_table():
     def by(sha256):
         return record(networks={"inception": {"file": "a.pth", "sha256": sha256}})

@@ -66,6 +66,10 @@ def test_numbers_are_those_of_a_plain_loop(model_folder, pictures, tmp_path):
     assert record.model["weights_sha256"]
     assert record.networks["inception"]["weights"] == "random"
     assert record.protocol["originals"] == "8-bit levels, rounded once after the resize"
+    assert record.lineage.keys() >= {"scipy", "torch-fidelity", "torch"}
+    assert not record.lineage.keys() & {"lpips", "diffusers"}  # nothing of them was used
+    assert (record.lineage["device"], record.data["enlarged"]) == ("cpu", False)
+    assert "L' S2 L" in record.lineage["solver"]
 
 
 def test_rows_are_in_the_order_of_the_data_set(model_folder, pictures, tmp_path):
@@ -251,10 +255,33 @@ def test_what_cannot_be_evaluated_is_told_before_any_work(model_folder, pictures
         planned(model_folder, pictures)
 
 
+def test_more_images_than_are_summed_exactly_are_refused_before_any_work(model_folder, pictures, monkeypatch):
+    monkeypatch.setattr(module, "MOST_FEATURES", 9)
+    with pytest.raises(UserError, match=r"has 10 validation images, the sums of FID are exact up to 9 - ingest a part"):
+        planned(model_folder, pictures)
+
+
+def test_features_beyond_the_sums_are_one_error(model_folder, pictures, tmp_path, monkeypatch):
+    extractor = measure.load_inception()
+    monkeypatch.setattr(measure, "load_inception", lambda *_: extractor)
+    monkeypatch.setattr(type(extractor), "forward", lambda self, levels: torch.full((len(levels), 8), 65.0))
+    with pytest.raises(UserError, match=r"ours: no FID, features must be finite and below 64.* no record was written"):
+        evaluate(planned(model_folder, pictures), tmp_path, run_locally)
+
+
 def test_images_too_small_for_lpips_are_refused_before_any_work(model_folder, pictures):
     with pytest.raises(UserError, match=r"protocol dcae on .* takes images of 31 pixels or more, not 16"):
         planned(model_folder, pictures, PRESETS["dcae"])
     assert planned(model_folder, pictures, PRESETS["vavae"]).key  # VGG's smallest is 16
+
+
+def test_records_tell_draws_of_the_held_out_images_apart(model_folder, pictures):
+    def drawn(**settings):
+        manifest = dataclasses.replace(pictures.manifest, settings={**pictures.manifest.settings, **settings})
+        return finish._described(planned(model_folder, dataclasses.replace(pictures, manifest=manifest)))["drawn"]
+
+    assert len({drawn(), drawn(seed=1), drawn(holdout=0.2)}) == 3
+    assert drawn() == drawn()
 
 
 def test_images_of_another_geometry_make_another_protocol(model_folder, pictures):

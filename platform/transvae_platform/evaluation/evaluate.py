@@ -30,6 +30,7 @@ from transvae_platform.data.sets.shards import Shard
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation import finish
 from transvae_platform.evaluation.measure import ORIGINAL, measure_shard, networks
+from transvae_platform.evaluation.moments import MOST_FEATURES
 from transvae_platform.evaluation.protocols import Protocol
 from transvae_platform.evaluation.records import PICTURES, VERSION, Record, read_record
 from transvae_platform.evaluation.reference import kept_reference
@@ -87,6 +88,11 @@ def plan_evaluation(
     if not manifest.samples(split):
         other = "train" if split == "validation" else "validation"
         raise UserError(f"evaluate: {manifest.fingerprint} has no {split} images - take --split {other}")
+    if (images := manifest.samples(split)) > MOST_FEATURES:
+        raise UserError(
+            f"evaluate: {manifest.fingerprint} has {images:,} {split} images, the sums of FID are exact up to "
+            f"{MOST_FEATURES:,} - ingest a part of them"
+        )
     protocol = protocol.on(geometry_of(manifest.settings))
     try:
         tokenizer = open_tokenizer(source)
@@ -165,7 +171,10 @@ def evaluate(
         work = _pieces(plan, home, folder, batch_size, device)
         _forget_without_originals(work)
         results = run(measure_shard, work, mapper, listen)
-        record = finish.close(plan, home, folder, work, results, batch_size, mapper)
+        try:
+            record = finish.close(plan, home, folder, work, results, batch_size, mapper)
+        except ValueError as error:  # features that cannot be summed, or distances that cannot be solved
+            raise UserError(f"evaluate: {plan.model['name']}: no FID, {error} - no record was written") from error
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)  # damaged, or of an older version
         folder.replace(final)
