@@ -48,6 +48,8 @@ def ingest(
     Without --address it runs here, or on the cluster that RAY_ADDRESS names when this machine is its head. With
     --address it becomes a job of that cluster.
     """
+    from dataclasses import replace
+
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render_data import print_data_set, print_problems
     from transvae_platform.data.listing import list_source
@@ -85,7 +87,7 @@ def ingest(
     with ray_mapper(os.environ.get("RAY_ADDRESS")) as mapper, bar("ingesting") as listen:
         manifest = make(listing, data, home, mapper, listen)
     give_name(home, name, manifest)
-    print_data_set(find_data_set(home, name))
+    print_data_set(replace(find_data_set(home, name), manifest=manifest))  # with what was passed over today
 
 
 @app.command("list")
