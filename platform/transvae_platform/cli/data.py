@@ -144,6 +144,7 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
     from transvae_platform.cli.render_data import counted
     from transvae_platform.data.making.verify import MANIFEST, find_damage
     from transvae_platform.data.sets.catalogue import find_data_set
+    from transvae_platform.data.sets.identity import FORMAT
     from transvae_platform.errors import UserError
 
     found = find_data_set(home.resolve(), data_set)
@@ -156,6 +157,12 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
         raise UserError(
             f"{what} - delete {found.location} and make or copy the data set again:"
             + "".join(f"\n  {file}: {problem}" for file, problem in damaged)
+        )
+    if FORMAT not in found.manifest.versions:
+        raise UserError(
+            f"{data_set}: the shards are sound, but its fingerprint cannot be checked, and with it settings, classes and "
+            "quarantine list: manifest.json lacks versions.format, as it is old or was changed - make or copy the data "
+            "set again"
         )
     print(f"{counted(len(shards), 'shard')}, {format_bytes(found.manifest.bytes)}: as the manifest says")
 
