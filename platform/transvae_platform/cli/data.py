@@ -160,9 +160,9 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
         )
     if FORMAT not in found.manifest.versions:
         raise UserError(
-            f"{data_set}: the shards are sound, but its fingerprint cannot be checked, and with it settings, classes and "
-            "quarantine list: manifest.json lacks versions.format, as it is old or was changed - make or copy the data "
-            "set again"
+            f"{data_set}: the shards are sound, but its fingerprint cannot be checked, and with it settings, classes "
+            "and quarantine list: manifest.json lacks versions.format, as it is old or was changed - make or copy the "
+            "data set again"
         )
     print(f"{counted(len(shards), 'shard')}, {format_bytes(found.manifest.bytes)}: as the manifest says")
 
