@@ -14,6 +14,7 @@ from PIL import Image
 from transvae_platform.data.listing import list_source, reading
 from transvae_platform.data.making import images as make
 from transvae_platform.data.making import ingest as module
+from transvae_platform.data.making import work
 from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.shards import ShardFile
@@ -355,6 +356,28 @@ def test_two_ingests_at_once_make_the_data_set_once(photos, section, tmp_path, m
     assert results[0] == results[1] == results[2]
     assert len(made) == len(set(made)) == len(results[0].shards)
     assert left_in(tmp_path) == {results[0].fingerprint, "made"}
+
+
+def test_equal_data_sets_of_two_places_are_published_one_after_the_other(photos, section, tmp_path, monkeypatch):
+    looks, look = [], work._is_complete
+
+    def slow(folder):
+        looks.append(look(folder))
+        threading.Event().wait(0.3)
+        return looks[-1]
+
+    places = [section(photos(5, name), quarantine=0.0) for name in ("one", "two")]
+    monkeypatch.setattr(work, "_is_complete", slow)
+    threads = [
+        threading.Thread(target=lambda data=data: ingest(list_source(data.path), data, tmp_path / "home", run_locally))
+        for data in places
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert looks == [False, True]  # the second one leaves the first one's alone
+    assert [path.name for path in (tmp_path / "home" / "data").iterdir() if path.name.startswith(".")] == []
 
 
 def test_full_disk_is_named_and_done_work_is_kept(photos, section, tmp_path, monkeypatch):
