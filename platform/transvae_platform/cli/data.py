@@ -92,17 +92,18 @@ def ingest(
 
 @app.command("list")
 def list_all(home: Home = Path("runs"), as_json: AsJson = False) -> None:
-    """List the data sets of a home."""
+    """List the data sets of a home, and below them the folders whose manifest cannot be used."""
     from dataclasses import asdict
 
     from transvae_platform.cli.render_data import print_data_sets
-    from transvae_platform.data.sets.catalogue import list_data_sets
+    from transvae_platform.data.sets.catalogue import look_through
 
-    found = list_data_sets(home.resolve())
+    found, unusable = look_through(home.resolve())
     if as_json:
-        print(json.dumps({"schema_version": 1, "data_sets": [asdict(data_set) for data_set in found]}, indent=1))
+        document = {"schema_version": 1, "data_sets": [asdict(each) for each in found], "unusable": unusable}
+        print(json.dumps(document, indent=1))
     else:
-        print_data_sets(found)
+        print_data_sets(found, unusable)
 
 
 @app.command()

@@ -88,6 +88,11 @@ def test_stamp_prefers_the_etag(put, memory, monkeypatch):
             r"nosuch://bucket/a cannot be opened \(Protocol not known: nosuch\) - give a local path, or",
         ),
         ("s3://my bucket/a", r"s3://my bucket/a cannot be opened \(.*\) - correct it"),
+        ("s3://", "s3:// names no bucket - give one"),
+        ("github://", r"github:// cannot be opened \(.*\) - give a local path, or"),
+        ("a\0b", r"a\\x00b holds a NUL"),
+        ("file:///a%00b", "file:///a%00b holds a NUL"),
+        ("n" * 300, ".*n{300} cannot be read"),
     ],
 )
 def test_locations_that_nothing_opens(location, message):

@@ -14,8 +14,8 @@ from PIL import Image
 from transvae_platform.data.listing import list_source, reading
 from transvae_platform.data.making import images as make
 from transvae_platform.data.making import ingest as module
-from transvae_platform.data.making import work
 from transvae_platform.data.making.ingest import ingest
+from transvae_platform.data.making.lock import locked
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.shards import ShardFile
 from transvae_platform.errors import UnreachableError, UserError
@@ -358,26 +358,16 @@ def test_two_ingests_at_once_make_the_data_set_once(photos, section, tmp_path, m
     assert left_in(tmp_path) == {results[0].fingerprint, "made"}
 
 
-def test_equal_data_sets_of_two_places_are_published_one_after_the_other(photos, section, tmp_path, monkeypatch):
-    looks, look = [], work._is_complete
-
-    def slow(folder):
-        looks.append(look(folder))
-        threading.Event().wait(0.3)
-        return looks[-1]
-
-    places = [section(photos(5, name), quarantine=0.0) for name in ("one", "two")]
-    monkeypatch.setattr(work, "_is_complete", slow)
-    threads = [
-        threading.Thread(target=lambda data=data: ingest(list_source(data.path), data, tmp_path / "home", run_locally))
-        for data in places
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert looks == [False, True]  # the second one leaves the first one's alone
-    assert [path.name for path in (tmp_path / "home" / "data").iterdir() if path.name.startswith(".")] == []
+def test_equal_data_sets_of_two_places_are_published_one_after_the_other(photos, section, make_set, tmp_path):
+    made, manifest = make_set(section(photos(5, "one")))
+    other = section(photos(5, "two"))
+    second = threading.Thread(target=ingest, args=(list_source(other.path), other, tmp_path / "home", run_locally))
+    with locked(made.with_name(f".{manifest.fingerprint}.lock")):  # as whoever publishes the same now
+        second.start()
+        second.join(0.5)
+        assert len(list(made.parent.glob(".making-*/manifest.json"))) == 1
+    second.join()
+    assert [path.name for path in made.parent.iterdir() if path.name.startswith(".")] == []
 
 
 def test_full_disk_is_named_and_done_work_is_kept(photos, section, tmp_path, monkeypatch):

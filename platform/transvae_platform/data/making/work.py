@@ -7,7 +7,7 @@ Protocol
 2. Each piece of work is a pure function of its description. It writes its shard, then its result beside it, each
    atomically and on the disk. A making that was killed does only the pieces without a readable result or
    without the shard that it names, and ends with the same bytes.
-3. Publishing writes the manifest, gives the folder its final name, the fingerprint, under a lock of that name, and writes
+3. Publishing writes the manifest, gives the folder its final name, the fingerprint, under a lock of it, and writes
    `<home>/data/made/<key>.json`, which says which fingerprint the key led to. Nothing else is left behind.
 4. The origin is a hash of what was asked for. Whoever asks for it again either continues (the key is the same) or,
    since the source changed meanwhile, sweeps the other folders of this origin away, unless a living process holds their

@@ -33,11 +33,18 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def local_path(location: str) -> str | None:
-    """The absolute path of a local location; None if the location is on a store."""
+    """The absolute path of a local location; None if the location is on a store.
+
+    Raises:
+        SpecError: it holds a NUL, which no path does.
+    """
     scheme = _scheme(location)
-    if scheme is None:
-        return os.path.abspath(os.path.expanduser(location))  # noqa: PTH100, PTH111 - pathlib would drop "..", links
-    return os.fsdecode(unquote_to_bytes(location.partition("://")[2])) if scheme == "file" else None
+    if scheme not in (None, "file"):
+        return None
+    path = location if scheme is None else os.fsdecode(unquote_to_bytes(location.partition("://")[2]))
+    if "\0" in path:
+        raise SpecError(f"data.path: {printable(location)} holds a NUL, which no path does - correct it")
+    return path if scheme else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - pathlib drops ".."
 
 
 def as_location(path: str) -> str:
@@ -162,6 +169,8 @@ def _open_uri(location: str, key: str) -> tuple[Any, str]:
             raise UnreachableError(
                 f"{key}: {location} cannot be opened ({first_line(error)}) - is the store up, its client installed?"
             ) from None
+        if not path:
+            raise SpecError(f"{key}: {location} names no bucket - give one, e.g. s3://bucket/folder")
         return filesystem, path
     try:
         filesystem, path = importlib.import_module("fsspec.core").url_to_fs(location)
@@ -170,7 +179,7 @@ def _open_uri(location: str, key: str) -> tuple[Any, str]:
         raise SpecError(
             f"{key}: {location} needs a package that is not installed ({first_line(error)}) - install {package}"
         ) from None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a client that lacks its host
         raise SpecError(
             f"{key}: {location} cannot be opened ({first_line(error)}) - give a local path, or a URI such as "
             "s3://bucket/folder, gs://bucket/folder or hdfs://host/folder"
