@@ -120,9 +120,15 @@ def work_folder(home: Path, key: str, asked: Any) -> Iterator[Path]:
             sweep(home, asked, keep=key)
             yield folder
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        way_out = "free space or choose another --home; done work is kept" if is_full else "choose another --home"
+        way_out = (
+            "free space or choose another --home; done work is kept" if is_full(error) else "choose another --home"
+        )
         raise UnreachableError(f"{folder}: {error.strerror or error} - {way_out}") from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or the share of it that one may use, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def sweep(home: Path, asked: Any, keep: str | None = None) -> None:

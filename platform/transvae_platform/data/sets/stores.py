@@ -159,8 +159,8 @@ def _regular(path: str) -> bytes:
 
 def _chained(location: str) -> SpecError:
     return SpecError(
-        f"data.path: {printable(location)} chains stores (::), which is not read - give the last one itself, and unpack "
-        "archives (tars are read as they are)"
+        f"data.path: {printable(location)} chains stores (::), which is not read - give the last one itself, and "
+        "unpack archives (tars are read as they are)"
     )
 
 
