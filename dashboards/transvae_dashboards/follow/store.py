@@ -17,9 +17,8 @@ Protocol
 from __future__ import annotations
 
 import json
-import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -30,6 +29,7 @@ import numpy as np
 from transvae_dashboards.follow.columns import Columns, Curve
 from transvae_dashboards.follow.spans import History, history_of
 from transvae_dashboards.follow.thinning import Floats
+from transvae_platform.files import whole_file
 from transvae_platform.study.journal import Position
 from transvae_platform.study.state import TrialState
 
@@ -58,8 +58,10 @@ def keep(trial: TrialState, position: Position, columns: Columns, history: Histo
     }  # fmt: skip
     with suppress(OSError):
         folder.mkdir(exist_ok=True)
-        _write(folder / array, lambda path: np.save(path, np.concatenate([np.empty((2, 0)), *parts], axis=1)))
-        _write(folder / f"{trial.trial.id}.json", lambda path: path.write_text(json.dumps(note)))
+        with whole_file(folder / array) as path:
+            np.save(path, np.concatenate([np.empty((2, 0)), *parts], axis=1))
+        with whole_file(folder / f"{trial.trial.id}.json") as path:
+            path.write_text(json.dumps(note))
         for older in folder.glob(f"{trial.trial.id}-*.npy"):
             if older.name != array:
                 older.unlink()
@@ -99,16 +101,6 @@ class StoredCurves(Mapping[str, Curve]):
 
     def __len__(self) -> int:
         return len(self._places)
-
-
-def _write(path: Path, how: Callable[[Path], Any]) -> None:
-    # a suffix that NumPy leaves as it is
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        how(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _tail(folder: Path, offset: int) -> int | None:

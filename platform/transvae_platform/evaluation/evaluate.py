@@ -152,7 +152,7 @@ def evaluate(
             return found
         work = _pieces(plan, home, folder, batch_size, device)
         results = run(measure_shard, work, mapper, listen)
-        record = finish.close(plan, home, folder, work, results, batch_size)
+        record = finish.close(plan, home, folder, work, results, batch_size, mapper)
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)  # damaged, or of an older version
         folder.replace(final)

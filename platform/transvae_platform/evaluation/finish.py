@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import load_file
 
-from transvae_platform.data.making.work import Work
+from transvae_platform.data.making.work import Mapper, Work
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.frechet import disagreement, frechet_distance, too_few
 from transvae_platform.evaluation.inception import DIMENSION
 from transvae_platform.evaluation.measure import ORIGINAL, OUTPUT
-from transvae_platform.evaluation.moments import Gaussian, Moments
 from transvae_platform.evaluation.protocols import ORIGINALS
 from transvae_platform.evaluation.records import IMAGES, Record, write_record
 from transvae_platform.evaluation.reference import keep_reference, kept_reference
+from transvae_platform.evaluation.summing import moments_of
 from transvae_platform.lineage import code, library_versions
 from transvae_platform.study.trial import stable_hash
 
@@ -31,9 +30,13 @@ NAMED = ("item", "view")
 
 
 def close(
-    plan: Evaluation, home: Path, folder: Path, work: Sequence[Work], results: Sequence[dict[str, Any]], batch_size: int
-) -> Record:
+    plan: Evaluation, home: Path, folder: Path, work: Sequence[Work], results: Sequence[dict[str, Any]],
+    batch_size: int, mapper: Mapper,
+) -> Record:  # fmt: skip
     """The record of an evaluation whose pieces are all done, written with the table into its folder.
+
+    Args:
+        mapper: shares the sums over many features.
 
     Raises:
         UserError: outputs are not finite, or the images are not those of the manifest.
@@ -50,7 +53,7 @@ def close(
     _refuse_other_coverage(plan, table)
     metrics, identical = _means(plan, table)
     warnings: list[str] = []
-    metrics[_rfid(plan)] = _distance(plan, home, work, warnings)
+    metrics[_rfid(plan)] = _distance(plan, home, folder, work, mapper, warnings)
     record = Record(
         key=plan.key,
         model={key: value for key, value in plan.model.items() if key != "source"},
@@ -102,38 +105,23 @@ def _means(plan: Evaluation, table: pa.Table) -> tuple[dict[str, float | None], 
     return means, int(perfect.sum())
 
 
-def _distance(plan: Evaluation, home: Path, work: Sequence[Work], warnings: list[str]) -> float | None:
+def _distance(
+    plan: Evaluation, home: Path, folder: Path, work: Sequence[Work], mapper: Mapper, warnings: list[str]
+) -> float | None:
     count = sum(piece["items"] for piece in work)
     if warning := too_few(count, DIMENSION):
         warnings.append(warning)
     if count < 2:
         return None
-    outputs, key = _moments(work, OUTPUT), reference_key(plan)
+    outputs, key = moments_of(work, OUTPUT, DIMENSION, folder, mapper), reference_key(plan)
     originals = kept_reference(home, key)
     if originals is None:
-        originals = _moments(work, ORIGINAL)
+        originals = moments_of(work, ORIGINAL, DIMENSION, folder, mapper)
         keep_reference(home, key, originals)
     distance = frechet_distance(originals, outputs)
     if warning := disagreement(originals, outputs, distance):
         warnings.append(warning)
     return distance
-
-
-def _moments(work: Sequence[Work], which: str) -> Gaussian:
-    moments = Moments.empty(DIMENSION)
-    for features in _features(work, which):
-        moments.add(features)
-    return moments.gaussian()
-
-
-def _features(work: Sequence[Work], which: str) -> Iterator[np.ndarray[Any, np.dtype[np.float32]]]:
-    for piece in work:
-        arrays = load_file(piece["features"])
-        if which not in arrays:  # the kept moments were there when the piece was done, and were removed since
-            raise UserError(
-                f"evaluate: the kept moments of {piece['location']} were removed - delete {piece['result']}"
-            )
-        yield arrays[which]
 
 
 def _refuse_other_coverage(plan: Evaluation, table: pa.Table) -> None:

@@ -5,7 +5,6 @@ Legend: B batch, H, W pixels, D features; images (B, 3, H, W) in [-1, 1].
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from transvae_platform.evaluation.inception import Inception, load_inception
 from transvae_platform.evaluation.per_image import per_image
 from transvae_platform.evaluation.protocols import Protocol
 from transvae_platform.evaluation.reconstruction import to_8bit, write_grid
+from transvae_platform.files import whole_file
 
 ORIGINAL, OUTPUT = "original", "output"
 PICTURES = 4
@@ -68,10 +68,12 @@ def measure_shard(work: Work) -> None:
         if not broken:
             features[OUTPUT].append(inception(to_8bit(output_B3HW)).cpu().numpy())
     columns = {name: np.concatenate(parts) for name, parts in values.items()}
-    _write(Path(work["values"]), pa.table({"item": items, "view": views, **columns}))
+    with whole_file(Path(work["values"])) as path:
+        pq.write_table(pa.table({"item": items, "view": views, **columns}), path)
     if not broken:
         arrays = {name: np.concatenate(parts) for name, parts in features.items() if parts}
-        _replacing(Path(work["features"]), lambda path: save_file(arrays, path))
+        with whole_file(Path(work["features"])) as path:
+            save_file(arrays, path)
     write_result(work, {"images": len(file), "broken": [[int(items[row]), int(views[row])] for row in broken]})
 
 
@@ -130,17 +132,3 @@ def _tokenizer(model: str, device: str, weights_sha256: str) -> Tokenizer:
 
 def _numbers(column: pa.Array | None, count: int) -> NDArray[np.int64]:
     return np.arange(count) if column is None else column.to_numpy().astype(np.int64)
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    _replacing(path, lambda temporary: pq.write_table(table, temporary))
-
-
-def _replacing(path: Path, write: Any) -> None:
-    """What is written under a temporary name appears whole under its own."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

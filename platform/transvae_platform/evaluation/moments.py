@@ -11,8 +11,9 @@ Legend: N features, D numbers in each (2048 of Inception).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,17 @@ class Moments:
         self.count += other.count
         for name in ("total", "coarse", "mixed", "fine"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def as_arrays(self) -> dict[str, NDArray[Any]]:
+        """For a file."""
+        names = ("total", "coarse", "mixed", "fine")
+        return {"count": np.array([self.count]), **{name: getattr(self, name) for name in names}}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """What `as_arrays` gave."""
+        sums = (arrays[name] for name in ("total", "coarse", "mixed", "fine"))
+        return cls(int(arrays["count"][0]), *sums)
 
     def gaussian(self) -> Gaussian:
         """Mean and unbiased covariance.

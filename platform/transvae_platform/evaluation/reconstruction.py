@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transvae.torchvision_cpu import ensure_torchvision
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.batches import to_model_input
+from transvae_platform.files import whole_file
 from transvae_platform.world import World
 
 ensure_torchvision()  # torchmetrics imports torchvision
@@ -92,6 +93,5 @@ def write_grid(rows: Sequence[Tensor], path: Path) -> None:
     """Write rows of 8-bit levels, each (B, 3, H, W), below each other as one PNG, whole or not at all."""
     grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    Image.fromarray(grid.permute(1, 2, 0).cpu().numpy().astype(np.uint8)).save(temporary, format="PNG")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        Image.fromarray(grid.permute(1, 2, 0).cpu().numpy().astype(np.uint8)).save(temporary, format="PNG")

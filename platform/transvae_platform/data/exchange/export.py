@@ -10,9 +10,7 @@ Protocol
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.sets.samples import SampleSet, manifest_at, open_data
 from transvae_platform.errors import UnreachableError, UserError
+from transvae_platform.files import whole_file
 
 LOCK = ".export.lock"
 ABOUT = "export.json"
@@ -54,19 +53,6 @@ def export(
         what = error.strerror or error
         way_out = "free space or choose another folder" if is_full(error) else "mend that or choose another folder"
         raise UnreachableError(f"{folder}: {what} - {way_out}; done work is kept") from error
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which gets its final name when the block ends without an error."""
-    temporary = path.with_name(f".{path.name}.part-{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_data_set(location: str | Path, kind: str) -> Manifest:

@@ -19,13 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from transvae import storage
-from transvae_platform.data.exchange.export import export, open_split, read_data_set, whole_file
+from transvae_platform.data.exchange.export import export, open_split, read_data_set
 from transvae_platform.data.latents.channels import to_float32
 from transvae_platform.data.making.work import Listener, Mapper, Work
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.sets.samples import SampleSet, open_shelf
 from transvae_platform.errors import UserError
+from transvae_platform.files import whole_file
 
 RECORDS_PER_FILE = 10_000
 FILES_PER_RANK = 1000

@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from transvae_platform.data.exchange.export import export, open_split, read_data_set, whole_file
+from transvae_platform.data.exchange.export import export, open_split, read_data_set
 from transvae_platform.data.listing.detect import CLASSES
 from transvae_platform.data.making.work import Listener, Mapper, Work
 from transvae_platform.data.sets.manifest import SPLITS
 from transvae_platform.data.sets.shards import SOURCE
 from transvae_platform.errors import SpecError, UserError
+from transvae_platform.files import whole_file
 
 SAMPLES_PER_TAR = 10_000
 """img2dataset's default; at 256 x 256 in PNG about 1 GB."""
