@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tracking.conftest import Study
 
 from transvae import create_model
 from transvae_platform.errors import UserError
@@ -52,6 +53,23 @@ def test_best_checkpoint_is_registered_once_with_its_lineage(client, study, regi
     assert (tags["trial_id"], tags["lineage.code"], tags["val.psnr"]) == (trial.id, "0.1.0+gaaaa", "21")
     assert tags["model"] == "vit-micro-T/f8d8"
     assert tags["data_fingerprint"] == "d" * 16
+
+
+def test_models_of_a_calibration_have_names_that_mlflow_takes(home, server, client):
+    rates = [1e-3, 2e-3]
+    study = Study(home, "calibrated", grid={"ladder": "micro", "code": "f8d8", "families": {"vit": ["T", "B"]}},
+                  calibration={"learning_rates": rates, "stop_at": [20]})  # fmt: skip
+    trial = study.trials[0]
+    study.train(trial, 20.0)
+    study.finish(trial)
+    state = study.state()
+    tracker = Tracker(server, state, home)
+    assert tracker.send(now=True)
+    known = state.trials[trial.id]
+    assert "lr-0.00" in known.trial.label
+    made = register_best(client, tracker.experiment_id, tracker.run_id(known), known)
+    assert made["name"] == f"calibrated-{known.trial.label}".replace("0.00", "0_00")
+    assert client.get_model_version(made["name"], "1").tags["trial_id"] == trial.id
 
 
 def test_checkpoint_on_a_store_is_registered(client, study, home, register, uri):

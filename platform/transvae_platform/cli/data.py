@@ -34,7 +34,9 @@ def ingest(
     ] = None,
     holdout: Annotated[
         float | None,
-        typer.Option(help="Share held out, 0 for none; default the source's own split, or 0.1.", show_default=False),
+        typer.Option(
+            help="Share held out, 0 for none, 1 for all; default the source's own split, or 0.1.", show_default=False
+        ),
     ] = None,
     quarantine: Annotated[float, typer.Option(help="Largest share of unreadable, and of too small images.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,
@@ -112,7 +114,10 @@ def show(
     out: Annotated[
         Path | None, typer.Option(help="The contact sheet's file; default beside the data set.", show_default=False)
     ] = None,
-    split: Annotated[Literal["train", "validation"], typer.Option(help="Which samples to draw.")] = "train",
+    split: Annotated[
+        Literal["train", "validation"] | None,
+        typer.Option(help="Which samples to draw; default train, where there are any.", show_default=False),
+    ] = None,
     home: Home = Path("runs"),
 ) -> None:
     """Print what a data set holds and draw samples of it."""
@@ -127,6 +132,7 @@ def show(
     print_data_set(found)
     if found.manifest.kind == "images":
         train, validation = open_data(found.location, default_cache(), CACHE_BYTES)
+        split = split or ("train" if len(train) else "validation")
         path = (out or sheet_path(found, split)).resolve()
         sheet = contact_sheet(train if split == "train" else validation)
         try:

@@ -86,8 +86,11 @@ def register_best(
 
 
 def registered_name(trial: TrialState) -> str:
-    """`<study>-<family>-<size>[-<variant>]`: what `load_model` takes after `models:/`."""
-    return f"{trial.trial.study}-{trial.trial.label}"
+    """`<study>-<family>-<size>[-<variant>]`: what `load_model` takes after `models:/`.
+
+    MLflow allows no dots in it: the variant of a learning rate, `lr-0.001`, becomes `lr-0_001`.
+    """
+    return f"{trial.trial.study}-{trial.trial.label}".replace(".", "_")
 
 
 def load_model(uri: str, *, home: str | Path = "runs", tracking_uri: str | None = None) -> Autoencoder:
