@@ -1,7 +1,8 @@
 """Extrapolation (figure 3a): each model at every resolution it was evaluated at, in numbers and in pictures.
 
-A line compares evaluations of one model, protocol, source, split and weights of LPIPS and Inception; each test
-resolution is a column of its own. Beside it stands the resolution of the training, where it is known.
+A line compares evaluations of one model, protocol, source, split, weights of LPIPS and Inception, seed and draw of the
+held-out images; each test resolution is a column of its own, and what was left out at one of them only is said. Beside
+it stands the resolution of the training, where it is known.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def extrapolation_sections(records: Sequence[Record], home: Path) -> list[Html]:
 def _line(record: Record) -> tuple[str, ...]:
     """What evaluations that may be compared over resolutions share."""
     model, data = record.model, record.data
-    shared = (model["name"], model["weights_sha256"], record.protocol["identity"], data["source"], data["split"])
+    shared = (
+        model["name"], model["weights_sha256"], record.protocol["identity"], data["source"], data["split"],
+        data.get("drawn"), record.seed,  # records of earlier releases do not say how the split was drawn
+    )  # fmt: skip
     return (*map(str, shared), record.measured_by)
 
 
@@ -55,11 +59,14 @@ def _section(line: Sequence[Record], home: Path) -> Html:
     ]
     title = f"{first.model['name']} ({first.model['title']})"
     side = first.model.get("trained_at")  # not in the files of others, nor in records of earlier releases
-    trained = f"Trained at {side} px. " if side else ""
+    lead = f"Trained at {side} px. " if side else ""
+    lead += f"Protocol {first.protocol['name']}, {first.data['split']} images of {first.data['source']}."
+    if len({record.data.get("left_out_names") for record in line}) > 1:
+        lead += " The columns do not hold the same images: others were left out at each resolution."
     return section(
         title, table(head, body, label=title), *(_pictures(record, home) for record in line),
         anchor=f"{first.model['weights_sha256'][:12]}-{first.protocol['identity']}-{first.data['split']}-{first.key}",
-        lead=f"{trained}Protocol {first.protocol['name']}, {first.data['split']} images of {first.data['source']}.",
+        lead=lead,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ elsewhere the cells stay empty.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -21,6 +21,12 @@ from transvae_platform.evaluation.records import Record, shown
 NAMES = {"rfid": "rFID", "psnr": "PSNR", "lpips": "LPIPS", "ssim": "SSIM"}
 DIGITS = {"rfid": 2, "psnr": 2, "lpips": 3, "ssim": 3}
 RANDOM = "_random"
+APART: dict[str, Callable[[Record], str]] = {
+    "weights": lambda record: str(record.model.get("weights_sha256", ""))[:8],
+    "configuration": lambda record: str(record.model.get("config", ""))[:8],
+    "seed": lambda record: str(record.seed),
+}
+"""What rows of one name can differ in."""
 
 
 def write_table1(records: Sequence[Record], path: Path) -> Path:
@@ -49,7 +55,8 @@ def _measured(records: list[Record]) -> Html:
     compared = any(printed(record) for record in records)
     head = ["Tokenizer", "Format", "Parameters", "n", *map(_name, present)]
     head += [f"{NAMES[name]}, paper (difference)" for name in METRICS] if compared else []
-    body = [_row(record, present, compared) for record in sorted(records, key=lambda record: record.model["name"])]
+    named = sorted(((_told_apart(record, records), record) for record in records), key=lambda pair: pair[0])
+    body = [_row(name, record, present, compared) for name, record in named]
     lead = (
         f"Protocol {protocol['name']} ({protocol['identity']}): images {protocol['geometry']}, "
         f"{protocol.get('originals', ORIGINALS)}, "  # records of earlier releases do not say it
@@ -81,10 +88,18 @@ def _name(metric: str) -> str:
     return NAMES[kind] + (" (random network)" if metric.endswith(RANDOM) else "")
 
 
-def _row(record: Record, present: Sequence[str], compared: bool) -> list[str]:
+def _told_apart(record: Record, records: Sequence[Record]) -> str:
+    """The model's name, with what else differs where another row would read alike."""
+    name = str(record.model["name"])
+    alike = [other for other in records if other.model["name"] == name]
+    differing = [f"{what} {of(record)}" for what, of in APART.items() if len({of(other) for other in alike}) > 1]
+    return name + (f" ({', '.join(differing)})" if differing else "")
+
+
+def _row(name: str, record: Record, present: Sequence[str], compared: bool) -> list[str]:
     model = record.model
     cells = [
-        model["name"], f"{model['title']}, f{model['compression']}d{model['channels']}",
+        name, f"{model['title']}, f{model['compression']}d{model['channels']}",
         formats.parameters(model["parameters"]), f"{record.n:,}",
         *(shown(record.metrics.get(name), DIGITS[name.removesuffix(RANDOM)]) for name in present),
     ]  # fmt: skip

@@ -80,9 +80,9 @@ def lineage(keep: Path) -> dict[str, str | int]:
     return record | {"host": platform.node(), "machine": platform.machine(), "cpus": os.cpu_count() or 1}
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that can change a result."""
-    return {library: importlib.metadata.version(library) for library in LIBRARIES}
+def library_versions(*more: str) -> dict[str, str]:
+    """Versions of the libraries that can change a result, and of those that only this one used."""
+    return {library: importlib.metadata.version(library) for library in (*LIBRARIES, *more)}
 
 
 def installed() -> str:

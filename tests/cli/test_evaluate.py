@@ -1,5 +1,6 @@
 """`transvae evaluate` and `transvae tables` as a user types them, with the work done in this process."""
 
+import dataclasses
 import re
 
 import pytest
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from transvae import create_model
 from transvae.losses.frozen import Frozen, Origin
+from transvae.losses.hubs import TorchHub
+from transvae.losses.perceptual import TRUNKS
 from transvae.tokenizers.files import file_sha256
 from transvae_platform.cluster import jobs
 from transvae_platform.evaluation import finish, measure
@@ -79,6 +82,21 @@ def test_missing_weights_are_one_error_with_the_ways_out(evaluate, tmp_path, mon
     assert "--random-networks" in answer.err
     answer = evaluate("--lpips", tmp_path / "none.pth")
     assert "there is no weight file" in answer.err
+
+
+def test_each_preset_gets_the_trunk_that_its_file_holds(evaluate, tmp_path, monkeypatch):
+    files = {name: tmp_path / name for name in ("vgg", "alex")}
+    for name, file in files.items():
+        file.write_text(name)
+        hub = TorchHub(f"https://example.org/net-{file_sha256(file)[:8]}.pth")
+        monkeypatch.setitem(TRUNKS, name, dataclasses.replace(TRUNKS[name], published=hub))
+    both = ("--lpips", files["vgg"], "--lpips", files["alex"])
+    for preset, network, name in (("dcae", "AlexNet", "alex"), ("vavae", "VGG16", "vgg")):  # texts are no weights
+        assert f"{network} of LPIPS: {files[name]} cannot be read as weights" in evaluate("--preset", preset, *both).err
+    (other := tmp_path / "other").touch()
+    answer = evaluate("--preset", "dcae", "--preset", "vavae", "--lpips", files["vgg"], "--lpips", other)
+    assert answer.code == 2
+    assert f"--lpips: {other} has the SHA-256 e3b0c44298fc" in answer.err
 
 
 @pytest.mark.parametrize(

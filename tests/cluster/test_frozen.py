@@ -1,10 +1,14 @@
 """Losses that cannot work are refused at the plan; weights of frozen networks are fetched into the home."""
 
+import dataclasses
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from transvae.losses.frozen import FrozenWeightsError
+from transvae.losses.hubs import TorchHub
+from transvae.losses.perceptual import TRUNKS
 from transvae_platform.cluster import frozen
 from transvae_platform.cluster.frozen import fetch_frozen, refuse_missing_files
 from transvae_platform.cluster.planning import refuse_impossible_losses
@@ -64,7 +68,10 @@ def test_missing_files_and_networks_are_refused_at_the_plan(changes, message):
         refuse_missing_files(spec, trials)
 
 
-def test_a_named_file_is_copied_to_where_all_nodes_see_it(tmp_path):
+def test_a_named_file_is_copied_to_where_all_nodes_see_it(tmp_path, monkeypatch):
+    digits = hashlib.sha256(b"weights").hexdigest()[:8]
+    hub = TorchHub(f"https://example.org/vgg16-{digits}.pth")
+    monkeypatch.setitem(TRUNKS, "vgg", dataclasses.replace(TRUNKS["vgg"], published=hub))
     file = tmp_path / "vgg16-397923af.pth"
     file.write_bytes(b"weights")
     spec, trials = study(f"resources.frozen={{vgg16: {file}}}", "recipe.losses={lpips: {}}")
@@ -74,6 +81,9 @@ def test_a_named_file_is_copied_to_where_all_nodes_see_it(tmp_path):
     assert copy.is_relative_to(tmp_path / "home")
     assert copy.read_bytes() == b"weights"
     assert build_grid(fetched, "d" * 16)[0].id == trials[0].id, "where a file lies decides nothing"
+    file.write_bytes(b"others")
+    with pytest.raises(UnreachableError, match=rf"{file} has the SHA-256 .*, the published file begins with {digits}"):
+        fetch_frozen(spec, trials, tmp_path / "home")
 
 
 def test_what_cannot_be_downloaded_is_named_with_the_ways_out(tmp_path, monkeypatch):

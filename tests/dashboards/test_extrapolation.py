@@ -25,6 +25,20 @@ def test_resolutions_stand_side_by_side_with_pictures(tmp_path):
     assert "64 px: the pictures of k64 are gone" in text
 
 
+def test_other_draws_of_the_held_out_images_are_not_set_side_by_side(tmp_path):
+    text = render([record(64, 20.0, drawn="a"), record(32, 30.0, drawn="b")], tmp_path)
+    assert "No model was evaluated at two resolutions" in text
+
+
+def test_images_that_are_left_out_at_one_resolution_are_said(tmp_path):
+    def drawn(*names):
+        pairs = zip((64, 32), names, strict=True)
+        return render([record(px, 20.0, drawn="a", left_out_names=name) for px, name in pairs], tmp_path)
+
+    assert "do not hold the same images" in drawn("a", "b")
+    assert "do not hold the same images" not in drawn("a", "a")
+
+
 def test_other_sources_are_not_set_side_by_side(tmp_path):
     text = render([record(64, 20.0), record(32, 30.0, source="/others")], tmp_path)
     assert "No model was evaluated at two resolutions" in text

@@ -11,13 +11,15 @@ from transvae_platform.evaluation.paper import SETS, TABLE1, printed
 from transvae_platform.evaluation.protocols import PRESETS
 from transvae_platform.evaluation.records import Record
 
+OURS = "models:/paper-transvae-L@best"
+
 
 def record(**changes):
     vavae = PRESETS["vavae"]
     made = Record(
         key="k",
-        model={"name": "models:/l@best", "title": "transvae-L/f16d32", "compression": 16, "channels": 32,
-               "parameters": 545e6},
+        model={"name": OURS, "title": "transvae-L/f16d32", "compression": 16, "channels": 32,
+               "parameters": 545e6, "trained_at": 256},
         data={"name": "imagenet-val", "fingerprint": "f", "split": "validation", "resolution": 256,
               "geometry": vavae.geometry, "layout": "imagenet", "left_out": 0},
         protocol={**vars(vavae), "identity": vavae.identity},
@@ -35,7 +37,7 @@ def cells(text, name):
 
 
 def test_ours_stands_beside_the_papers_with_the_difference():
-    assert cells(render([record()]), "models:/l@best")[3:] == [
+    assert cells(render([record()]), OURS)[3:] == [
         "50,000", "0.70", "29.02", "0.080", "0.830", "0.66 (+0.04)", "28.92 (+0.10)", "0.086 (−0.006)", "0.82 (+0.010)",
     ]  # fmt: skip
 
@@ -44,12 +46,21 @@ def test_ours_stands_beside_the_papers_with_the_difference():
     "changes",
     [{"n": 4_999}, {"data": {**record().data, "layout": "folder"}}, {"data": {**record().data, "resolution": 128}},
      {"protocol": {**record().protocol, "identity": PRESETS["rae"].identity}},
-     {"model": {**record().model, "title": "vit-L/f16d32"}}, {"data": {**record().data, "split": "train"}}],
+     *({"model": {**record().model, **other}} for other in (
+         {"title": "vit-L/f16d32"}, {"title": "VA-VAE"}, {"trained_at": 32}, {"name": "weights/transvae-L"},
+         {"name": "models:/paper-transvae-L-without-vf@best"},
+     )),
+     {"data": {**record().data, "split": "train"}}],
 )  # fmt: skip
 def test_what_is_not_the_papers_is_not_compared(changes):
     other = record(**changes)
     assert printed(other) is None
     assert "paper (difference)" not in render([other])
+
+
+def test_published_weights_stand_beside_their_row():
+    model = {**record().model, "name": "va-vae", "title": "VA-VAE", "published": "va-vae"}
+    assert printed(record(model=model))[0].title == "VA-VAE"
 
 
 def test_different_protocols_share_no_table():
@@ -59,9 +70,22 @@ def test_different_protocols_share_no_table():
     )
     text = render([record(), other])
     assert text.count("Protocol vavae") == text.count("Protocol rae") == 1
-    assert text.index("models:/l@best") != text.index("second")
+    assert text.index(OURS) != text.index("second")
     same = render([record(), record(key="l", model={**record().model, "name": "second"})])
     assert same.count("Protocol vavae") == 1
+
+
+def test_rows_that_would_read_alike_say_what_differs():
+    def model(sha256):
+        return {**record().model, "weights_sha256": sha256}
+
+    two = render([record(model=model("1" * 64)), record(key="l", model=model("2" * 64))])
+    assert f"{OURS} (weights 11111111)" in two
+    assert f"{OURS} (weights 22222222)" in two
+    seeds = render([record(), record(key="l", seed=7)])
+    assert f"{OURS} (seed 0)" in seeds
+    assert f"{OURS} (seed 7)" in seeds
+    assert f"{OURS} (" not in render([record()])
 
 
 def test_numbers_of_other_inception_weights_share_no_table():
@@ -76,8 +100,8 @@ def test_numbers_of_other_inception_weights_share_no_table():
 
 def test_cells_that_were_not_run_stay_empty_and_infinity_is_said():
     text = render([record(metrics={"psnr": math.inf, "rfid_random": 3.5}, warnings=("n = 10 is few",))])
-    assert cells(text, "models:/l@best")[4:6] == ["3.50", "∞"]
-    assert cells(text, "models:/l@best")[6] == "0.66"  # the paper's, without a difference
+    assert cells(text, OURS)[4:6] == ["3.50", "∞"]
+    assert cells(text, OURS)[6] == "0.66"  # the paper's, without a difference
     assert "rFID (random network)" in text
     assert "n = 10 is few" in text
 

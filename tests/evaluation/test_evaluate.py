@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from transvae import Autoencoder, create_model
+from transvae.tokenizers import PUBLISHED
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.samples import LocalShelf, SampleSet
 from transvae_platform.errors import UserError
@@ -63,6 +66,10 @@ def test_numbers_are_those_of_a_plain_loop(model_folder, pictures, tmp_path):
     assert record.model["weights_sha256"]
     assert record.networks["inception"]["weights"] == "random"
     assert record.protocol["originals"] == "8-bit levels, rounded once after the resize"
+    assert record.lineage.keys() >= {"scipy", "torch-fidelity", "torch"}
+    assert not record.lineage.keys() & {"lpips", "diffusers"}  # nothing of them was used
+    assert (record.lineage["device"], record.data["enlarged"]) == ("cpu", False)
+    assert "L' S2 L" in record.lineage["solver"]
 
 
 def test_rows_are_in_the_order_of_the_data_set(model_folder, pictures, tmp_path):
@@ -135,6 +142,46 @@ def test_features_of_originals_are_computed_once(model_folder, pictures, tmp_pat
     assert other.metrics["rfid_random"] != alone.metrics["rfid_random"]
 
 
+def test_another_evaluation_leaves_an_unfinished_one_alone(model_folder, pictures, tmp_path):
+    sampled = dataclasses.replace(DETOK, latent="sample")
+    interrupted(planned(model_folder, pictures, sampled), tmp_path)
+    evaluate(planned(model_folder, pictures, sampled, seed=1), tmp_path, run_locally)
+    seen = []
+    plan = planned(model_folder, pictures, sampled)
+    evaluate(plan, tmp_path, run_locally, batch_size=4, listen=lambda *n: seen.append(n))
+    assert seen[0] == (4, 10)
+
+
+def interrupted(plan, home):
+    """An evaluation that ends after its first shard."""
+
+    def first_shard(function, work):
+        yield from run_locally(function, work[:1])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(plan, home, first_shard, batch_size=4)
+
+
+@pytest.mark.parametrize("harm", ["removed", "another mean", "no number"])
+def test_kept_moments_that_were_harmed_are_made_again(model_folder, pictures, tmp_path, harm):
+    plan = planned(model_folder, pictures)
+    whole = evaluate(plan, tmp_path, run_locally, batch_size=4)
+    shutil.rmtree(tmp_path / "evaluations" / plan.key)
+    interrupted(plan, tmp_path)  # its piece relies on the kept moments
+    (kept,) = (tmp_path / "evaluations" / "reference").iterdir()
+    sound = kept.read_bytes()
+    arrays = load_file(kept)
+    with safe_open(kept, "numpy") as file:
+        metadata = file.metadata()
+    kept.unlink()
+    if harm != "removed":
+        arrays["mean"][0] += 1 if harm == "another mean" else math.nan
+        save_file(arrays, kept, metadata)
+    assert numbers(evaluate(plan, tmp_path, run_locally, batch_size=4)) == numbers(whole)
+    assert kept.read_bytes() == sound
+
+
 def counting(forward, counted):
     def counts(self, levels):
         counted.append(len(levels))
@@ -186,6 +233,17 @@ def test_all_that_decides_the_numbers_is_in_the_key(model_folder, pictures, tmp_
     assert planned(model_folder, pictures).key not in keys
 
 
+def test_published_files_are_known_by_name_or_sha256(model_folder, pictures, monkeypatch):
+    plain = planned(model_folder, pictures)
+    named = planned(model_folder, pictures, published="va-vae")
+    assert "published" not in plain.model
+    assert (named.model["title"], named.model["published"]) == ("VA-VAE", "va-vae")
+    assert named.key != plain.key
+    known = dataclasses.replace(PUBLISHED["va-vae"], sha256=plain.model["weights_sha256"])
+    monkeypatch.setitem(PUBLISHED, "va-vae", known)
+    assert planned(model_folder, pictures) == named
+
+
 def test_what_cannot_be_evaluated_is_told_before_any_work(model_folder, pictures, tmp_path):
     with pytest.raises(UserError, match="no train images - take --split validation"):
         planned(model_folder, pictures, split="train")
@@ -197,10 +255,33 @@ def test_what_cannot_be_evaluated_is_told_before_any_work(model_folder, pictures
         planned(model_folder, pictures)
 
 
+def test_more_images_than_are_summed_exactly_are_refused_before_any_work(model_folder, pictures, monkeypatch):
+    monkeypatch.setattr(module, "MOST_FEATURES", 9)
+    with pytest.raises(UserError, match=r"has 10 validation images, the sums of FID are exact up to 9 - ingest a part"):
+        planned(model_folder, pictures)
+
+
+def test_features_beyond_the_sums_are_one_error(model_folder, pictures, tmp_path, monkeypatch):
+    extractor = measure.load_inception()
+    monkeypatch.setattr(measure, "load_inception", lambda *_: extractor)
+    monkeypatch.setattr(type(extractor), "forward", lambda self, levels: torch.full((len(levels), 8), 65.0))
+    with pytest.raises(UserError, match=r"ours: no FID, features must be finite and below 64.* no record was written"):
+        evaluate(planned(model_folder, pictures), tmp_path, run_locally)
+
+
 def test_images_too_small_for_lpips_are_refused_before_any_work(model_folder, pictures):
     with pytest.raises(UserError, match=r"protocol dcae on .* takes images of 31 pixels or more, not 16"):
         planned(model_folder, pictures, PRESETS["dcae"])
     assert planned(model_folder, pictures, PRESETS["vavae"]).key  # VGG's smallest is 16
+
+
+def test_records_tell_draws_of_the_held_out_images_apart(model_folder, pictures):
+    def drawn(**settings):
+        manifest = dataclasses.replace(pictures.manifest, settings={**pictures.manifest.settings, **settings})
+        return finish._described(planned(model_folder, dataclasses.replace(pictures, manifest=manifest)))["drawn"]
+
+    assert len({drawn(), drawn(seed=1), drawn(holdout=0.2)}) == 3
+    assert drawn() == drawn()
 
 
 def test_images_of_another_geometry_make_another_protocol(model_folder, pictures):

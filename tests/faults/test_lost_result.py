@@ -8,8 +8,8 @@ from transvae_platform.study.lease import wait_for_lease
 from transvae_platform.study.state import TrialState
 
 
-def state_of(work, folder, read, unregistered="its best checkpoint is damaged"):
-    state = TrialState(work, folder, {}, unregistered=unregistered)
+def state_of(work, folder, read, unregistered="its best checkpoint is damaged", registered=None):
+    state = TrialState(work, folder, {}, unregistered=unregistered, registered=registered)
     for record in read("run"):
         state.apply(record)
     return state
@@ -34,8 +34,9 @@ def damaged(trial, train, tmp_path):
 @pytest.mark.parametrize(("steps", "left"), [((12,), 8), ((8, 12), 4), ((4, 8, 12), 0)])
 def test_a_lost_end_is_trained_again_to_the_same_bytes(damaged, train, records, tmp_path, steps, left):
     work = damaged(*steps)
+    once = {"uri": "models:/a/1"}  # damaged in the registry, too
     with wait_for_lease(tmp_path, pytest.fail) as fence:
-        reopen_lost([state_of(work, tmp_path / "run", records)], fence)
+        reopen_lost([state_of(work, tmp_path / "run", records, registered=once)], fence)
     state = state_of(work, tmp_path / "run", records)
     assert (state.state, len(state.lost)) == ("queued", len(steps))
     train(work)

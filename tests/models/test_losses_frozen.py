@@ -27,8 +27,8 @@ from transvae.losses.hubs import HuggingFace, TorchHub
 class _Hub:
     """A hub with what is in its cache and what can be downloaded from it."""
 
-    def __init__(self, cached=None, remote=None):
-        self._cached, self._remote, self.downloads = cached, remote, 0
+    def __init__(self, cached=None, remote=None, digits=""):
+        self._cached, self._remote, self.digits, self.downloads = cached, remote, digits, 0
 
     def __str__(self):
         return "the-cache"
@@ -45,7 +45,8 @@ class _Hub:
 
 def test_a_path_goes_before_the_cache_and_the_cache_before_a_download(tmp_path):
     mine, cached, remote = (tmp_path / name for name in ("mine", "cached", "remote"))
-    mine.touch()
+    for file in (mine, cached, remote):
+        file.touch()
     hub = _Hub(cached, remote)
     assert locate("net", hub, FrozenConfig(path=str(mine))) == mine
     assert locate("net", hub, FrozenConfig()) == cached
@@ -53,6 +54,20 @@ def test_a_path_goes_before_the_cache_and_the_cache_before_a_download(tmp_path):
     assert locate("net", hub, FrozenConfig(weights="random")) is None
     assert hub.downloads == 0
     assert locate("net", _Hub(None, remote), FrozenConfig(download=True)) == remote
+
+
+def test_a_file_with_other_bytes_than_the_published_ones_is_refused(tmp_path):
+    file = tmp_path / "net-397923af.pth"
+    file.write_bytes(b"weights")
+    digits = hashlib.sha256(b"weights").hexdigest()[:8]
+    assert locate("net", _Hub(file, digits=digits), FrozenConfig()) == file
+    wrong = _Hub(file, digits="397923af")
+    for config in (FrozenConfig(), FrozenConfig(path=str(file))):
+        with pytest.raises(FrozenWeightsError, match=rf"net: {file} has the SHA-256 {digits}.* begins with 397923af"):
+            locate("net", wrong, config)
+    made = FrozenConfig(weights="unverified", path=str(file))
+    assert locate("net", wrong, made) == file
+    assert Frozen(Origin("net", made.weights)).term("lpips") == "lpips_unverified"
 
 
 def test_nothing_is_downloaded_unasked():
@@ -178,6 +193,7 @@ def test_a_network_is_built_once_until_its_file_changes(tmp_path):
         ({"weights": "random", "path": "x"}, "reads no file"),
         ({"weights": "random", "download": True}, "reads no file"),
         ({"path": "x", "download": True}, "nothing to do"),
+        ({"weights": "unverified"}, "give path alone"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(values, message):

@@ -1,5 +1,6 @@
 """LPIPS against the package and against its formula in float64; its files and its eval mode."""
 
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -9,10 +10,18 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from transvae.losses.frozen import FrozenConfig, FrozenWeightsError
-from transvae.losses.perceptual import LPIPS, load_lpips
+from transvae.losses.hubs import TorchHub
+from transvae.losses.perceptual import LPIPS, TRUNKS, load_lpips
 from transvae.torchvision_cpu import ensure_torchvision
 
 RANDOM = FrozenConfig(weights="random", seed=3)
+
+
+def made(path):
+    """A file that is not the published one, for a network of its names and shapes."""
+    return FrozenConfig(weights="unverified", path=str(path))
+
+
 CONVOLUTIONS = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]  # of torchvision's vgg16().features
 ENDS_OF_BLOCKS = (2, 7, 14, 21, 28)  # relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
 
@@ -34,7 +43,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(published):
-    return LPIPS(FrozenConfig(path=str(published[0])))
+    return LPIPS(made(published[0]))
 
 
 def _images(count=2, size=32):
@@ -141,20 +150,20 @@ def test_random_weights_are_a_function_of_the_seed(model):
     x, y = _images()
     assert torch.equal(a(x, y), b(x, y))
     assert not torch.equal(a(x, y), other(x, y))
-    assert (a.term("lpips"), model.term("lpips")) == ("lpips_random", "lpips")
+    assert (a.term("lpips"), model.term("lpips")) == ("lpips_random", "lpips_unverified")
     assert (a.origin.seed, a.origin.sha256) == (3, None)
 
 
 def test_it_is_loaded_once_per_process(published, tmp_path):
-    config = FrozenConfig(path=str(published[0]))
+    config = made(published[0])
     assert load_lpips(config) is load_lpips(config)
     assert load_lpips(RANDOM) is load_lpips(RANDOM)
     assert load_lpips(RANDOM) is not load_lpips(FrozenConfig(weights="random", seed=4))
     copy = tmp_path / "vgg.safetensors"
     save_file(published[1], copy)
-    first = load_lpips(FrozenConfig(path=str(copy)))
+    first = load_lpips(made(copy))
     save_file({**published[1], "features.0.bias": torch.ones(64)}, copy)
-    second = load_lpips(FrozenConfig(path=str(copy)))
+    second = load_lpips(made(copy))
     assert second is not first
     assert second.origin.sha256 == hashlib.sha256(copy.read_bytes()).hexdigest() != first.origin.sha256
 
@@ -169,9 +178,21 @@ def test_the_cache_of_torch_hub_is_found(published, tmp_path, monkeypatch):
     checkpoints = tmp_path / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True)
     (checkpoints / "vgg16-397923af.pth").symlink_to(published[0])
+    with pytest.raises(FrozenWeightsError, match="the published file begins with 397923af"):
+        load_lpips()
+    digits = hashlib.sha256(published[0].read_bytes()).hexdigest()
+    hub = TorchHub(f"https://example.org/vgg16-{digits[:8]}.pth")
+    monkeypatch.setitem(TRUNKS, "vgg", dataclasses.replace(TRUNKS["vgg"], published=hub))
+    (checkpoints / f"vgg16-{digits[:8]}.pth").symlink_to(published[0])
     found = load_lpips()
-    assert found.origin.sha256 == hashlib.sha256(published[0].read_bytes()).hexdigest()
-    assert found.origin.file == "vgg16-397923af.pth"
+    assert (found.origin.sha256, found.origin.weights) == (digits, "pretrained")
+    assert found.origin.file == f"vgg16-{digits[:8]}.pth"
+
+
+def test_other_linear_layers_than_the_packages_are_refused(monkeypatch):
+    monkeypatch.setitem(TRUNKS, "vgg", dataclasses.replace(TRUNKS["vgg"], linear="0" * 12))
+    with pytest.raises(FrozenWeightsError, match=r"Linear layers of LPIPS: .*vgg.pth has the SHA-256 a78928a0af1e"):
+        LPIPS(RANDOM)
 
 
 def test_weights_of_another_network_are_refused(published, tmp_path):
@@ -179,10 +200,10 @@ def test_weights_of_another_network_are_refused(published, tmp_path):
     for change in ({"features.0.weight": torch.zeros(64, 1, 3, 3)}, {"features.3.weight": torch.zeros(1)}):
         torch.save({**published[1], **change}, path)
         with pytest.raises(FrozenWeightsError, match=r"other.pth holds no weights of VGG16 of LPIPS"):
-            LPIPS(FrozenConfig(path=str(path)))
+            LPIPS(made(path))
     torch.save({k: v for k, v in published[1].items() if k != "features.28.bias"}, path)
     with pytest.raises(FrozenWeightsError, match=r"slice5.28.bias"):
-        LPIPS(FrozenConfig(path=str(path)))
+        LPIPS(made(path))
 
 
 @pytest.mark.parametrize("shapes", [((1, 3, 8, 32), (1, 3, 8, 32)), ((1, 3, 32, 32), (1, 3, 16, 16))])

@@ -167,6 +167,19 @@ def test_what_was_not_written_by_a_journal_is_no_record_of_it(tmp_path):
     assert events(path) == ["b"]
 
 
+def test_a_record_is_that_of_its_trial_and_records_of_earlier_versions_are_anybodys(tmp_path):
+    path, other = (tmp_path / "trials" / name / "journal.jsonl" for name in ("a", "b"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(line_of({"n": 1, "event": "old"}))
+    Journal(path).append("new")
+    assert events(path) == ["old", "new"]
+    other.parent.mkdir()
+    path.rename(other)
+    assert [record["event"] for record in JournalReader(other).new()] == ["old", "unreadable"]
+    Journal(other).append("own")
+    assert events(other) == ["old", "own"]
+
+
 def test_not_a_number_becomes_null(tmp_path):
     path = tmp_path / "j.jsonl"
     Journal(path).append("step", metrics={"a": float("nan"), "b": [float("inf"), 1.0], "c": (-float("inf"),)}, d=2)

@@ -326,8 +326,8 @@ def spoil(journal, event):
     return number
 
 
-def finished(study):
-    trial = study.trials[0]
+def finished(study, trial=None):
+    trial = trial or study.trials[0]
     journal = study.queue(trial)
     start(journal)
     for number, psnr in ((20, 18.0), (40, 17.0)):
@@ -427,6 +427,16 @@ def test_a_shortened_journal_of_a_trial_that_was_over_is_named_until_it_is_told_
     state.refresh()
     assert (state.trials[trial_id].state, state.trials[trial_id].doubtful) == ("finished", False)
     assert state.damaged == [f"{path}, line {count + 1}"], "still known as shortened"
+
+
+def test_journals_that_were_exchanged_are_not_believed(study, tmp_path):
+    one, other = (finished(study, trial)._path for trial in study.trials[:2])
+    lines, middle = len(one.read_bytes().splitlines()), tmp_path / "middle"
+    for source, target in ((one, middle), (other, one), (middle, other)):
+        source.rename(target)
+    state = StudyState(study.folder)
+    assert [(trial.state, trial.doubtful) for trial in state.trials.values()] == [("queued", True)] * 2
+    assert state.damaged == [f"{path}, lines 1 to {lines}" for path in (one, other)]
 
 
 def test_a_journal_from_elsewhere_names_no_file_outside_of_its_trial(study):

@@ -10,6 +10,7 @@ from tests.tracking.conftest import Study
 from transvae import create_model
 from transvae_platform.errors import UserError
 from transvae_platform.tracking import registry
+from transvae_platform.tracking.promotion import promote
 from transvae_platform.tracking.registry import (
     best_version,
     load_model,
@@ -251,6 +252,55 @@ def test_what_the_registry_has_is_not_lost_with_its_checkpoint(client, study, re
     first = register(trial)
     damage(study, trial, 40)
     assert register(trial) == first
+
+
+@pytest.fixture
+def spoil(home):
+    """Flip a bit of the weights that the registry has of a version, or remove its files."""
+
+    def run(version, gone=False):
+        (weights,) = (home / "mlartifacts").rglob(f"{version.source.removeprefix('models:/')}/**/model.safetensors")
+        content = bytearray(weights.read_bytes())
+        content[-5] ^= 1
+        shutil.rmtree(weights.parent) if gone else weights.write_bytes(content)
+
+    return run
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_is_damaged_in_the_registry_is_registered_again(client, study, register, uri, spoil, tmp_path, gone):
+    trial = study.trials[0]
+    study.train(trial, 20.0)
+    first = register(trial)
+    spoil(versions(client, study)[0], gone)
+    found = register(trial)
+    assert found == first | {"version": 2, "uri": f"models:/{first['name']}/2"} == register(trial)
+    assert int(client.get_model_version_by_alias(first["name"], "best").version) == 2
+    assert best_version(client, first["name"]).version == 2
+    assert "model.safetensors" in client.get_model_version(first["name"], "1").tags["damaged"]
+    assert load_model(f"models:/{first['name']}@best", home=tmp_path, tracking_uri=uri)
+
+
+def test_an_alias_that_a_person_gave_to_a_damaged_version_stays(client, study, register, spoil):
+    for trial, psnr in zip(study.trials, (21.0, 20.0), strict=True):
+        study.train(trial, psnr)
+        name = register(trial)["name"]
+    promote(client, client.get_model_version(name, "2"), "best", "command")
+    spoil(client.get_model_version(name, "2"))
+    assert register(study.trials[1])["version"] == 3
+    assert int(client.get_model_version_by_alias(name, "best").version) == 2
+
+
+def test_what_is_damaged_in_the_registry_and_here_is_lost(client, study, register, spoil):
+    trial = study.trials[0]
+    for each, psnr in zip(study.trials, (21.0, 20.0), strict=True):
+        study.train(each, psnr)
+        name = register(each)["name"]
+    damage(study, trial, 40)
+    spoil(client.get_model_version(name, "1"))
+    with pytest.raises(UserError, match="the next submission trains what is lost again"):
+        register(trial)
+    assert best_version(client, name).version == 2
 
 
 def test_best_step_without_its_metrics_is_not_registered(client, study, register):

@@ -1,11 +1,13 @@
 """The frozen networks of the losses: where their weights come from.
 
 1. `pretrained` reads the published file: the one that `path` names, otherwise the one in the cache of the hub that
-   publishes it. `download` fetches it into that cache; without it nothing is ever downloaded.
-2. `random` draws the weights from `seed`. torch's global generator neither decides them nor advances.
+   publishes it. `download` fetches it into that cache; without it nothing is ever downloaded. Where the publisher
+   states digits of the file's SHA-256, a file with other bytes is refused, whatever it is called.
+2. `random` draws the weights from `seed`. torch's global generator neither decides them nor advances. `unverified`
+   reads the file at `path` whatever its bytes are: networks made for tests, or trained by somebody else.
 3. A network is loaded once per process, and again where the file behind it has changed.
-4. Its `origin` says what it is, with the file's SHA-256, so that a lineage can name it. Terms that a random network
-   computes are never called like those of the published one (`Frozen.term`).
+4. Its `origin` says what it is, with the file's SHA-256, so that a lineage can name it. Terms that another
+   network computes are never called like those of the published one (`Frozen.term`).
 """
 
 import hashlib
@@ -13,6 +15,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -24,7 +27,9 @@ from torch import Tensor, nn
 
 from transvae.losses.hubs import Published
 
-WEIGHTS = ("pretrained", "random")
+WEIGHTS = ("pretrained", "random", "unverified")
+UNREADABLE = (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError)
+"""What torch.load raises for a file that holds no weights, whatever its bytes are."""
 
 
 class FrozenWeightsError(Exception):
@@ -45,6 +50,8 @@ class FrozenConfig:
             raise ValueError(f"weights={self.weights!r} does not exist; choose one of {', '.join(WEIGHTS)}")
         if self.weights == "random" and (self.path is not None or self.download):
             raise ValueError("weights='random' reads no file; leave path and download out")
+        if self.weights == "unverified" and (self.path is None or self.download):
+            raise ValueError("weights='unverified' reads the file at path and downloads none; give path alone")
         if self.path is not None and self.download:
             raise ValueError(f"path={self.path!r} names the file, so download=True has nothing to do; give one of them")
 
@@ -75,14 +82,45 @@ class Frozen(nn.Module):
         return super().train(False)
 
     def term(self, name: str) -> str:
-        """What a term computed with this network is called: `name`, or `name_random` for random weights."""
-        return name if self.origin.weights == "pretrained" else f"{name}_random"
+        """What a term computed with this network is called: `name`, or `name_random`, `name_unverified`."""
+        return name if self.origin.weights == "pretrained" else f"{name}_{self.origin.weights}"
 
 
 def locate(network: str, published: Published, config: FrozenConfig) -> Path | None:
-    """The file to read, None for random weights. Raises FrozenWeightsError where it is missing, with the ways out."""
+    """The file to read, None for random weights.
+
+    Raises FrozenWeightsError where it is missing, with the ways out, or not the published one.
+    """
     if config.weights == "random":
         return None
+    path = _found(network, published, config)
+    if config.weights == "pretrained":
+        refuse_other_bytes(network, path, published.digits)
+    return path
+
+
+def refuse_other_bytes(network: str, path: Path, digits: str) -> None:
+    """Raises FrozenWeightsError unless the SHA-256 of the file begins with the digits that its publisher states."""
+    if not (found := sha256_of(path)).startswith(digits):
+        raise FrozenWeightsError(
+            f"{network}: {path} has the SHA-256 {found[:12]}…, the published file begins with {digits}: its numbers "
+            "would be of another network - get the published file"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, read once per process while size and time stay the same."""
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache
+def _digest(path: Path, size: int, time: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _found(network: str, published: Published, config: FrozenConfig) -> Path:
     if config.path is not None:
         if not Path(config.path).is_file():
             raise FrozenWeightsError(f"{network}: there is no weight file {config.path}; correct the option path")
@@ -116,13 +154,11 @@ def read(network: str, path: Path | None, config: FrozenConfig) -> tuple[dict[st
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise FrozenWeightsError(f"{network}: {path} cannot be read as weights ({error})") from error
     if not isinstance(state, dict):
         raise FrozenWeightsError(f"{network}: {path} holds a {type(state).__name__}, not named weights")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return state, Origin(network, "pretrained", file=path.name, sha256=digest)
+    return state, Origin(network, config.weights, file=path.name, sha256=sha256_of(path))
 
 
 def put(module: nn.Module, state: dict[str, Tensor], origin: Origin) -> None:

@@ -11,6 +11,11 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 class Published(Protocol):
     """A file that a hub publishes; as a string, the place where its cache is looked into."""
 
+    @property
+    def digits(self) -> str:
+        """The first digits of the file's SHA-256 that its publisher states; empty if it states none."""
+        ...
+
     def cached(self) -> Path | None: ...
 
     def download(self) -> Path: ...
@@ -25,14 +30,17 @@ class TorchHub:
     def __str__(self) -> str:
         return str(Path(torch.hub.get_dir()) / "checkpoints" / self.url.rsplit("/", 1)[-1])
 
+    @property
+    def digits(self) -> str:
+        return self.url.rsplit("/", 1)[-1].rpartition(".")[0].rsplit("-", 1)[-1]
+
     def cached(self) -> Path | None:
         return Path(str(self)) if Path(str(self)).is_file() else None
 
     def download(self) -> Path:
         path = Path(str(self))
         path.parent.mkdir(parents=True, exist_ok=True)
-        digits = path.stem.rsplit("-", 1)[-1]
-        torch.hub.download_url_to_file(self.url, str(path), hash_prefix=digits, progress=False)
+        torch.hub.download_url_to_file(self.url, str(path), hash_prefix=self.digits, progress=False)
         return path
 
 
@@ -42,6 +50,7 @@ class HuggingFace:
 
     repository: str
     file: str = "model.safetensors"
+    digits: str = ""
 
     def __str__(self) -> str:
         return f"{constants.HF_HUB_CACHE} ({self.file} of {self.repository})"
@@ -59,6 +68,7 @@ class Unpublished:
     """What no hub has; as a string, the words after "no weights in"."""
 
     where: str
+    digits: str = ""
 
     def __str__(self) -> str:
         return self.where

@@ -14,7 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transvae.losses.frozen import Frozen, FrozenConfig, Origin, drawn_from, locate, once, put, read
+from transvae.losses.frozen import (
+    Frozen,
+    FrozenConfig,
+    FrozenWeightsError,
+    Origin,
+    drawn_from,
+    locate,
+    once,
+    put,
+    read,
+    refuse_other_bytes,
+    sha256_of,
+)
 from transvae.losses.hubs import TorchHub
 from transvae.losses.sizes import SMALLEST
 from transvae.torchvision_cpu import ensure_torchvision
@@ -27,11 +39,17 @@ class Trunk:
     network: str
     published: TorchHub
     smallest: int
+    linear: str
+    """SHA-256 of the package's file of linear layers, first digits (lpips 0.1.4 of PyPI)."""
 
 
 TRUNKS = {  # torchvision, IMAGENET1K_V1
-    "vgg": Trunk("VGG16 of LPIPS", TorchHub("https://download.pytorch.org/models/vgg16-397923af.pth"), SMALLEST),
-    "alex": Trunk("AlexNet of LPIPS", TorchHub("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"), 31),
+    "vgg": Trunk(
+        "VGG16 of LPIPS", TorchHub("https://download.pytorch.org/models/vgg16-397923af.pth"), SMALLEST, "a78928a0af1e"
+    ),
+    "alex": Trunk(
+        "AlexNet of LPIPS", TorchHub("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"), 31, "df73285e35b2"
+    ),
 }
 
 
@@ -53,6 +71,7 @@ class LPIPS(Frozen):
 
         package.scaling_layer = lpips.ScalingLayer()
         linear = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{trunk}.pth"
+        refuse_other_bytes("Linear layers of LPIPS", linear, kind.linear)
         put(package.lins, _linear_weights(linear), Origin("LPIPS", "pretrained", file=linear.name))
         if origin.weights == "random":
             _draw(package.net, config.seed)
@@ -82,6 +101,16 @@ def load_lpips(config: FrozenConfig | None = None, device: torch.device | str = 
 def locate_lpips(config: FrozenConfig, trunk: str = "vgg") -> Path | None:
     """The trunk's file, None for random weights. Raises FrozenWeightsError where it is missing, with the ways out."""
     return locate(TRUNKS[trunk].network, TRUNKS[trunk].published, config)
+
+
+def trunk_in(file: Path) -> str:
+    """The key of TRUNKS whose published file this is, by its SHA-256. Raises FrozenWeightsError if it is of none."""
+    sha256 = sha256_of(file)
+    for key, trunk in TRUNKS.items():
+        if sha256.startswith(trunk.published.digits):
+            return key
+    known = ", ".join(f"{trunk.network} {trunk.published.digits}" for trunk in TRUNKS.values())
+    raise FrozenWeightsError(f"{file} has the SHA-256 {sha256[:12]}…, the published files begin with: {known}")
 
 
 def build_trunk() -> nn.Module:

@@ -23,6 +23,10 @@ from transvae.torchvision_cpu import ensure_torchvision
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CLASS = "_class_name"
+UNBUILT = (
+    TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError, ImportError, NameError,
+)  # fmt: skip
+"""What diffusers raises for values that no network has; NameError: RAE without transformers."""
 FORMER = re.compile(r"(?<=\.attentions\.\d\.)(query|key|value|proj_attn)(?=\.(?:weight|bias)$)")
 NOW = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names of attention's layers in files of diffusers' first years, such as Stable Diffusion's VAEs, and today's names,
@@ -76,7 +80,7 @@ def open_folder(folder: Path) -> Tokenizer:
         raise TokenizerError(f"{folder}: config.json names the class {name}; there are: {', '.join(ADAPTERS)}")
     weights = folder / WEIGHTS
     if not weights.is_file():
-        raise TokenizerError(f"{folder} holds no {WEIGHTS}; download the folder again")
+        raise TokenizerError(f"{folder} holds no {WEIGHTS}, the one file that is read; {_way_to_weights(folder, name)}")
     network = _build(name, values)
     try:
         # strict, in the file's precision lifted to fp32: what is missing must not stay random
@@ -84,6 +88,20 @@ def open_folder(folder: Path) -> Tokenizer:
     except (SafetensorError, RuntimeError) as error:
         raise TokenizerError(f"{weights} does not fit its config.json: {error}") from None
     return ADAPTERS[name](_facts(name, values, network, file_sha256(weights)), network.float())
+
+
+def _way_to_weights(folder: Path, name: str) -> str:
+    """What to do where the folder holds other forms of the weights (fp16, pieces, pickles), or none."""
+    stem = Path(WEIGHTS).stem
+    others = sorted(path.name for path in folder.glob(f"{stem}*"))
+    if not others:
+        return "download the folder again"
+    variant = re.search(rf"{stem}\.(fp16|bf16|non_ema)\b", " ".join(others))
+    options = f", variant='{variant[1]}'" if variant else ""
+    return (
+        f'there are {", ".join(others)}: convert them once - python -c "from diffusers import {name}; '
+        f"{name}.from_pretrained('{folder}'{options}).save_pretrained('NEW_FOLDER', max_shard_size='100GB')\""
+    )
 
 
 def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -101,7 +119,7 @@ def _build(name: str, values: dict[str, Any]) -> Any:
         # not on meta: buffers that the file does not hold, such as RAE's positions, are computed here
         with drawn_from(0):
             return getattr(diffusers, name)(**options)
-    except (TypeError, ValueError, ImportError, NameError) as error:  # NameError: RAE without transformers
+    except UNBUILT as error:
         raise TokenizerError(
             f"diffusers {diffusers.__version__} builds no {name} of this config.json: {error}"
         ) from None
@@ -118,9 +136,10 @@ def _facts(name: str, values: dict[str, Any], network: Any, sha256: str) -> Fact
     }
     channels = int(network.config["encoder_hidden_size" if name == "AutoencoderRAE" else "latent_channels"])
     scale = network.config.get("scaling_factor")
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     return Facts(
         kind=name,
-        title=title_of(sizes[name]["compression"], channels, scale) or name,
+        title=title_of(sizes[name]["compression"], channels, scale, parameters) or name,
         channels=channels,
         deterministic=name != "AutoencoderKL",
         weights_sha256=sha256,

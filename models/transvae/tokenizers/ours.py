@@ -1,13 +1,17 @@
 """A model of this project as a tokenizer."""
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from safetensors import SafetensorError
 from torch import Tensor
 
 from transvae import storage
 from transvae.autoencoder import Autoencoder
+from transvae.config import AutoencoderConfig
+from transvae.registry import model_config
 from transvae.tokenizers.contract import Facts, Posterior, Tokenizer, TokenizerError
 from transvae.tokenizers.files import config_hash, file_sha256
 
@@ -25,7 +29,7 @@ class OurTokenizer(Tokenizer):
             raise TokenizerError(f"{folder} holds no usable model: {error}") from None
         facts = Facts(
             kind="transvae",
-            title=config.name,
+            title=_title(config),
             compression=config.compression,
             channels=config.latent_dim,
             deterministic=False,
@@ -50,3 +54,24 @@ class OurTokenizer(Tokenizer):
                 "shown; take the ps-vae that was trained from it"
             )
         return network.decode(z_Bdhw)
+
+
+def _title(config: AutoencoderConfig) -> str:
+    """Its name, and what of it is not that name's: `transvae-T/f16d32 (position=learned)`; the resolution aside."""
+    try:
+        registered = model_config(config.name, resolution=config.resolution)
+    except ValueError:  # a name of somebody's own
+        return config.name
+    before = set(_leaves(asdict(registered)))
+    changed = sorted({f"{key}={value}" for key, value in _leaves(asdict(config)) if (key, value) not in before})
+    if config == registered:
+        return config.name
+    return f"{config.name} ({', '.join(changed) or 'changed'})"
+
+
+def _leaves(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        else:
+            yield key, str(value)

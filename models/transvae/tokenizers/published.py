@@ -9,7 +9,11 @@ class Published:
     """A published tokenizer: f and d, and where its files are."""
 
     title: str
-    """Its row in table 1 of the paper, or what its authors call it."""
+    """Its row in table 1 of the paper, or what its authors call it: of these weights alone."""
+    format: str | None = None
+    """What any network of its configuration is called, where others published that, too; None: as the title."""
+    sha256: str | None = None
+    """Of its file of weights, where it is known (several public lists agree)."""
     repository: str
     """Of the Hugging Face hub; empty if its weights were never published."""
     compression: int
@@ -29,7 +33,10 @@ class Published:
 
 
 def _kl(title: str, repository: str, channels: int, scale: float, licence: str, **more: Any) -> Published:
-    """An AutoencoderKL of diffusers with the widths (128, 256, 512, 512)."""
+    """An AutoencoderKL of diffusers with the widths (128, 256, 512, 512).
+
+    The formats of SD's own VAE and of its two fine-tuned decoders are one.
+    """
     count = {4: 83_653_863, 16: 83_819_683}[channels]
     return Published(
         title=title, repository=repository, compression=8, channels=channels, licence=licence, parameters=count,
@@ -45,16 +52,22 @@ def _dc(f: int, d: int, scale: float, parameters: int) -> Published:
 
 
 PUBLISHED = {
-    "sd-vae-ft-ema": _kl("SD-VAE ft-EMA", "stabilityai/sd-vae-ft-ema", 4, 0.18215, "MIT"),
-    "sd-vae-ft-mse": _kl("SD-VAE ft-MSE", "stabilityai/sd-vae-ft-mse", 4, 0.18215, "MIT"),
+    "sd-vae-ft-ema": _kl("SD-VAE ft-EMA", "stabilityai/sd-vae-ft-ema", 4, 0.18215, "MIT", format="SD-VAE"),
+    "sd-vae-ft-mse": _kl(
+        "SD-VAE ft-MSE", "stabilityai/sd-vae-ft-mse", 4, 0.18215, "MIT", format="SD-VAE",
+        sha256="a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+    ),
     "sd3.5-vae": _kl(
         "SD3.5-VAE", "stabilityai/stable-diffusion-3.5-large", 16, 1.5305, "Stability Community", subfolder="vae",
         gated=True,
     ),
-    "flux-vae": _kl("FLUX-VAE", "black-forest-labs/FLUX.1-schnell", 16, 0.3611, "Apache-2.0", subfolder="vae"),
+    "flux-vae": _kl(
+        "FLUX-VAE", "black-forest-labs/FLUX.1-schnell", 16, 0.3611, "Apache-2.0", subfolder="vae",
+        sha256="f5b59a26851551b67ae1fe58d32e76486e1e812def4696a4bea97f16604d40a3",
+    ),
     "va-vae": Published(
         title="VA-VAE", repository="hustvl/vavae-imagenet256-f16d32-dinov2", compression=16, channels=32, licence="MIT",
-        file="vavae-imagenet256-f16d32-dinov2.pt",
+        file="vavae-imagenet256-f16d32-dinov2.pt", format="LDM-VAE",
     ),
     "dc-ae-f32c32-in": _dc(32, 32, 0.3189, 323_356_460),
     "dc-ae-f64c128-in": _dc(64, 128, 0.2889, 676_896_140),
@@ -77,9 +90,15 @@ PUBLISHED = {
 """Name -> tokenizer."""
 
 
-def title_of(compression: int, channels: int, scale: float | None) -> str | None:
+def title_of(compression: int, channels: int, scale: float | None, parameters: int) -> str | None:
     """The title of the published format with these numbers, None if there is none."""
+    found = (compression, channels, scale, parameters)
     for entry in PUBLISHED.values():
-        if (entry.compression, entry.channels, entry.scale) == (compression, channels, scale) and scale is not None:
-            return entry.title
+        if (entry.compression, entry.channels, entry.scale, entry.parameters) == found:
+            return entry.format or entry.title
     return None
+
+
+def known_by(sha256: str) -> str | None:
+    """The name of the published tokenizer whose file of weights has this SHA-256, None if there is none."""
+    return next((name for name, entry in PUBLISHED.items() if entry.sha256 == sha256), None)

@@ -3,7 +3,6 @@
 Legend: f = 16, d = 32 (or another number that the file has).
 """
 
-import pickle
 import re
 from pathlib import Path
 
@@ -13,10 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from transvae.autoencoder import Autoencoder
+from transvae.losses.frozen import UNREADABLE
 from transvae.registry import create_model
 from transvae.tokenizers.contract import Facts, TokenizerError
 from transvae.tokenizers.files import config_hash, file_sha256
 from transvae.tokenizers.ours import OurTokenizer
+from transvae.tokenizers.published import PUBLISHED
 
 PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 """Of an autoencoder: files of training runs also hold the loss, the foundation model and its projection."""
@@ -47,15 +48,15 @@ def open_vavae(file: Path) -> OurTokenizer:
     kept = {key: value for key, value in state.items() if key.startswith(PARTS) and "loss" not in key}
     if "post_quant_conv.weight" not in kept:
         raise TokenizerError(f"{file} holds no LDM autoencoder: there is no post_quant_conv.weight")
-    with torch.device("meta"):
-        model: Autoencoder = create_model("cnn-T/f16d32", latent_dim=kept["post_quant_conv.weight"].shape[0])
     try:
+        with torch.device("meta"):
+            model: Autoencoder = create_model("cnn-T/f16d32", latent_dim=kept["post_quant_conv.weight"].shape[0])
         model.load_state_dict(_ours(kept), strict=True, assign=True)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, IndexError) as error:  # IndexError: a weight with too few dimensions
         raise TokenizerError(f"{file} is not VA-VAE's network: {error}") from None
     facts = Facts(
         kind="VA-VAE",
-        title="VA-VAE",
+        title=str(PUBLISHED["va-vae"].format),
         compression=model.config.compression,
         channels=model.config.latent_dim,
         deterministic=False,
@@ -70,7 +71,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+    except (*UNREADABLE, SafetensorError) as error:
         raise TokenizerError(f"{file} cannot be read as weights ({error})") from None
     for key in ("state_dict", "model"):  # Lightning's checkpoints; MAR's
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -94,6 +95,8 @@ def _ours(state: dict[str, Tensor]) -> dict[str, Tensor]:
         named[key] = value.flatten(1) if ".attention.out.weight" in key else value
     for key in [key for key in named if key.endswith((".q.weight", ".q.bias"))]:
         stem, kind = key.removesuffix(f".q.{key.rpartition('.')[2]}"), key.rpartition(".")[2]
+        if any(f"{stem}.{part}.{kind}" not in named for part in "kv"):
+            continue  # strict loading names what is left over and what is missing
         parts = [named.pop(f"{stem}.{part}.{kind}") for part in "qkv"]
         named[f"{stem}.attention.qkv.{kind}"] = torch.cat(
             [part.flatten(1) if kind == "weight" else part for part in parts]

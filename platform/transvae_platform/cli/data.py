@@ -34,7 +34,9 @@ def ingest(
     ] = None,
     holdout: Annotated[
         float | None,
-        typer.Option(help="Share held out, 0 for none; default the source's own split, or 0.1.", show_default=False),
+        typer.Option(
+            help="Share held out, 0 for none, 1 for all; default the source's own split, or 0.1.", show_default=False
+        ),
     ] = None,
     quarantine: Annotated[float, typer.Option(help="Largest share of unreadable, and of too small images.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,
@@ -48,6 +50,8 @@ def ingest(
     Without --address it runs here, or on the cluster that RAY_ADDRESS names when this machine is its head. With
     --address it becomes a job of that cluster.
     """
+    from dataclasses import replace
+
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render_data import print_data_set, print_problems
     from transvae_platform.data.listing import list_source
@@ -85,22 +89,23 @@ def ingest(
     with ray_mapper(os.environ.get("RAY_ADDRESS")) as mapper, bar("ingesting") as listen:
         manifest = make(listing, data, home, mapper, listen)
     give_name(home, name, manifest)
-    print_data_set(find_data_set(home, name))
+    print_data_set(replace(find_data_set(home, name), manifest=manifest))  # with what was passed over today
 
 
 @app.command("list")
 def list_all(home: Home = Path("runs"), as_json: AsJson = False) -> None:
-    """List the data sets of a home."""
+    """List the data sets of a home, and below them the folders whose manifest cannot be used."""
     from dataclasses import asdict
 
     from transvae_platform.cli.render_data import print_data_sets
-    from transvae_platform.data.sets.catalogue import list_data_sets
+    from transvae_platform.data.sets.catalogue import look_through
 
-    found = list_data_sets(home.resolve())
+    found, unusable = look_through(home.resolve())
     if as_json:
-        print(json.dumps({"schema_version": 1, "data_sets": [asdict(data_set) for data_set in found]}, indent=1))
+        document = {"schema_version": 1, "data_sets": [asdict(each) for each in found], "unusable": unusable}
+        print(json.dumps(document, indent=1))
     else:
-        print_data_sets(found)
+        print_data_sets(found, unusable)
 
 
 @app.command()
@@ -109,7 +114,10 @@ def show(
     out: Annotated[
         Path | None, typer.Option(help="The contact sheet's file; default beside the data set.", show_default=False)
     ] = None,
-    split: Annotated[Literal["train", "validation"], typer.Option(help="Which samples to draw.")] = "train",
+    split: Annotated[
+        Literal["train", "validation"] | None,
+        typer.Option(help="Which samples to draw; default train, where there are any.", show_default=False),
+    ] = None,
     home: Home = Path("runs"),
 ) -> None:
     """Print what a data set holds and draw samples of it."""
@@ -124,6 +132,7 @@ def show(
     print_data_set(found)
     if found.manifest.kind == "images":
         train, validation = open_data(found.location, default_cache(), CACHE_BYTES)
+        split = split or ("train" if len(train) else "validation")
         path = (out or sheet_path(found, split)).resolve()
         sheet = contact_sheet(train if split == "train" else validation)
         try:
@@ -142,6 +151,7 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
     from transvae_platform.cli.render_data import counted
     from transvae_platform.data.making.verify import MANIFEST, find_damage
     from transvae_platform.data.sets.catalogue import find_data_set
+    from transvae_platform.data.sets.identity import FORMAT
     from transvae_platform.errors import UserError
 
     found = find_data_set(home.resolve(), data_set)
@@ -154,6 +164,12 @@ def verify(data_set: DataSetName, home: Home = Path("runs")) -> None:
         raise UserError(
             f"{what} - delete {found.location} and make or copy the data set again:"
             + "".join(f"\n  {file}: {problem}" for file, problem in damaged)
+        )
+    if FORMAT not in found.manifest.versions:
+        raise UserError(
+            f"{data_set}: the shards are sound, but its fingerprint cannot be checked, and with it settings, classes "
+            "and quarantine list: manifest.json lacks versions.format, as it is old or was changed - make or copy the "
+            "data set again"
         )
     print(f"{counted(len(shards), 'shard')}, {format_bytes(found.manifest.bytes)}: as the manifest says")
 

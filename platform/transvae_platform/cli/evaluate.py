@@ -27,7 +27,9 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 16,
     gpus: Gpus = 0,
     seed: Annotated[int, typer.Option(help="Of the posterior's samples.", min=0, max=2**63 - 1)] = 0,
-    lpips: Annotated[Path | None, typer.Option(help="File of LPIPS's trunk.", show_default=False)] = None,
+    lpips: Annotated[
+        list[Path], typer.Option(help="File of a trunk of LPIPS, VGG16 or AlexNet; several.", show_default=False)
+    ] = [],  # noqa: B006
     inception: Annotated[Path | None, typer.Option(help="File of FID's Inception.", show_default=False)] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch weights that are not at hand.")] = False,
     random_networks: Annotated[
@@ -49,7 +51,7 @@ def evaluate(
     if address is not None:
         from transvae_platform.cluster.jobs import Job, check_shared, submit_job
 
-        for option, path in (("--lpips", lpips), ("--inception", inception)):
+        for option, path in (*(("--lpips", path) for path in lpips), ("--inception", inception)):
             if path is not None:
                 check_shared(option, str(path))
         if "/" in model:  # not a published name
@@ -67,12 +69,16 @@ def evaluate(
     home = home.resolve()
     found = [find_data_set(home, name) for name in data]
     source, version = _source(model, home, tracking_uri)
-    frozen = _frozen({"lpips": lpips, "inception": inception}, download, random_networks)
+    published = None if version or Path(model).exists() else model  # then its files come from the hub
+    frozen = _frozen(lpips, inception, download, random_networks)
     plans = [
-        plan_evaluation(source, one, protocol, model_name=model, split=split, frozen=frozen, seed=seed)
+        plan_evaluation(
+            source, one, protocol, model_name=model, split=split, seed=seed, published=published,
+            frozen={"lpips": frozen[protocol.trunk or "vgg"], "inception": frozen["inception"]},
+        )
         for one in found
         for protocol in protocols
-    ]
+    ]  # fmt: skip
     with ray_mapper(os.environ.get("RAY_ADDRESS"), models=True, gpus=gpus) as mapper:
         for plan in plans:
             with bar("evaluating") as listen:
@@ -118,13 +124,24 @@ def _source(model: str, home: Path, tracking_uri: str | None) -> tuple[Path, str
         ) from None
 
 
-def _frozen(files: dict[str, Path | None], download: bool, random: bool) -> dict[str, dict[str, Any]]:
-    """Options of `FrozenConfig` for each network."""
+def _frozen(lpips: list[Path], inception: Path | None, download: bool, random: bool) -> dict[str, dict[str, Any]]:
+    """Options of `FrozenConfig` for each trunk of LPIPS and for Inception."""
+    from transvae.losses.frozen import FrozenWeightsError
+    from transvae.losses.perceptual import TRUNKS, trunk_in
     from transvae_platform.errors import SpecError
 
-    named = [f"--{name}" for name, path in files.items() if path is not None]
-    if random and (named or download):
-        raise SpecError(f"--random-networks reads no file: leave {', '.join(named) or '--download'} out")
+    names = (*TRUNKS, "inception")
+    if random and (lpips or inception or download):
+        left_out = [*(["--lpips"] if lpips else []), *(["--inception"] if inception else [])]
+        raise SpecError(f"--random-networks reads no file: leave {', '.join(left_out) or '--download'} out")
     if random:
-        return {name: {"weights": "random"} for name in files}
-    return {name: {"path": str(path.resolve())} if path else {"download": download} for name, path in files.items()}
+        return {name: {"weights": "random"} for name in names}
+    given = {} if inception is None else {"inception": inception}
+    for path in lpips:
+        if not path.is_file():
+            raise SpecError(f"--lpips: there is no weight file {path}")
+        try:
+            given[trunk_in(path)] = path
+        except FrozenWeightsError as error:
+            raise SpecError(f"--lpips: {error}") from None
+    return {name: {"path": str(given[name].resolve())} if name in given else {"download": download} for name in names}

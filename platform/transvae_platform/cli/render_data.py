@@ -107,8 +107,8 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, str]:
     return {"view": f"{cut}{seed}", "held out": held}
 
 
-def print_data_sets(found: Sequence[DataSet]) -> None:
-    """One line per data set."""
+def print_data_sets(found: Sequence[DataSet], unusable: Sequence[str]) -> None:
+    """One line per data set, and one for what is wrong with each manifest that cannot be used."""
     rows = table(
         ("name", "left"), ("fingerprint", "left"), ("kind", "left"), ("resolution", "right"), ("train", "right"),
         ("validation", "right"), ("size", "right"), ("source", "left"),
@@ -121,6 +121,8 @@ def print_data_sets(found: Sequence[DataSet]) -> None:
             one_line(str(manifest.source.get("location", ""))),
         )  # fmt: skip
     console().print(rows if found else "no data sets yet: `transvae data ingest LOCATION --name NAME` makes one")
+    for wrong in unusable:
+        console().print(one_line(f"not listed: {wrong}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_problems(listing: Listing, problems: Sequence[Problem]) -> None:

@@ -60,7 +60,11 @@ def print_probe(record: LatentRecord) -> None:
         f"{record.latents['name']}: {100 * result['accuracy']:.2f} % of {images['validation']:,} validation images, "
         f"{result['classes']} classes, {images['train']:,} training images"
     )
-    _print(f"  features {protocol['features']}, solver {protocol['solver']}, C {result['chosen_c']:g}")
+    ended = ""
+    if result.get("converged") is not None:  # not of SGD, nor in records of earlier releases
+        how = "converged" if result["converged"] else "not converged"
+        ended = f", {how} after {result['steps']:,} iterations (largest gradient {result['gradient']:.1e})"
+    _print(f"  features {protocol['features']}, solver {protocol['solver']}, C {result['chosen_c']:g}{ended}")
 
 
 def _print(line: str) -> None:

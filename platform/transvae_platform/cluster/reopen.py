@@ -1,7 +1,7 @@
 """Finished trials whose result is lost.
 
 A finished trial's result is its best checkpoint, which the registry takes. Where that is damaged:
-1. The registry may have it already: then nothing is lost.
+1. The registry may have it already, in whole files: then nothing is lost.
 2. If no good checkpoint of the last step is left, the trial is not finished: the next submission continues it from its
    newest good checkpoint, through the same steps to the same bytes.
 3. If the last step is there, training has nowhere to go on to. The next best checkpoint that was validated becomes the
@@ -23,7 +23,7 @@ from transvae_platform.training.recorded import recorded_checkpoints
 def reopen_lost(trials: Iterable[TrialState], fence: Fence) -> None:
     """Queue finished trials again that could not be registered, if their last checkpoint is gone (2)."""
     for trial in trials:
-        if trial.state != "finished" or trial.unregistered is None or trial.registered is not None:
+        if trial.state != "finished" or trial.unregistered is None:
             continue
         bad: list[str] = []
 

@@ -42,6 +42,11 @@ def find_source(section: Data, home: Path, key: str = "data") -> Source:
         held_out = table.column("split").to_pylist().count("validation")
         train = found.samples("train") if found else (table.num_rows - held_out) * samples_per_item(section)
     _refuse_no_validation(held_out, section, key)
+    if not train:
+        raise SpecError(
+            f"{key}: {section.path or section.source} has validation images only, and studies train - name a data set "
+            "with training images, or hold out a share (data.holdout)"
+        )
     return Source(section, listing, made, train, held_out)
 
 

@@ -195,9 +195,12 @@ def _queue(left: Sequence[Trial], journal: Journal, state: StudyState, fence: Fe
     for trial in left:
         journal.append("queued", trial=trial.model_dump(mode="json"), cost=model_cost(trial))
         known = state.trials.get(trial.id)
-        if known is not None and (known.state != "queued" or known.cut):  # given up earlier, killed, or cut off
-            own = Journal(state.trials[trial.id].folder / "journal.jsonl", fence)
-            if known.cut:
+        if known is None:
+            continue
+        unended = known.cut or known.records is None  # what stood at the end of its journal is missing or damaged
+        if known.state != "queued" or unended:  # given up earlier, killed, or not known
+            own = Journal(known.folder / "journal.jsonl", fence)
+            if unended:
                 own.miss(known.ended_with)
             own.append("queued")
             own.close()

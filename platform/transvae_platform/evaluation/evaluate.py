@@ -7,7 +7,8 @@ Protocol
 3. The noise of a sampled posterior is a function of (seed, item, view), so neither the number of replicas nor the batch
    size decides it.
 4. Moments of features merge exactly in any order (`moments.py`), one shard in memory at a time. Those of the original
-   images are kept per data set and extractor in `<home>/evaluations/reference` and not computed again.
+   images are kept per data set and extractor in `<home>/evaluations/reference` and not computed again. Where they were
+   removed or damaged meanwhile, pieces that relied on them are done again.
 5. Outputs that are not finite are counted, and the evaluation fails with their number and the first one's name.
 """
 
@@ -19,13 +20,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from transvae.tokenizers import TokenizerError, open_tokenizer
+from safetensors import safe_open
+
+from transvae.tokenizers import PUBLISHED, TokenizerError, open_tokenizer
+from transvae.tokenizers.published import known_by
 from transvae_platform.data.making.work import Listener, Mapper, Work, run, work_folder
 from transvae_platform.data.sets.catalogue import DataSet
 from transvae_platform.data.sets.shards import Shard
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation import finish
-from transvae_platform.evaluation.measure import measure_shard, networks
+from transvae_platform.evaluation.measure import ORIGINAL, measure_shard, networks
+from transvae_platform.evaluation.moments import MOST_FEATURES
 from transvae_platform.evaluation.protocols import Protocol
 from transvae_platform.evaluation.records import PICTURES, VERSION, Record, read_record
 from transvae_platform.evaluation.reference import kept_reference
@@ -62,6 +67,7 @@ def plan_evaluation(
     split: str = "validation",
     frozen: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
+    published: str | None = None,
 ) -> Evaluation:
     """What is to be measured; reads no image.
 
@@ -71,6 +77,7 @@ def plan_evaluation(
         model_name: what people call the model; recorded, not part of the identity.
         frozen: options of `FrozenConfig` under `lpips` and `inception`; by default the published weights.
         seed: of the posterior's samples.
+        published: the name of PUBLISHED whose files these are; by default the one that the weights' SHA-256 says.
 
     Raises:
         UserError: the data set holds no images of the split, or the model or a frozen network cannot be used.
@@ -81,6 +88,11 @@ def plan_evaluation(
     if not manifest.samples(split):
         other = "train" if split == "validation" else "validation"
         raise UserError(f"evaluate: {manifest.fingerprint} has no {split} images - take --split {other}")
+    if (images := manifest.samples(split)) > MOST_FEATURES:
+        raise UserError(
+            f"evaluate: {manifest.fingerprint} has {images:,} {split} images, the sums of FID are exact up to "
+            f"{MOST_FEATURES:,} - ingest a part of them"
+        )
     protocol = protocol.on(geometry_of(manifest.settings))
     try:
         tokenizer = open_tokenizer(source)
@@ -101,6 +113,9 @@ def plan_evaluation(
         )
     origins = {"inception": asdict(inception.origin), **({"lpips": asdict(lpips.origin)} if lpips else {})}
     facts = asdict(tokenizer.facts)
+    published = published or known_by(facts["weights_sha256"])
+    if published:
+        facts |= {"title": PUBLISHED[published].title, "published": published}
     decides = [
         VERSION,
         facts["weights_sha256"],
@@ -109,6 +124,7 @@ def plan_evaluation(
         split,
         protocol.identity,
         origins,
+        *([published] if published else []),
     ]
     drawn = protocol.latent == "sample" and not tokenizer.facts.deterministic
     return Evaluation(
@@ -145,14 +161,20 @@ def evaluate(
     final = home / "evaluations" / plan.key
     if found := read_record(final):
         return found
-    asked = ["evaluation", plan.model["name"], plan.data.location, plan.split, plan.protocol.name]
+    # all that decides the numbers: what somebody else has left unfinished is not to be swept away
+    asked = ["evaluation", plan.model["weights_sha256"], plan.model["config"], plan.data.location, plan.split,
+             plan.protocol.identity, plan.networks, plan.seed, plan.model.get("published")]  # fmt: skip
     with work_folder(home, plan.key, asked) as folder:
         if found := read_record(final):  # another process has done it meanwhile
             shutil.rmtree(folder)
             return found
         work = _pieces(plan, home, folder, batch_size, device)
+        _forget_without_originals(work)
         results = run(measure_shard, work, mapper, listen)
-        record = finish.close(plan, home, folder, work, results, batch_size, mapper)
+        try:
+            record = finish.close(plan, home, folder, work, results, batch_size, mapper)
+        except ValueError as error:  # features that cannot be summed, or distances that cannot be solved
+            raise UserError(f"evaluate: {plan.model['name']}: no FID, {error} - no record was written") from error
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)  # damaged, or of an older version
         folder.replace(final)
@@ -163,6 +185,16 @@ def geometry_of(settings: Mapping[str, Any]) -> str:
     """How a data set's images were cut, as protocols name it."""
     view = settings.get("view", {})
     return str(view.get("geometry", "unknown") if view.get("kind") == "centre" else view.get("kind", "unknown"))
+
+
+def _forget_without_originals(work: list[Work]) -> None:
+    """Pieces that were done while the originals' moments were kept, which they are no longer, count as not done."""
+    for piece in work:
+        if not (piece["reference"] and Path(piece["features"]).exists()):
+            continue
+        with safe_open(piece["features"], "numpy") as file:
+            if ORIGINAL not in file.keys():  # noqa: SIM118 - no mapping
+                Path(piece["result"]).unlink(missing_ok=True)
 
 
 def _pieces(plan: Evaluation, home: Path, folder: Path, batch_size: int, device: str) -> list[Work]:

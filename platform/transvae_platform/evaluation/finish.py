@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from transvae_platform.data.making.work import Mapper, Work
 from transvae_platform.errors import UserError
-from transvae_platform.evaluation.frechet import disagreement, frechet_distance, too_few
+from transvae_platform.evaluation.frechet import SOLVER, disagreement, frechet_distance, too_few
 from transvae_platform.evaluation.inception import DIMENSION
 from transvae_platform.evaluation.measure import ORIGINAL, OUTPUT
 from transvae_platform.evaluation.protocols import ORIGINALS
@@ -66,7 +66,12 @@ def close(
         warnings=tuple(warnings),
         seed=plan.seed,
         batch_size=batch_size,
-        lineage={"code": code().name, **library_versions()},
+        lineage={
+            "code": code().name,
+            **library_versions(*_used(plan)),
+            "device": work[0]["device"],
+            "solver": SOLVER,
+        },
     )
     pq.write_table(table, folder / IMAGES)
     for piece in work:
@@ -74,6 +79,17 @@ def close(
             Path(piece[name]).unlink(missing_ok=True)
     write_record(folder, record)
     return record
+
+
+def _used(plan: Evaluation) -> Iterator[str]:
+    """Libraries whose version can change these numbers, beside those of every record."""
+    yield from ("scipy", "torch-fidelity")
+    if plan.protocol.lpips:
+        yield "lpips"
+    if str(plan.model["kind"]).startswith("Autoencoder"):  # classes of diffusers
+        yield "diffusers"
+    if plan.model["kind"] == "AutoencoderRAE":  # its encoder is transformers'
+        yield "transformers"
 
 
 def reference_key(plan: Evaluation) -> str:
@@ -136,7 +152,8 @@ def _refuse_other_coverage(plan: Evaluation, table: pa.Table) -> None:
 
 def _described(plan: Evaluation) -> dict[str, Any]:
     manifest = plan.data.manifest
-    left_out = sum(item.split == plan.split for item in manifest.quarantined)
+    left_out = sorted(item.name for item in manifest.quarantined if item.split == plan.split)
+    drawn = [manifest.settings.get("holdout"), manifest.settings.get("seed"), manifest.items]
     return {
         "name": plan.data.names[0] if plan.data.names else manifest.fingerprint,
         "fingerprint": manifest.fingerprint,
@@ -145,5 +162,8 @@ def _described(plan: Evaluation) -> dict[str, Any]:
         "layout": manifest.source.get("layout", "unknown"),
         "resolution": manifest.resolution,
         "geometry": plan.protocol.geometry,
-        "left_out": left_out,
+        "enlarged": bool(manifest.settings.get("view", {}).get("enlarge", False)),
+        "drawn": stable_hash(drawn)[:12],
+        "left_out": len(left_out),
+        "left_out_names": stable_hash(left_out)[:12],
     }

@@ -15,6 +15,7 @@ from scipy.linalg import lapack
 
 from transvae_platform.evaluation.moments import Floats, Gaussian
 
+SOLVER = "eigenvalues of L' S2 L, S1 = L L' by pivoted Cholesky, float64"
 TOLERANCE = 1e-3
 """Relative difference between two solutions above which a distance is not trusted (assumption; measured: 1e-13)."""
 

@@ -5,7 +5,9 @@ Each row: pixels, tokenizer, variant, then rFID, PSNR, LPIPS, SSIM on ImageNet v
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from transvae_platform.evaluation.protocols import PRESETS
 from transvae_platform.evaluation.records import Record
@@ -24,6 +26,8 @@ OURS = {
     "transvae-L/f8d16": "TransVAE-L +",
 }
 """Names of our configurations -> the paper's rows."""
+TRAINED_AT = 256
+"""Pixels of the training of all of them (section 4.2)."""
 
 Values = tuple[float, float, float | None, float]
 
@@ -84,16 +88,30 @@ TABLE1 = (
 
 
 def printed(record: Record) -> tuple[PaperRow, str] | None:
-    """The paper's row and set that a record may stand beside; None if protocol, data or model differ."""
+    """The paper's row and set that a record may stand beside; None if protocol, data or model differ.
+
+    A model is the paper's if it is a registered one of a study's base variant, of the paper's configuration, trained at
+    its resolution, or if its files are the published ones. A format alone says nothing of the weights.
+    """
     data = KNOWN.get((record.data["layout"], record.data["split"], record.n))
     if data is None or record.protocol["identity"] != PRESETS[PROTOCOL].identity:
         return None
-    title, variant = record.model["title"], f"f{record.model['compression']}d{record.model['channels']}"
-    title = OURS.get(title, title)
+    title, variant = _title(record.model), f"f{record.model['compression']}d{record.model['channels']}"
     for row in TABLE1:
         if (row.pixels, row.title, row.variant) == (record.data["resolution"], title, variant):
             return row, data
     return None
+
+
+def _title(model: Mapping[str, Any]) -> str | None:
+    """The paper's name of a model, None if it is none of the paper's."""
+    if model.get("published"):
+        return str(model["title"])
+    ours = OURS.get(model["title"])
+    name = model["name"].removeprefix("models:/").replace("@", "/").partition("/")[0]
+    family_and_size = model["title"].partition("/")[0]  # a registered name ends with the variant, except the base's
+    is_base = model["name"].startswith("models:/") and name.endswith(f"-{family_and_size}")
+    return ours if is_base and model.get("trained_at") == TRAINED_AT else None
 
 
 PROBES = {

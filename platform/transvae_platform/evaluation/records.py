@@ -30,7 +30,8 @@ class Record:
     model: dict[str, Any]
     """Name, kind, weights' SHA-256, configuration's hash, parameters, compression, channels."""
     data: dict[str, Any]
-    """Name, fingerprint, source, layout, split, resolution, geometry, how many items were left out."""
+    """Name, fingerprint, source, layout, split, resolution, geometry, whether small images were enlarged, how many
+    items were left out; hashes of how the split was drawn from the source and of the names left out."""
     protocol: dict[str, Any]
     """All its values, and its identity."""
     networks: dict[str, Any]
@@ -46,7 +47,7 @@ class Record:
     batch_size: int
     """Of no meaning; the last bits of floats depend on it."""
     lineage: dict[str, Any]
-    """Code and library versions."""
+    """Code and library versions, device, solver of the distance."""
 
     @property
     def column(self) -> tuple[str, str, int, str, str]:

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from transvae_platform.study.section import Section, Seed
 
 Holdout = Annotated[
-    Annotated[float, Field(ge=0, lt=1), Tag("<share>")]
+    Annotated[float, Field(ge=0, le=1), Tag("<share>")]
     | Annotated[tuple[str, ...], Field(min_length=1), Tag("<names>")],
     Discriminator(lambda value: "<names>" if isinstance(value, (list, tuple)) else "<share>"),
 ]

@@ -2,8 +2,8 @@
 
 Protocol
 1. A journal is a file of lines, one JSON object each: `n` (protocol 11), `at` (seconds since the epoch, for people),
-   `up` (protocol 7), `event`, the event's own fields, and `crc`, the CRC-32 of what stands before it. No reader sees a
-   line changed or removed that has reached the disk.
+   `up` (protocol 7), `event`, the event's own fields, and a checksum (`study/record.py`), which in a trial's journal
+   holds the trial's id. No reader sees a line changed or removed that has reached the disk.
 2. Each file has one writer at a time: the study's file is written by the submitting process, which holds the study's
    lease; a trial's file by rank 0 of its training workers, and by the submitting process once those have ended.
 3. A record is appended with a single write, and reaches the disk (fsync) before `append` returns when losing it
@@ -21,11 +21,11 @@ Protocol
 9. A flush that fails (some file systems tell only then that there is no room) leaves unknown what the disk took since
    the last one. The file is cut back to there, and the records since then wait as in 8: the same bytes come to the same
    place.
-10. Any other line that is not what was written is a damaged record. Readers pass over it but say so, `status` and
-   `doctor` name it. What it said is found again: a trial with a damaged record is attempted once more, and its newest
-   checkpoint tells how it stands (no step is taken again if it had finished); what the study's file lacks, the next
-   submission writes. Points of a curve that are lost this way stay lost. Without its first submission no one can tell
-   which study this is: that ends every command, with the line and the ways out.
+10. Any other line that is not what was written, or that is another trial's, is a damaged record. Readers pass over it
+   but say so, `status` and `doctor` name it. What it said is found again: a trial with a damaged record is attempted
+   once more, and its newest checkpoint tells how it stands (no step is taken again if it had finished); what the
+   study's file lacks, the next submission writes. Points of a curve that are lost this way stay lost. Without its
+   first submission no one can tell which study this is: that ends every command, with the line and the ways out.
 11. `n` counts the records of a file, whoever wrote them: each writer goes on from the last one that can be read. A
    number that does not follow the one before, with no damaged record between, tells that lines are missing; they are
    treated and named as damaged ones. Missing at the end of a file they leave no trace in it. Of a trial that was over
@@ -69,6 +69,7 @@ class Journal:
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._clock, self._steady, self.fence, self._patience = path, clock, steady, fence, patience
+        self._owner = _owner(path)
         self._file = path.open("ab", buffering=0)
         self._safe = self._file.seek(0, os.SEEK_END)
         """The size of the file at its last flush: what stands behind it may be cut off (protocol 9)."""
@@ -87,7 +88,7 @@ class Journal:
         """
         times = {"at": round(self._clock(), 3), "up": round(self._steady(), 3)}
         self._number += 1
-        self._write(line_of({NUMBER: self._number, **times, "event": event, **fields}))
+        self._write(line_of({NUMBER: self._number, **times, "event": event, **fields}, self._owner))
         if event != "step" or len(self._unflushed) > UNFLUSHED:
             self._flush()
         if len(self._waiting) > self._patience:
@@ -168,7 +169,7 @@ class JournalReader:
     """Reads a journal as it grows: every call of `new` yields the records completed since the last call."""
 
     def __init__(self, path: Path, position: Position = START) -> None:
-        self._path = path
+        self._path, self._owner = path, _owner(path)
         self._offset, self._line, self._number = position
 
     @property
@@ -200,7 +201,7 @@ class JournalReader:
             self._line += 1
             if not line or line.endswith(TORN):
                 continue
-            if (record := record_of(line)) is None:
+            if (record := record_of(line, self._owner)) is None:
                 self._number = None
                 yield {"event": UNREADABLE, "line": self._line, "missing": False}
                 continue
@@ -217,6 +218,11 @@ def read_journal(path: Path) -> list[Record]:
     return [record for record in JournalReader(path).new() if record["event"] != UNREADABLE]
 
 
+def _owner(path: Path) -> str:
+    """The id of the trial whose journal this is, `trials/<id>/journal.jsonl`; empty for other journals."""
+    return path.parent.name if path.parent.parent.name == "trials" else ""
+
+
 def _closing(path: Path) -> bytes:
     """What the next writer has to write before its first record: the end of a torn line (protocol 4)."""
     with path.open("rb") as file:
@@ -228,7 +234,8 @@ def _closing(path: Path) -> bytes:
 
 def _last_number(path: Path, size: int | None) -> int:
     """The number of the last record that can be read in the first `size` bytes of a journal; 0 if there is none."""
+    owner = _owner(path)
     for line in reversed(path.read_bytes()[:size].split(b"\n")[:-1]):
-        if (record := record_of(line)) is not None:
+        if (record := record_of(line, owner)) is not None:
             return int(record.get(NUMBER, 0))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -219,7 +220,7 @@ class StudyState:
     def damaged(self) -> list[str]:
         """The lines of all journals where records are damaged or missing, and trials that the study's journal lacks."""
         journals = [(self.folder, self._damaged), *((trial.folder, trial.damaged) for trial in self.trials.values())]
-        places = [f"{folder / 'journal.jsonl'}, line {line}" for folder, lines in journals for line in lines]
+        places = [f"{folder / 'journal.jsonl'}, {place}" for folder, lines in journals for place in _stretches(lines)]
         found = sorted(path.parent for path in self.folder.glob("trials/*/journal.jsonl"))
         places += [
             f"{trial.folder / 'journal.jsonl'}, which ends after record {trial.records} of {trial.ended_with}"
@@ -360,6 +361,13 @@ class StudyState:
     def in_state(self, state: str) -> list[TrialState]:
         """The trials in one of `STATES`."""
         return [trial for trial in self.trials.values() if trial.state == state]
+
+
+def _stretches(lines: list[int]) -> Iterator[str]:
+    """Ascending numbers of lines in words, those that follow each other as one."""
+    for _, found in groupby(enumerate(lines), lambda pair: pair[1] - pair[0]):
+        run = [line for _, line in found]
+        yield f"line {run[0]}" if len(run) == 1 else f"lines {run[0]} to {run[-1]}"
 
 
 def _between(earlier: Record, later: Record) -> float:

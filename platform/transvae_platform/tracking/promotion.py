@@ -144,7 +144,7 @@ def refusals(candidate: Candidate, *, allow_unknown_code: bool = False) -> Itera
     yield from _of_trial(candidate.ended)
     yield from _of_metrics(candidate)
     for reason in of_bytes(candidate.folder, candidate.tags):
-        yield f"{reason} - delete this version; submitting the study again registers its checkpoint anew"
+        yield f"{reason} - submit the study again: its checkpoint becomes a new version"
     yield from of_values(candidate.folder / WEIGHTS)
     yield from _of_lineage(candidate, allow_unknown_code)
 

@@ -2,8 +2,8 @@
 
 A model is named `<study>-<family>-<size>[-<variant>]`, a version is one trial (one seed), and the alias `best` points
 to the version with the highest PSNR of its name (of generators: the lowest validation loss), unless a person promoted
-another. Only checkpoints that equal their
-manifest, with finite weights and metrics, become versions; what an alias asks for in addition: `promotion.py`.
+another. Only checkpoints that equal their manifest, with finite weights and metrics, become versions; what an alias
+asks for in addition: `promotion.py`. A version whose files are damaged is made again (`known.py`).
 The files are ours (config.json, model.safetensors, README.md): loading executes no code from the registry.
 """
 
@@ -23,6 +23,7 @@ from mlflow.tracking import MlflowClient
 
 from transvae_platform.errors import UserError
 from transvae_platform.study.state import TrialState
+from transvae_platform.tracking.known import DAMAGED, known_version, undamaged
 from transvae_platform.tracking.promotion import of_bytes, promote, promotions, ranked_by
 from transvae_platform.tracking.result import INSTEAD, candidates, verified_result
 from transvae_platform.tracking.server import connect, existing_tracking_uri
@@ -59,14 +60,13 @@ def register_best(
         try:
             with verified_result(trial, step) as (folder, tags):
                 tags |= {INSTEAD: damaged} if damaged else {}
-                same = [version for version in versions if all(version.tags.get(tag) == tags[tag] for tag in IDENTITY)]
-                version = same[0] if same else _new_version(client, experiment_id, run_id, trial, folder, tags)
+                known = known_version(client, versions, {tag: tags[tag] for tag in IDENTITY})
+                version = known or _new_version(client, experiment_id, run_id, trial, folder, tags)
                 break
         except DamagedError as error:
             wanted = {"trial_id": trial.trial.id, "step": str(best)}
-            known = [version for version in versions if wanted.items() <= version.tags.items()]
-            if known:  # the registry has what is damaged here
-                version = known[0]
+            if step == best and (known := known_version(client, versions, wanted)):  # the registry has it
+                version = known
                 break
             damaged = damaged or str(error)
             if step == trial.trial.recipe.steps:
@@ -179,7 +179,8 @@ def best_version(client: MlflowClient, uri: str) -> ModelVersion:
     version = find_version(client, uri)
     if "/" in uri.removeprefix("models:/") or "@" in uri:
         return version
-    return min(client.search_model_versions(f"name='{version.name}'"), key=_order)
+    versions = client.search_model_versions(f"name='{version.name}'")
+    return min(undamaged(versions) or versions, key=_order)
 
 
 def registered_models(client: MlflowClient) -> list[dict[str, str]]:
@@ -289,7 +290,8 @@ def _may_move(client: MlflowClient, version: ModelVersion) -> bool:
         return True
     past = promotions(client, version.name, BEST)
     ours = bool(past) and past[-1].how == "registration" and past[-1].version == str(chosen)
-    return ours and _order(version) < _order(client.get_model_version(version.name, str(chosen)))
+    before = client.get_model_version(version.name, str(chosen))
+    return ours and (DAMAGED in before.tags or _order(version) < _order(before))
 
 
 def _quality(version: ModelVersion) -> float:
@@ -310,7 +312,7 @@ def _download(client: MlflowClient, version: ModelVersion, cache: Path) -> None:
         if reasons := list(of_bytes(Path(folder), version.tags)):
             raise UserError(
                 f"models:/{version.name}/{version.version}: as downloaded, {reasons[0]} - load it again; if that does "
-                "not help the registry's copy is damaged"
+                "not help the registry's copy is damaged: submitting the study again makes a new version of it"
             )
         with contextlib.suppress(FileExistsError):  # another process was faster, with the same bytes
             Path(folder).rename(cache)

@@ -1,6 +1,8 @@
 """WebDataset tars: every sample with its class and caption, the same bytes each time, whole or not there."""
 
+import errno
 import io
+import os
 import tarfile
 from dataclasses import replace
 
@@ -16,7 +18,7 @@ from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.pixels.decode import decode
 from transvae_platform.data.sets.manifest import Manifest, read_manifest, write_manifest
 from transvae_platform.data.sets.shards import image_field, write_shard
-from transvae_platform.errors import SpecError, UserError
+from transvae_platform.errors import SpecError, UnreachableError, UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
 LABELS = [0, 1, None, 3, 4, None, None, 7, 8]
@@ -151,3 +153,12 @@ def test_class_names_come_back(images, tmp_path):
     listing = list_source(str(tmp_path / "out"))
     assert list(listing.classes) == names
     assert listing.table["label"].to_pylist() == LABELS
+
+
+@pytest.mark.parametrize(("number", "way_out"), [(errno.ENOSPC, "free space or"), (errno.EMFILE, "mend that or")])
+def test_only_a_full_disk_is_called_full(images, tmp_path, number, way_out):
+    def failing(function, work):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(UnreachableError, match=rf"out: {os.strerror(number)} - {way_out} choose another folder"):
+        export_webdataset(images, tmp_path / "out", failing)

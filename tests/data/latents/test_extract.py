@@ -190,28 +190,50 @@ def test_statistics_of_posteriors_are_those_of_their_samples():
     np.testing.assert_allclose(found["std"], samples.std((0, 2, 3)), atol=0.03)
 
 
-@pytest.mark.parametrize("pieces", [1, 2])
-def test_killed_extraction_continues_with_the_same_bytes(extract, pieces):
-    _, undisturbed = extract("undisturbed")
-    calls = []
+def dying_after(pieces):
+    """A mapper whose process ends after so many pieces of work."""
 
-    def dying(function, work):
+    def mapper(function, work):
         for number, piece in enumerate(work):
             if number == pieces:
                 raise KeyboardInterrupt
             function(piece)
             yield piece
 
+    return mapper
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_killed_extraction_continues_with_the_same_bytes(extract, pieces):
+    _, undisturbed = extract("undisturbed")
+    calls = []
+
     def counting(function, work):
         calls.extend(work)
         return run_locally(function, work)
 
     with pytest.raises(KeyboardInterrupt):
-        extract(mapper=dying)
+        extract(mapper=dying_after(pieces))
     assert not list((undisturbed.parents[2] / "home" / "data").glob("*/manifest.json"))
     _, continued = extract(mapper=counting)
     assert len(calls) == len(SHARDS) - pieces
     assert contents(continued) == contents(undisturbed)
+
+
+def test_no_latents_are_of_two_batch_sizes(extract, tmp_path):
+    _, undisturbed = extract("undisturbed", batch_size=4)
+    with pytest.raises(KeyboardInterrupt):
+        extract(mapper=dying_after(2), batch_size=2)
+    calls = []
+
+    def counting(function, work):
+        calls.extend(work)
+        return run_locally(function, work)
+
+    _, made = extract(mapper=counting, batch_size=4)
+    assert len(calls) == len(SHARDS)
+    assert contents(made) == contents(undisturbed)
+    assert not list((tmp_path / "home" / "data").glob(".making-*"))
 
 
 def test_piece_that_could_not_finish_its_shard_is_done_again(extract, monkeypatch):

@@ -97,7 +97,7 @@ def test_what_links_lead_to_is_found_once(put, check, tmp_path):
     (root / "1.jpg").symlink_to(shelf / "s.jpg")
     (root / "3.jpg").symlink_to(root / "real" / "blob")  # as in a cache whose files have no suffix
     (root / "2.jpg").symlink_to(root / "3.jpg")
-    assert check(list_source(str(root))).keys() == {"real/a.jpg", "again/s.jpg", "2.jpg"}
+    assert check(list_source(str(root), "folder")).keys() == {"real/a.jpg", "again/s.jpg", "2.jpg"}
 
 
 def test_links_that_lead_nowhere_cost_only_themselves(put):
@@ -285,7 +285,17 @@ def test_split_folders_are_told_in_any_case(put, rows):
 def test_a_stray_image_beside_classes_below_splits_is_named(put, stray):
     files = ["train/cat/1.jpg", "train/dog/2.jpg", "val/cat/3.jpg", "val/dog/4.jpg", stray]
     with pytest.raises(SpecError, match=f"{stray} lies in no class folder - move it"):
-        list_source(str(put(files)), "classes" if stray == "train/5.jpg" else "auto")
+        list_source(str(put(files)))
+
+
+def test_a_stray_image_beside_class_folders_is_named(put):
+    root = put(["cat/1.jpg", "dog/2.jpg", "cover.jpg"])
+    with pytest.raises(SpecError, match=r"cover.jpg lies in no class folder - move it, or set data.layout: folder"):
+        list_source(str(root))
+    assert list_source(str(root), "folder").table.num_rows == 3
+    for name in ("0.jpg", "1.jpg"):  # more images on top than folders: a folder of pictures
+        (root / name).touch()
+    assert list_source(str(root)).layout == "folder"
 
 
 def test_images_of_a_test_split_beside_validation_are_counted(put):

@@ -88,11 +88,26 @@ def test_stamp_prefers_the_etag(put, memory, monkeypatch):
             r"nosuch://bucket/a cannot be opened \(Protocol not known: nosuch\) - give a local path, or",
         ),
         ("s3://my bucket/a", r"s3://my bucket/a cannot be opened \(.*\) - correct it"),
+        ("simplecache::memory://b", "simplecache::memory://b chains stores .* - give the last one itself"),
+        ("dir::simplecache::memory://b", "dir::simplecache::memory://b chains stores"),
+        ("zip://::/b/c.zip", "zip://::/b/c.zip chains stores"),
+        ("zip::file:///b/c.zip", "zip::file:///b/c.zip chains stores"),
+        ("s3://", "s3:// names no bucket - give one"),
+        ("github://", r"github:// cannot be opened \(.*\) - give a local path, or"),
+        ("a\0b", r"a\\x00b holds a NUL"),
+        ("file:///a%00b", "file:///a%00b holds a NUL"),
+        ("n" * 300, ".*n{300} cannot be read"),
     ],
 )
 def test_locations_that_nothing_opens(location, message):
     with pytest.raises(SpecError, match=f"data.path: {message}"):
         list_source(location)
+
+
+def test_two_colons_in_a_name_are_no_chain(put, check, memory):
+    root = put(["a::b.jpg"], "c::d")
+    assert check(list_source(str(root))).keys() == {"a::b.jpg"}
+    assert check(list_source(f"{memory(root)}")).keys() == {"a::b.jpg"}
 
 
 def test_store_without_its_package(monkeypatch):

@@ -342,3 +342,13 @@ def test_labels_of_another_type_are_named(tmp_path, labels):
     pq.write_table(pa.table({"image": [b"x"], "label": labels}), tmp_path / "a.parquet")
     with pytest.raises(SpecError, match=r"has labels that are neither numbers nor strings \(label of type"):
         list_source(str(tmp_path))
+
+
+def test_labels_that_only_folders_tell_are_not_dropped(put, rows):
+    source = put({f"split=train/label={number}/0.parquet": parquet(table({"image": images(2)})) for number in (0, 1)})
+    with pytest.raises(SpecError, match=r"label of split=train/label=0/0.parquet/0+ is told by the name of its folder"):
+        list_source(str(source))
+    for number in (0, 1):
+        made = table({"image": images(2), "label": [number] * 2})
+        (source / f"split=train/label={number}/0.parquet").write_bytes(parquet(made))
+    assert rows(list_source(str(source)), "label") == [(0,), (0,), (1,), (1,)]

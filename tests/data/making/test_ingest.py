@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from transvae_platform.data.listing import list_source
+from transvae_platform.data.listing import list_source, reading
 from transvae_platform.data.making import images as make
 from transvae_platform.data.making import ingest as module
 from transvae_platform.data.making.ingest import ingest
+from transvae_platform.data.making.lock import locked
 from transvae_platform.data.making.work import run_locally
 from transvae_platform.data.sets.catalogue import DataSet, list_data_sets
 from transvae_platform.data.sets.shards import ShardFile
@@ -109,6 +110,45 @@ def test_too_many_unreadable_images_end_the_ingest_with_their_names(photos, sect
     assert made == []
     (folder / "x.png").unlink()
     assert make_set(section(folder))[1].quarantined[0].name == "y.png"  # one always may
+
+
+def test_data_set_made_with_a_larger_share_is_refused_for_a_smaller_one(photos, section, make_set):
+    folder = photos(6)
+    for name in ("x.png", "y.png"):
+        (folder / name).write_bytes(b"")
+    made, _ = make_set(section(folder, quarantine=0.5))
+    with pytest.raises(UserError, match=r"2 of 8 images cannot be used, more than the allowed share of 0\.001"):
+        make_set(section(folder))
+    assert make_set(section(folder, quarantine=0.3))[0] == made
+
+
+def test_image_that_could_not_be_read_is_looked_at_again(photos, section, make_set, monkeypatch):
+    data, opened = section(photos(6), quarantine=0.3), reading.open_bytes
+
+    def closed(path):  # as a file without the permission; `root` opens those, too
+        if path.endswith("p3.png"):
+            raise PermissionError(13, "Permission denied")
+        return opened(path)
+
+    monkeypatch.setattr(reading, "open_bytes", closed)
+    before, manifest = make_set(data)
+    assert [item.name for item in manifest.quarantined] == ["p3.png"]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_make", None)  # still closed: nothing is made
+        assert make_set(data) == (before, manifest)
+    monkeypatch.undo()
+    after, manifest = make_set(data)
+    assert after != before
+    assert manifest.quarantined == ()
+    assert make_set(data)[0] == after
+
+
+def test_what_is_passed_over_is_counted_each_time(photos, section, make_set):
+    folder = photos(6)
+    before, manifest = make_set(section(folder))
+    (folder / "new.heic").touch()
+    after, counted = make_set(section(folder))
+    assert (after, manifest.source["passed_over"], counted.source["passed_over"]) == (before, {}, {".heic": 1})
 
 
 def test_training_image_that_is_also_held_out_is_left_out(photos, section, make_set):
@@ -339,6 +379,18 @@ def test_two_ingests_at_once_make_the_data_set_once(photos, section, tmp_path, m
     assert results[0] == results[1] == results[2]
     assert len(made) == len(set(made)) == len(results[0].shards)
     assert left_in(tmp_path) == {results[0].fingerprint, "made"}
+
+
+def test_equal_data_sets_of_two_places_are_published_one_after_the_other(photos, section, make_set, tmp_path):
+    made, manifest = make_set(section(photos(5, "one")))
+    other = section(photos(5, "two"))
+    second = threading.Thread(target=ingest, args=(list_source(other.path), other, tmp_path / "home", run_locally))
+    with locked(made.with_name(f".{manifest.fingerprint}.lock")):  # as whoever publishes the same now
+        second.start()
+        second.join(0.5)
+        assert len(list(made.parent.glob(".making-*/manifest.json"))) == 1
+    second.join()
+    assert [path.name for path in made.parent.iterdir() if path.name.startswith(".")] == []
 
 
 def test_full_disk_is_named_and_done_work_is_kept(photos, section, tmp_path, monkeypatch):

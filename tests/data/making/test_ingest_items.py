@@ -177,3 +177,12 @@ def test_shard_without_memory_stops_the_ingest_with_one_error(photos, section, m
     monkeypatch.setattr(making._memory, "empty", full)
     with pytest.raises(UnreachableError, match="data: there is no memory to make a shard - free some"):
         make_set(section(photos(3)))
+
+
+def test_a_source_for_validation_alone_is_made_whole(photos, section, tmp_path):
+    folder = tmp_path / "coco"
+    folder.mkdir()
+    photos(3).rename(folder / "val2017")
+    made = ingest(list_source(str(folder), layout="coco"), section(), tmp_path / "home", run_locally)
+    assert (made.samples("train"), made.samples("validation")) == (0, 3)
+    assert {shard.split for shard in made.shards} == {"validation"}

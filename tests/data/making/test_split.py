@@ -56,6 +56,7 @@ def test_own_split_of_the_source_is_used_unless_a_share_is_asked_for(photos, sec
     listing = Listing(own, (), "folder")
     assert sides(split_listing(listing, section()))["validation"] == {"p4.png", "p5.png"}
     assert len(sides(split_listing(listing, section(holdout=0.5)))["validation"]) == 3
+    assert set(sides(split_listing(listing, section(holdout=1.0)))) == {"validation"}
 
 
 def test_a_tenth_is_held_out_where_nobody_says(photos, section):
@@ -81,6 +82,14 @@ def test_a_source_of_training_images_only_gives_a_tenth(photos, section):
     listing = list_source(str(photos(20)))
     only = listing.table.set_column(listing.table.column_names.index("split"), "split", [["train"] * 20])
     assert len(sides(split_listing(Listing(only, (), "folder"), section()))["validation"]) == 2
+
+
+@pytest.mark.parametrize(("holdout", "held"), [(None, 4), (1.0, 4), (0.5, 2)])
+def test_a_source_for_validation_alone_is_a_data_set_for_evaluations(photos, section, holdout, held):
+    listing = list_source(str(photos(4)))
+    only = listing.table.set_column(listing.table.column_names.index("split"), "split", [["validation"] * 4])
+    table = split_listing(Listing(only, (), "folder"), section(holdout=holdout))
+    assert table["split"].to_pylist().count("validation") == held
 
 
 def test_shares_are_near_what_is_asked_over_many_names(section, photos):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from transvae import create_model
+from transvae_platform.cli.data import verify
 from transvae_platform.data.exchange.lightningdit import export_lightningdit
 from transvae_platform.data.exchange.lightningdit_import import import_lightningdit
 from transvae_platform.data.latents.extract import extract_latents, plan_extraction
@@ -84,6 +85,7 @@ def test_sound_data_sets_are_as_their_manifests_say(images, latents):
         (setting("settings", "view", "geometry", "adm"), "fingerprint: it says "),
         (setting("source", "classes", ["a", "c"]), "fingerprint: it says "),
         (setting("quarantined", 0, "reason", "looks odd"), "fingerprint: it says "),
+        (setting("versions", "format", "{"), "versions: format is no JSON"),
         (setting("quarantined", []), "items: it says 9, the shards hold 8 and 0 left out"),
         (lambda values: values["shards"].reverse(), "fingerprint: it says "),
         (lambda values: values["shards"].pop(), "items: it says 9, the shards hold "),
@@ -144,12 +146,16 @@ def test_data_set_on_a_store_is_verified(images, memory_copy):
     ]
 
 
-def test_manifest_of_an_older_format_is_verified_without_its_fingerprint(images):
+def test_manifest_without_its_format_is_not_called_sound(images, capsys):
     def older(values):
         del values["versions"]["format"]
         values["settings"]["seed"] = 7
 
+    verify(str(images))
+    assert "as the manifest says" in capsys.readouterr().out
     assert changed(images, older) == []
+    with pytest.raises(UserError, match=r"its fingerprint cannot be checked.*lacks versions\.format"):
+        verify(str(images))
 
 
 def test_reading_a_data_set_that_was_changed_is_one_clear_error(images, tmp_path):

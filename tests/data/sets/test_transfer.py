@@ -1,5 +1,7 @@
 """Whole data sets between folders and stores: complete or not there, and every damaged shard is found."""
 
+import os
+import threading
 import uuid
 
 import numpy as np
@@ -76,6 +78,39 @@ def test_a_copy_continues_and_writes_the_manifest_last(local, copied):
     assert copied[: len(first)] == first
     assert copied[-1] == "manifest.json"
     assert read_remote_manifest(location) == local[1]
+
+
+def test_two_copies_into_one_folder_come_one_after_the_other(local, tmp_path, copied):
+    first, second = copy_set(*local, tmp_path / "copy"), list[int]()
+    next(first)
+    other = threading.Thread(target=lambda: second.extend(copy_set(*local, tmp_path / "copy")))
+    other.start()
+    other.join(0.2)
+    assert second == []
+    assert copied == ["train-00000.arrow"]
+    list(first)
+    other.join()
+    assert sum(second) == local[1].bytes
+    assert copied[7:] == ["manifest.json"]
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == sorted(
+        path.name for path in local[0].iterdir()
+    )
+
+
+def test_two_copies_to_a_store_do_not_end_each_other(local):
+    location = anywhere()
+    first = copy_set(*local, location)
+    next(first)
+    list(copy_set(*local, location))
+    list(first)
+    assert find_damage(location, local[1]) == []
+
+
+def test_copied_bytes_reach_the_disk_before_their_names(local, tmp_path, monkeypatch):
+    synced = set()
+    monkeypatch.setattr(transfer.os, "fsync", lambda file: synced.add(os.fstat(file.fileno()).st_ino))
+    list(copy_set(*local, tmp_path / "copy"))
+    assert {path.stat().st_ino for path in (tmp_path / "copy").iterdir()} <= synced
 
 
 def test_a_copy_comes_back_byte_for_byte(local, tmp_path):

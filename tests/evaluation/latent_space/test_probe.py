@@ -1,10 +1,12 @@
 """The linear probe: against scikit-learn, its two solvers against each other, what it refuses."""
 
+import math
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from transvae_platform.errors import UserError
+from transvae_platform.errors import SpecError, UserError
 from transvae_platform.evaluation.latent_space.probe import ProbeProtocol, _fit, probe
 
 
@@ -52,6 +54,20 @@ def test_pooled_features_see_less(latents):
     protocol = ProbeProtocol(features="gap")
     assert _fit(train, np.arange(300), np.array([10, 11, 12]), protocol, 1.0).weight.shape == (3, 3)
     assert 0.34 < probe(train, validation, protocol).accuracy <= 1
+
+
+def test_whether_lbfgs_converged_is_recorded(latents):
+    train, validation = latents()
+    found, cut = (probe(train, validation, ProbeProtocol(iterations=most)) for most in (1000, 2))
+    assert (found.converged, cut.converged) == (True, False)
+    assert cut.steps <= 2 < found.steps < 1000
+    assert found.gradient < 1e-5 < cut.gradient
+
+
+@pytest.mark.parametrize("wrong", [{"c": (0.1, -1.0)}, {"c": (0.0,)}, {"c": (math.nan,)}, {"learning_rate": math.inf}])
+def test_numbers_without_meaning_are_refused(wrong):
+    with pytest.raises(SpecError, match=rf"probe: {next(iter(wrong))} is .*, it must be a finite number above 0"):
+        ProbeProtocol(**wrong)
 
 
 def test_data_without_classes_is_refused(latents):

@@ -86,7 +86,11 @@ def test_q_k_and_v_keep_their_order():
 @pytest.mark.parametrize(
     ("state", "said"),
     [({"weight": torch.zeros(2)}, "there is no post_quant_conv.weight"),
-     ({"post_quant_conv.weight": torch.zeros(4, 4, 1, 1)}, "is not VA-VAE's network")],
+     ({"post_quant_conv.weight": torch.zeros(4, 4, 1, 1)}, "is not VA-VAE's network"),
+     ({"post_quant_conv.weight": torch.tensor(1.0)}, "is not VA-VAE's network"),
+     ({"post_quant_conv.weight": torch.zeros(0, 4)}, "is not VA-VAE's network"),
+     ({"post_quant_conv.weight": torch.zeros(4, 4, 1, 1), "encoder.mid.attn_1.q.weight": torch.zeros(4, 4, 1, 1)},
+      r"Missing key.*encoder\.mid\.blocks\.1\.attention\.qkv\.weight")],
 )  # fmt: skip
 def test_other_files_are_refused(tmp_path, state, said):
     path = tmp_path / "other.pt"

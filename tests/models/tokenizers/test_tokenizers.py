@@ -1,6 +1,7 @@
 """The contract on ours and on folders in diffusers' format, with random weights; refusals."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from transvae import create_model
 from transvae.tokenizers import PUBLISHED, Facts, TokenizerError, open_tokenizer, opening
+from transvae.tokenizers.published import known_by, title_of
 from transvae.torchvision_cpu import ensure_torchvision
 
 SD35 = {  # the published config.json
@@ -113,10 +115,28 @@ def test_a_folder_of_autoencoder_kl(folder):
     assert (
         posterior.mean.shape == (2, facts.channels, 32 // facts.compression, 32 // facts.compression) == (2, 16, 4, 4)
     )
-    assert (facts.scale, facts.shift, facts.deterministic, facts.title) == (1.5305, 0.0609, False, "SD3.5-VAE")
+    assert (facts.scale, facts.shift, facts.deterministic, facts.title) == (1.5305, 0.0609, False, "AutoencoderKL")
     assert len(facts.weights_sha256) == 64
     assert tokenizer.parameters_count == sum(p.numel() for p in network.parameters())
     assert not any(p.requires_grad for p in tokenizer.parameters())
+
+
+def test_a_format_is_known_by_its_size_and_a_file_by_its_sha256():
+    assert title_of(8, 16, 1.5305, 83_819_683) == "SD3.5-VAE"
+    assert title_of(8, 16, 1.5305, 1_050_000) is None
+    assert title_of(8, 4, 0.18215, 83_653_863) == "SD-VAE"  # ft-EMA, ft-MSE and the original
+    assert title_of(16, 32, None, 70_000_000) is None
+    assert known_by("f5b59a26851551b67ae1fe58d32e76486e1e812def4696a4bea97f16604d40a3") == "flux-vae"
+    assert known_by("0" * 64) is None
+
+
+def test_the_title_of_ours_says_what_is_not_its_names(tmp_path):
+    for number, (overrides, title) in enumerate([
+        ({}, "transvae-micro-T/f4d4"), ({"resolution": 64}, "transvae-micro-T/f4d4"),
+        ({"position": "learned"}, "transvae-micro-T/f4d4 (position=learned)"),
+    ]):  # fmt: skip
+        create_model("transvae-micro-T/f4d4", **overrides).save_pretrained(tmp_path / str(number))
+        assert open_tokenizer(tmp_path / str(number)).facts.title == title
 
 
 def test_names_of_diffusers_first_years_are_read(folder):
@@ -163,6 +183,25 @@ def test_weights_that_are_missing_do_not_stay_random(folder):
         open_tokenizer(path)
     weights.unlink()
     with pytest.raises(TokenizerError, match="download the folder again"):
+        open_tokenizer(path)
+
+
+def test_other_forms_of_the_weights_are_named_with_the_way_to_convert_them(folder):
+    path, network = folder(SMALL_KL)
+    (path / "diffusion_pytorch_model.safetensors").unlink()
+    network.save_pretrained(path, variant="fp16")
+    with pytest.raises(TokenizerError, match=r"there are diffusion_pytorch_model.fp16.safetensors: convert") as error:
+        open_tokenizer(path)
+    command = re.search(r'python -c "(.*)"', str(error.value))[1]
+    exec(command.replace("NEW_FOLDER", str(path.parent / "new")))
+    opened, expected = open_tokenizer(path.parent / "new").network.state_dict(), network.state_dict()
+    assert all(torch.equal(opened[key], value) for key, value in expected.items())
+
+
+def test_a_configuration_without_widths_is_refused(folder):
+    path, _ = folder(SMALL_KL)
+    (path / "config.json").write_text(json.dumps({**SMALL_KL, "block_out_channels": []}))
+    with pytest.raises(TokenizerError, match=r"builds no AutoencoderKL of this config.json"):
         open_tokenizer(path)
 
 

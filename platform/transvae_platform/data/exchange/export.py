@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from transvae_platform.data.making.lock import locked
-from transvae_platform.data.making.work import Function, Listener, Mapper, Work, finish
+from transvae_platform.data.making.work import Function, Listener, Mapper, Work, finish, is_full
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.remote import CACHE_BYTES, default_cache
 from transvae_platform.data.sets.samples import SampleSet, manifest_at, open_data
@@ -51,7 +51,8 @@ def export(
                 path.unlink()
     except OSError as error:
         what = error.strerror or error
-        raise UnreachableError(f"{folder}: {what} - free space or choose another folder; done work is kept") from error
+        way_out = "free space or choose another folder" if is_full(error) else "mend that or choose another folder"
+        raise UnreachableError(f"{folder}: {what} - {way_out}; done work is kept") from error
 
 
 def read_data_set(location: str | Path, kind: str) -> Manifest:

@@ -4,7 +4,9 @@ A record holds `latent` and `latent_flip`, the latent of the mirrored image with
 (2d, h, w) for posteriors: mean, then log-variance. It stands where its image stands: same shard, same row, same id.
 
 What holds: the noise is a function of (seed, item, view, mirrored or not) alone. A network's floats vary in the last
-bits with batch size, device and number of threads; with these equal, equal extractions have equal bytes.
+bits with batch size, device and number of threads; with these equal, equal extractions have equal bytes. They are no
+part of the fingerprint, but an extraction that was killed continues only with its batch size and device: with others
+it begins anew.
 Legend: B batch, H, W pixels, f compression, d latent channels, h = H/f, w = W/f.
 """
 
@@ -27,6 +29,7 @@ from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.shards import Field, Shard
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.lineage import library_versions
+from transvae_platform.study.trial import stable_hash
 
 FORMAT_VERSION = 3
 """Raised when the same images, model and settings would give other latents (noise, order, mirroring)."""
@@ -35,7 +38,7 @@ CONTENTS = ("sample", "mean", "posterior")
 
 @dataclass(frozen=True)
 class Extraction:
-    """Latents that can be made: all that decides them, known and checked before any work."""
+    """Latents that can be made: what decides them, known and checked before any work."""
 
     manifest: Manifest
     """Of the images."""
@@ -47,7 +50,7 @@ class Extraction:
 
     @property
     def fingerprint(self) -> str:
-        """Of the latents: a hash of everything that decides them, of the model its weights and configuration."""
+        """Of the latents: a hash of what decides them but for rounding, of the model its weights and configuration."""
         return latents_fingerprint(FORMAT_VERSION, self.settings)
 
 
@@ -121,7 +124,7 @@ def extract_latents(
         "location": plan.location, "model_folder": str(plan.model_folder), "settings": plan.settings,
         "fields": [[field.name, field.shape] for field in plan.fields], "batch_size": batch_size, "device": device,
     }  # fmt: skip
-    with work_folder(home, fingerprint, asked) as folder:
+    with work_folder(home, stable_hash([fingerprint, batch_size, device])[:16], asked) as folder:
         if found := find_made(home, fingerprint):  # another process has made it meanwhile
             shutil.rmtree(folder)
             return found

@@ -6,7 +6,8 @@
    are refused: name the layout.
 4. Images below `train/` in folders that are all named like WordNet ids (n01440764): `imagenet`.
 5. At least two folders with images directly in them and none elsewhere (`cat/1.jpg`), or the same below folders named
-   train, val ...: `classes`.
+   train, val ...: `classes`. Images beside the folders, no more than there are folders (a cover, one of each class:
+   assumption), do not make it `folder`, which would drop all labels: `classes` names them, for people to decide.
 6. Any other images: `folder`.
 """
 
@@ -87,9 +88,11 @@ def _image_layout(names: pa.ChunkedArray) -> str:
     depth = 2 if below_splits(names) else 1
     if depth == 2:  # strays do not decide
         names = names.filter(pc.is_valid(map_strings(part(names, 0), side_of)))
-    if not pc.all(pc.equal(pc.count_substring(names, "/"), depth)).as_py():
+    inside = names.filter(pc.greater_equal(pc.count_substring(names, "/"), depth))
+    folders = pc.unique(part(inside, depth - 1))
+    if len(names) - len(inside) > len(folders) or not pc.all(pc.equal(pc.count_substring(inside, "/"), depth)).as_py():
         return "folder"
-    return "classes" if len(pc.unique(part(names, depth - 1))) > 1 else "folder"
+    return "classes" if len(folders) > 1 else "folder"
 
 
 def without_prefix(names: pa.ChunkedArray) -> pa.ChunkedArray:

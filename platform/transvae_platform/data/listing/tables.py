@@ -6,6 +6,7 @@ be of the file or of the stream format; a stream has no index, so one on a store
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from transvae_platform.data.listing.broken import list_each
 from transvae_platform.data.listing.detect import TABLE_SUFFIXES
-from transvae_platform.data.listing.fields import Fields, find_fields, plain_captions, plain_labels
+from transvae_platform.data.listing.fields import LABEL_NAMES, Fields, find_fields, plain_captions, plain_labels
 from transvae_platform.data.listing.schema import (
     LISTING_SCHEMA,
     Listing,
@@ -31,6 +32,9 @@ from transvae_platform.errors import SpecError
 ARROW_MAGIC = b"ARROW1"
 """The first bytes of Arrow's file format; a stream begins otherwise."""
 
+LABEL_FOLDER = re.compile(rf"(?:^|/)(?:{'|'.join(LABEL_NAMES)})=[^/]*/")
+"""A folder of a table that was written in partitions by its label, as Hive and Spark do."""
+
 DIGITS = 6
 """Row numbers in names are padded, so that they sort like numbers."""
 
@@ -41,7 +45,8 @@ def list_tables(location: str, files: pa.Table) -> Listing:
     Broken is a file that cannot be read, or whose image, label or caption column is missing or ambiguous.
 
     Raises:
-        SpecError: no file holds rows, or the labels or class names of two files do not go together.
+        SpecError: no file holds rows, the labels or class names of two files do not go together, or labels are told by
+            folders only.
     """
     tables = with_suffix(files, TABLE_SUFFIXES)
     return list_rows(location, "parquet", tables.append_column("split", map_strings(tables["name"], split_in)))
@@ -55,6 +60,7 @@ def list_rows(location: str, layout: str, files: pa.Table, broken: Sequence[str]
     if len(classes) > 1:
         raise SpecError(f"data.path: {printable(location)} has files with different class names - give one of the sets")
     names: tuple[str, ...] = next(iter(classes), ())
+    _refuse_lost_labels(location, results)
     pieces = [rows for rows, _ in results if len(rows)]
     if not pieces:
         return make_listing(location, layout, LISTING_SCHEMA.empty_table(), broken=broken)
@@ -69,6 +75,16 @@ def list_rows(location: str, layout: str, files: pa.Table, broken: Sequence[str]
         names = names or found
         rows = rows.set_column(rows.column_names.index("label"), "label", labels)
     return make_listing(location, layout, rows, names, broken)
+
+
+def _refuse_lost_labels(location: str, results: Sequence[tuple[pa.Table, Fields]]) -> None:
+    for rows, fields in results:
+        if not fields.label and len(rows) and LABEL_FOLDER.search(name := rows["name"][0].as_py()):
+            raise SpecError(
+                f"data.path: {printable(location)}: the label of {printable(name)} is told by the name of its folder "
+                "only, which is not read - write it into the files as a column `label` (a pyarrow.dataset with "
+                "partitioning='hive' has it), or rename the folder"
+            )
 
 
 def open_arrow(file: pa.NativeFile, columns: Sequence[str] = ()) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

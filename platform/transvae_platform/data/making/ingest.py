@@ -12,13 +12,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transvae_platform.data.listing import Listing
-from transvae_platform.data.listing.reading import UNREAD
+from transvae_platform.data.listing.reading import UNREAD, read_items
 from transvae_platform.data.making.images import items_per_shard, make_shard, record_layout, samples_per_item
 from transvae_platform.data.making.integrity import COPY, check_records, copies_of_held_out
 from transvae_platform.data.making.split import split_listing
@@ -57,11 +59,11 @@ def ingest(listing: Listing, data: Data, home: Path, mapper: Mapper, listen: Lis
     table = split_listing(listing, data)
     key = ingest_key(table, listing.classes, data)
     asked = [data.path or data.source, data.layout, data.decides_samples()]
-    if found := find_made(home, key):
+    if found := _find(home, key, listing, table, data):
         sweep(home, asked)
         return found
     with work_folder(home, key, asked) as folder:
-        if found := find_made(home, key):  # another process has made it meanwhile
+        if found := _find(home, key, listing, table, data):  # another process has made it meanwhile
             shutil.rmtree(folder)
             return found
         manifest = _make(table, listing, data, folder, mapper, listen)
@@ -99,6 +101,26 @@ def refuse_taken_name(listing: Listing, data: Data, home: Path, name: str) -> No
             refuse_other(home, name, None)
 
 
+def _find(home: Path, key: str, listing: Listing, table: pa.Table, data: Data) -> Manifest | None:
+    """The data set if it was made, with what was passed over today; None also if more of it can be read by now.
+
+    Raises:
+        UserError: it was made with a larger share of unusable images than is allowed here.
+    """
+    found = find_made(home, key)
+    if found is None or _is_mended(found, table):
+        return None
+    _refuse_too_many(found.quarantined, table, data, found.shards)
+    return replace(found, source={**found.source, "passed_over": listing.passed_over})
+
+
+def _is_mended(found: Manifest, table: pa.Table) -> bool:
+    """Whether an item that could not be read can be: of a permission, the size and time of a file do not tell."""
+    unread = [item.name for item in found.quarantined if item.reason.startswith(UNREAD)]
+    rows = table.filter(pc.is_in(table["name"], value_set=pa.array(unread, pa.string())))
+    return any(content is not None for _, content, _ in read_items(rows))
+
+
 def _make(
     table: pa.Table, listing: Listing, data: Data, folder: Path, mapper: Mapper, listen: Listener | None
 ) -> Manifest:
@@ -114,7 +136,11 @@ def _make(
         results = run(make_shard, work, mapper, None)
     shards = tuple(Shard(**result["shard"]) for result in results if result["shard"])
     quarantined = tuple(Quarantined(**item) for result in results for item in result["quarantined"])
-    _refuse_too_many(quarantined, table, data, shards, folder)
+    try:
+        _refuse_too_many(quarantined, table, data, shards)
+    except UserError:
+        _forget_unread(folder)  # the rest stays: a raised share continues
+        raise
     check_records(folder, shards, table, quarantined, samples_per_item(data))
     settings = data.decides_samples()
     contents = [(shard.split, content_of(ShardFile(folder / shard.file))) for shard in shards]
@@ -154,9 +180,7 @@ def _plan_shards(table: pa.Table, data: Data, folder: Path) -> list[Work]:
     ]  # fmt: skip
 
 
-def _refuse_too_many(
-    quarantined: Sequence[Quarantined], table: pa.Table, data: Data, shards: Sequence[Shard], folder: Path
-) -> None:
+def _refuse_too_many(quarantined: Sequence[Quarantined], table: pa.Table, data: Data, shards: Sequence[Shard]) -> None:
     items = table.num_rows
     small = [item for item in quarantined if item.is_too_small]
     bad = [item for item in quarantined if not item.is_too_small and not item.reason.startswith(COPY)]
@@ -165,7 +189,6 @@ def _refuse_too_many(
     allowed = max(1 if data.quarantine else 0, data.quarantine * items)
     if not empty and max(len(bad), len(small)) <= allowed:
         return
-    _forget_unread(folder)  # the rest stays: a raised share continues
     if empty:
         ours = [item for item in quarantined if item.split == empty[0]]
         raise UserError(

@@ -25,8 +25,10 @@ def copies_of_held_out(folder: Path, shards: Sequence[dict[str, Any]], table: pa
         hashes, items = sides[shard["split"]]
         hashes.append(_fixed(file, "sha256"))
         items.append(_numbers(file, "item"))
-    held, held_items = (np.concatenate(part) if part else np.array([]) for part in sides["validation"])
-    train, train_items = (np.concatenate(part) if part else np.array([]) for part in sides["train"])
+    if not all(hashes for hashes, _ in sides.values()):
+        return {}
+    held, held_items = (np.concatenate(part) for part in sides["validation"])
+    train, train_items = (np.concatenate(part) for part in sides["train"])
     both = np.isin(train, held)
     if not both.any():
         return {}

@@ -23,8 +23,9 @@ DEFAULT_HOLDOUT = 0.1
 def split_listing(listing: Listing, data: Data) -> pa.Table:
     """The listing with `item` (its row number) and `split` filled in; held-out rows first, otherwise in order.
 
-    The split is the source's own, where it has both sides, unless `data.holdout` names items or a share. With a share
-    of 0, and of a single image where nobody says, nothing is held out. An edit stays with its source.
+    The split is the source's own, where it has both sides or says of all images that they are for validation, unless
+    `data.holdout` names items or a share. With a share of 0, and of a single image where nobody says, nothing is held
+    out; with a share of 1 everything is: a data set for evaluations. An edit stays with its source.
 
     Raises:
         SpecError: a named item does not exist, none is left to train on, the source holds some items out and does
@@ -41,7 +42,7 @@ def split_listing(listing: Listing, data: Data) -> pa.Table:
         )
     names = table.column("name").to_pylist()
     first = _first_images(table, data)
-    if data.holdout is None and sides == {"train", "validation"}:
+    if data.holdout is None and sides in ({"train", "validation"}, {"validation"}):
         held = pc.equal(own, "validation").to_numpy()
     elif isinstance(data.holdout, tuple):
         held = _named(names, data.holdout)
@@ -54,10 +55,11 @@ def split_listing(listing: Listing, data: Data) -> pa.Table:
         table, held != held[first],
         "data.path: {} and the image that it is an edit of are not both held out - move or name the two together",
     )  # fmt: skip
-    if held.all():
+    is_meant = data.holdout == 1 or (data.holdout is None and sides == {"validation"})
+    if held.all() and not is_meant:
         raise SpecError(
             f"data.holdout: all {len(held)} images of {data.path or data.source} would be held out, none is left to "
-            "train on - lower it (0 holds none out) or add images"
+            "train on - lower it (0 holds none out, 1 all of them on purpose) or add images"
         )
     rows = table.drop_columns("split").append_column("item", pa.array(np.arange(len(held))))
     sides_of = [rows.filter(pa.array(held)), rows.filter(pa.array(~held))]  # a take joins texts, of 2 GiB at most

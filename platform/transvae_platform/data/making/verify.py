@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from transvae_platform.data.latents.channels import channel_statistics, channel_sums, to_float32
-from transvae_platform.data.sets.identity import computes_statistics, content_of, fingerprint_again
+from transvae_platform.data.sets.identity import FORMAT, computes_statistics, content_of, fingerprint_again
 from transvae_platform.data.sets.manifest import Manifest
 from transvae_platform.data.sets.shards import Shard, ShardFile
 from transvae_platform.data.sets.stores import first_line, local_path, open_store
@@ -33,7 +33,7 @@ def find_damage(location: str, manifest: Manifest, listen: Callable[[int, int], 
 
     Of a manifest everything is computed again that follows from its shards and settings: records, sizes, splits, arrays
     and items, the statistics of latents, and the fingerprint, in which the settings, the class names and the quarantine
-    list are. Where the images lay is not part of it.
+    list are; not where a manifest does not say its FORMAT. Where the images lay is not part of it.
 
     Raises:
         SpecError, UnreachableError: the store cannot be opened.
@@ -113,7 +113,12 @@ def _whole(manifest: Manifest, facts: list[_Facts]) -> Iterator[str]:
         if not all(_same(manifest.statistics.get(name), again.get(name)) for name in ("mean", "std")):
             yield "statistics: they are not those of the training latents"
     contents = [(shard.split, fact.content) for shard, fact in zip(manifest.shards, facts, strict=True)]
-    if (fingerprint := fingerprint_again(manifest, contents)) not in (None, manifest.fingerprint):
+    try:
+        fingerprint = fingerprint_again(manifest, contents)
+    except ValueError:
+        yield f"versions: {FORMAT} is no JSON"
+        return
+    if fingerprint not in (None, manifest.fingerprint):
         yield (
             f"fingerprint: it says {manifest.fingerprint}, but its settings, classes and quarantine list with these "
             f"shards make {fingerprint}"

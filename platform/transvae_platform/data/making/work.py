@@ -7,7 +7,7 @@ Protocol
 2. Each piece of work is a pure function of its description. It writes its shard, then its result beside it, each
    atomically and on the disk. A making that was killed does only the pieces without a readable result or
    without the shard that it names, and ends with the same bytes.
-3. Publishing writes the manifest, gives the folder its final name, the fingerprint, and writes
+3. Publishing writes the manifest, gives the folder its final name, the fingerprint, under a lock of it, and writes
    `<home>/data/made/<key>.json`, which says which fingerprint the key led to. Nothing else is left behind. A damaged
    data set that had the name is set aside in `<home>/data/bad/`, for people to look at; nobody reads it.
 4. The origin is a hash of what was asked for. Whoever asks for it again either continues (the key is the same) or,
@@ -122,9 +122,15 @@ def work_folder(home: Path, key: str, asked: Any) -> Iterator[Path]:
             sweep(home, asked, keep=key)
             yield folder
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        way_out = "free space or choose another --home; done work is kept" if is_full else "choose another --home"
+        way_out = (
+            "free space or choose another --home; done work is kept" if is_full(error) else "choose another --home"
+        )
         raise UnreachableError(f"{folder}: {error.strerror or error} - {way_out}") from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or the share of it that one may use, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def sweep(home: Path, asked: Any, keep: str | None = None) -> None:
@@ -153,12 +159,13 @@ def publish(folder: Path, home: Path, key: str, manifest: Manifest) -> None:
     from transvae_platform.data.making.verify import find_damage  # imports torch, which plans do without
 
     final = home / "data" / manifest.fingerprint
-    known = _complete(final)
-    if known and not find_damage(str(final), known):  # made before from another place: trials may be reading it
-        shutil.rmtree(folder)
-    else:
-        set_aside(final)
-        folder.replace(final)
+    with locked(final.with_name(f".{final.name}.lock")):  # another key may lead to the same data set at the same time
+        known = _complete(final)
+        if known and not find_damage(str(final), known):  # made before from another place: trials may be reading it
+            shutil.rmtree(folder)
+        else:
+            set_aside(final)
+            folder.replace(final)
     pointer = home / "data" / "made" / f"{key}.json"
     pointer.parent.mkdir(exist_ok=True)
     for path in pointer.parent.glob(f".{pointer.name}.*"):  # of a process that was killed while writing it

@@ -11,7 +11,7 @@ from transvae_platform.data.sets.manifest import Manifest, Quarantined, read_man
 from transvae_platform.data.sets.notes import read_note, write_note
 from transvae_platform.data.sets.remote import read_remote_manifest
 from transvae_platform.data.sets.stores import printable
-from transvae_platform.errors import SpecError
+from transvae_platform.errors import SpecError, UserError
 from transvae_platform.study.trial import stable_hash
 
 
@@ -131,21 +131,38 @@ def find_data_set(home: Path, reference: str) -> DataSet:
     for folder in (home / "data" / names.get(reference, reference), Path(reference)):
         if manifest := read_manifest(folder):
             return DataSet(manifest, str(folder.resolve()), (reference,) if reference in names else ())
-    known = [name for data_set in list_data_sets(home) for name in (*data_set.names, data_set.manifest.fingerprint)]
+    known = [name for data_set in look_through(home)[0] for name in (*data_set.names, data_set.manifest.fingerprint)]
     close = difflib.get_close_matches(reference, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'} (`transvae data list`)"
     raise NoDataSetError(f"no data set {reference!r} in {home / 'data'} - {hint}")
 
 
 def list_data_sets(home: Path) -> list[DataSet]:
-    """All data sets of a home, named ones first."""
+    """All data sets of a home, named ones first.
+
+    Raises:
+        UserError: manifests are damaged, or of a version that this code does not read.
+    """
+    found, unusable = look_through(home)
+    if unusable:
+        raise UserError("\n".join(unusable))
+    return found
+
+
+def look_through(home: Path) -> tuple[list[DataSet], list[str]]:
+    """(the data sets of a home, named ones first; what is wrong with each manifest that cannot be used)."""
     names = _names(home)
-    found = []
+    found, unusable = list[DataSet](), list[str]()
     for path in sorted((home / "data").glob("*/manifest.json")):
-        if (manifest := read_manifest(path.parent)) is not None:
+        try:
+            manifest = read_manifest(path.parent)
+        except UserError as error:
+            unusable.append(str(error))
+            continue
+        if manifest is not None:
             own = tuple(sorted(name for name, fingerprint in names.items() if fingerprint == manifest.fingerprint))
             found.append(DataSet(manifest, str(path.parent), own))
-    return sorted(found, key=lambda data_set: (not data_set.names, data_set.names))
+    return sorted(found, key=lambda data_set: (not data_set.names, data_set.names)), unusable
 
 
 def _note(home: Path, name: str) -> Path:

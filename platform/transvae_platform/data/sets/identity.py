@@ -67,7 +67,11 @@ def imported_fingerprint(format_: Any, settings: dict[str, Any], statistics: dic
 
 
 def fingerprint_again(manifest: Manifest, contents: Contents) -> str | None:
-    """The fingerprint that a data set should have; None if its manifest is older than the record of its format."""
+    """The fingerprint that a data set should have; None if its manifest is older than the record of its format.
+
+    Raises:
+        ValueError: that record is damaged.
+    """
     if FORMAT not in manifest.versions:
         return None
     format_ = json.loads(manifest.versions[FORMAT])

@@ -13,6 +13,7 @@ Protocol
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -107,13 +108,18 @@ def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a finished data set, else None.
 
     Raises:
-        UserError: the file is damaged, or from a version that this code does not read.
+        UserError: the file cannot be read, is damaged, or from a version that this code does not read.
     """
     path = folder / "manifest.json"
     try:
-        return parse_manifest(path.read_text(errors="replace"), str(path))
-    except FileNotFoundError:
+        text = path.read_text(errors="replace")
+    except ValueError:  # a NUL in the path
         return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise UserError(f"{path} cannot be read ({error.strerror}) - mend the disk or the permission") from None
+    return parse_manifest(text, str(path))
 
 
 def parse_manifest(text: str, where: str) -> Manifest:

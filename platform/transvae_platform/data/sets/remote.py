@@ -276,9 +276,10 @@ def read_remote_manifest(location: str) -> Manifest:
     store, root = open_store(location)
     try:
         with store.open_input_stream(f"{root}/manifest.json") as file:
-            return parse_manifest(file.read().decode(), f"{location}/manifest.json")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreachableError(f"{location}: no data set can be read there ({error})") from None
+            text = file.read().decode(errors="replace")
+    except (OSError, ValueError) as error:  # ValueError: no path that the store knows
+        raise UnreachableError(f"{location}: no data set can be read there ({first_line(error)})") from None
+    return parse_manifest(text, f"{location}/manifest.json")
 
 
 def _files(cache: Path) -> list[Path]:

@@ -239,7 +239,7 @@ def open_shelf(location: str, manifest: Manifest, cache: Path, cache_bytes: int,
     """Where the shards of a data set lie; see `open_data`."""
     if "://" in location:
         return RemoteShelf(location, manifest, cache, cache_bytes, sharing)
-    return LocalShelf(Path(location), fits_in_memory(sum(shard.bytes for shard in manifest.shards)))
+    return LocalShelf(Path(location), fits_in_memory(manifest.bytes * sharing))
 
 
 def open_data(
@@ -252,7 +252,7 @@ def open_data(
         cache: local folder for shards of a store, shared by the processes of a node.
         cache_bytes: how large it may grow, with the shards of all data sets in it.
         centre: validation reads the central square of this size out of each image.
-        sharing: how many data sets are read at once through the cache.
+        sharing: how many data sets are read at once, through the cache or out of the memory.
 
     Raises: as `manifest_at`.
     """

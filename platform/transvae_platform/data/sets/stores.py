@@ -1,7 +1,8 @@
 """Any location, opened: a local path, or the URI of a store. pyarrow's own file systems first, fsspec's for the rest.
 
 A location is text in UTF-8. A local path that is no UTF-8 travels as a `file://` URI with its bytes percent-escaped.
-URIs that pyarrow opens are percent-escaped too; those of fsspec are taken as they are.
+URIs that pyarrow opens are percent-escaped too; those of fsspec are taken as they are, but for chains (`zip://::x.zip`),
+whose names have no one form: they are refused.
 """
 
 from __future__ import annotations
@@ -30,14 +31,25 @@ BACKENDS = {"az": "adlfs", "hf": "huggingface_hub", "http": "aiohttp", "https": 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CHAIN = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*::)+[A-Za-z][A-Za-z0-9+.-]*://")
+"""One store on top of another, as fsspec writes it, where the first has no path: `simplecache::s3://bucket`."""
 
 
 def local_path(location: str) -> str | None:
-    """The absolute path of a local location; None if the location is on a store."""
+    """The absolute path of a local location; None if the location is on a store.
+
+    Raises:
+        SpecError: it holds a NUL, which no path does, or chains stores.
+    """
     scheme = _scheme(location)
-    if scheme is None:
-        return os.path.abspath(os.path.expanduser(location))  # noqa: PTH100, PTH111 - pathlib would drop "..", links
-    return os.fsdecode(unquote_to_bytes(location.partition("://")[2])) if scheme == "file" else None
+    if scheme not in (None, "file"):
+        return None
+    if _CHAIN.match(location):
+        raise _chained(location)
+    path = location if scheme is None else os.fsdecode(unquote_to_bytes(location.partition("://")[2]))
+    if "\0" in path:
+        raise SpecError(f"data.path: {printable(location)} holds a NUL, which no path does - correct it")
+    return path if scheme else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - pathlib drops ".."
 
 
 def as_location(path: str) -> str:
@@ -145,6 +157,13 @@ def _regular(path: str) -> bytes:
     return os.fsencode(path)
 
 
+def _chained(location: str) -> SpecError:
+    return SpecError(
+        f"data.path: {printable(location)} chains stores (::), which is not read - give the last one itself, and "
+        "unpack archives (tars are read as they are)"
+    )
+
+
 def _scheme(location: str) -> str | None:
     match = _SCHEME.match(location)
     return match[1].lower() if match else None
@@ -162,7 +181,11 @@ def _open_uri(location: str, key: str) -> tuple[Any, str]:
             raise UnreachableError(
                 f"{key}: {location} cannot be opened ({first_line(error)}) - is the store up, its client installed?"
             ) from None
+        if not path:
+            raise SpecError(f"{key}: {location} names no bucket - give one, e.g. s3://bucket/folder")
         return filesystem, path
+    if "::" in location:
+        raise _chained(location)
     try:
         filesystem, path = importlib.import_module("fsspec.core").url_to_fs(location)
     except ImportError as error:
@@ -170,7 +193,7 @@ def _open_uri(location: str, key: str) -> tuple[Any, str]:
         raise SpecError(
             f"{key}: {location} needs a package that is not installed ({first_line(error)}) - install {package}"
         ) from None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a client that lacks its host
         raise SpecError(
             f"{key}: {location} cannot be opened ({first_line(error)}) - give a local path, or a URI such as "
             "s3://bucket/folder, gs://bucket/folder or hdfs://host/folder"

@@ -5,7 +5,9 @@ Protocol of a copy
 2. Before the first shard a claim, `.copying-<fingerprint>`, is written; the manifest comes last, then the claim goes.
 3. A shard that is there already stays if its SHA-256 is the manifest's, else it is copied again: the same command
    continues a copy that was interrupted, and mends one that was damaged.
-4. In a folder each file is written under a temporary name and renamed; a store shows an object when it is whole.
+4. In a folder each file is written under a temporary name, put on the disk and renamed; a store shows an object when it
+   is whole.
+5. A second copy into a folder waits for the first. On a store, two of one data set write the same objects.
 """
 
 from __future__ import annotations
@@ -13,16 +15,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
 
+from transvae_platform.data.making.lock import locked
 from transvae_platform.data.sets.manifest import Manifest, parse_manifest
 from transvae_platform.data.sets.stores import first_line, open_store
 from transvae_platform.errors import SpecError, UnreachableError
 
 BLOCK = 2**22  # bytes read at once
 CLAIM = ".copying-"
+LOCK = ".copying.lock"
 
 
 def copy_set(source: str | Path, manifest: Manifest, destination: str | Path) -> Iterator[int]:
@@ -39,19 +44,22 @@ def copy_set(source: str | Path, manifest: Manifest, destination: str | Path) ->
     claim = f"{to_root}/{CLAIM}{manifest.fingerprint}"
     try:
         here.create_dir(to_root, recursive=True)
-        known = {info.base_name: info.size for info in here.get_file_info(FileSelector(to_root, allow_not_found=True))}
-        _refuse_another(here, to_root, set(known), manifest, str(destination))
-        with here.open_output_stream(claim) as out:
-            out.write(manifest.fingerprint.encode())  # some stores do not keep empty objects
-        for shard in manifest.shards:
-            where = f"{to_root}/{shard.file}"
-            whole = known.get(shard.file) == shard.bytes and _sha256(here, where) == shard.sha256
-            if not whole and _copy(there, f"{from_root}/{shard.file}", here, where) != shard.sha256:
-                here.delete_file(where)
-                raise UnreachableError(f"{source}/{shard.file} is damaged: its SHA-256 is not the manifest's")
-            yield shard.bytes
-        _copy(there, f"{from_root}/manifest.json", here, f"{to_root}/manifest.json")
-        here.delete_file(claim)
+        with locked(Path(to_root, LOCK)) if isinstance(here, LocalFileSystem) else nullcontext():
+            there_already = here.get_file_info(FileSelector(to_root, allow_not_found=True))
+            known = {info.base_name: info.size for info in there_already}
+            _refuse_another(here, to_root, set(known), manifest, str(destination))
+            with here.open_output_stream(claim) as out:
+                out.write(manifest.fingerprint.encode())  # some stores do not keep empty objects
+            for shard in manifest.shards:
+                where = f"{to_root}/{shard.file}"
+                whole = known.get(shard.file) == shard.bytes and _sha256(here, where) == shard.sha256
+                if not whole and _copy(there, f"{from_root}/{shard.file}", here, where) != shard.sha256:
+                    here.delete_file(where)
+                    raise UnreachableError(f"{source}/{shard.file} is damaged: its SHA-256 is not the manifest's")
+                yield shard.bytes
+            _copy(there, f"{from_root}/manifest.json", here, f"{to_root}/manifest.json")
+            with suppress(FileNotFoundError):  # on a store, another copy has removed it
+                here.delete_file(claim)
     except OSError as error:
         raise UnreachableError(f"{source} to {destination}: {first_line(error)} - the same command continues") from None
 
@@ -93,5 +101,7 @@ def _copy(there: FileSystem, path: str, here: FileSystem, where: str) -> str:
             digest.update(block)
             out.write(block)
     if target != where:
+        with open(target, "rb") as file:  # noqa: PTH123
+            os.fsync(file)
         here.move(target, where)
     return digest.hexdigest()

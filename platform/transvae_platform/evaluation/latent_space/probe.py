@@ -10,6 +10,7 @@ Legend: N images, F features, K classes.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -47,11 +48,14 @@ class ProbeProtocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises SpecError for keys that contradict each other."""
+        """Raises SpecError for keys that contradict each other or have no meaning."""
         if self.augment != "none" and self.solver != "sgd":
             raise SpecError(
                 f"probe: augment {self.augment!r} needs the solver sgd: L-BFGS sees one fixed set of images"
             )
+        for name, value in (*(("c", c) for c in self.c), ("learning_rate", self.learning_rate)):
+            if not (math.isfinite(value) and value > 0):
+                raise SpecError(f"probe: {name} is {value:g}, it must be a finite number above 0")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,12 @@ class Probed:
     images: dict[str, int]
     classes: int
     chosen_c: float
+    steps: int
+    """That the solver took for the last classifier."""
+    converged: bool | None
+    """Whether L-BFGS ended before the iterations and evaluations that it may take; None of SGD."""
+    gradient: float | None
+    """The largest of the objective's gradient where L-BFGS ended; None of SGD."""
     protocol: dict[str, Any]
 
 
@@ -86,6 +96,9 @@ def probe(train: Latents, validation: Latents, protocol: ProbeProtocol) -> Probe
         images={"train": len(train), "validation": len(validation)},
         classes=len(known),
         chosen_c=c,
+        steps=classifier.steps,
+        converged=classifier.converged,
+        gradient=classifier.gradient,
         protocol=asdict(protocol),
     )
 
@@ -98,6 +111,9 @@ class Classifier:
     bias: Tensor
     known: NDArray[np.int64]
     protocol: ProbeProtocol
+    steps: int
+    converged: bool | None = None
+    gradient: float | None = None
 
     def accuracy(self, latents: Latents, ids: Ids) -> float:
         """Share of images whose class has the highest score; a class never trained on counts as wrong."""
@@ -110,13 +126,10 @@ class Classifier:
 
 def _fit(latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbeProtocol, c: float) -> Classifier:
     solve = {"lbfgs": _lbfgs, "sgd": _sgd}[protocol.solver]
-    weight, bias = solve(latents, ids, known, protocol, c)
-    return Classifier(weight, bias, known, protocol)
+    return solve(latents, ids, known, protocol, c)
 
 
-def _lbfgs(
-    latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbeProtocol, c: float
-) -> tuple[Tensor, Tensor]:
+def _lbfgs(latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbeProtocol, c: float) -> Classifier:
     features = torch.cat([_features(latents, part, protocol) for part in _batches(ids, protocol.batch_size)])
     classes = torch.from_numpy(np.searchsorted(known, latents.labels(ids)))
     weight = torch.zeros(len(known), features.shape[1], requires_grad=True)
@@ -133,12 +146,14 @@ def _lbfgs(
         return loss
 
     optimiser.step(closure)
-    return weight.detach(), bias.detach()
+    closure()
+    gradient = max(float(values.grad.abs().max()) for values in (weight, bias) if values.grad is not None)
+    took, may = optimiser.state[weight], optimiser.param_groups[0]
+    converged = took["n_iter"] < may["max_iter"] and took["func_evals"] < may["max_eval"]
+    return Classifier(weight.detach(), bias.detach(), known, protocol, took["n_iter"], converged, gradient)
 
 
-def _sgd(
-    latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbeProtocol, c: float
-) -> tuple[Tensor, Tensor]:
+def _sgd(latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbeProtocol, c: float) -> Classifier:
     random = np.random.default_rng(protocol.seed)
     first = _features(latents, ids[:1], protocol)
     layer = nn.Linear(first.shape[1], len(known))
@@ -159,7 +174,7 @@ def _sgd(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the scheduler, about the order of its first step
                 schedule.step()
-    return layer.weight.detach(), layer.bias.detach()
+    return Classifier(layer.weight.detach(), layer.bias.detach(), known, protocol, steps)
 
 
 def _features(latents: Latents, ids: Ids, protocol: ProbeProtocol, mirrored: NDArray[np.bool_] | None = None) -> Tensor:

@@ -21,6 +21,8 @@ from transvae_platform.study.trial import stable_hash
 
 VERSION = 1
 Kind = Literal["density", "probe", "manifold"]
+USED: dict[Kind, tuple[str, ...]] = {"density": ("scikit-learn", "scipy"), "probe": (), "manifold": ()}
+"""Libraries that measure, beside those of every record."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def keep(home: Path, key: str, kind: Kind, name: str, manifest: Manifest, result
         "content": manifest.settings["content"], "resolution": manifest.resolution,
         "images": manifest.settings.get("data"),
     }  # fmt: skip
-    record = LatentRecord(key, kind, latents, asdict(result), {"code": code().name, **library_versions()})
+    record = LatentRecord(key, kind, latents, asdict(result), {"code": code().name, **library_versions(*USED[kind])})
     path = _path(home, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_note(path, {"version": VERSION, **asdict(record)})
