@@ -275,7 +275,7 @@ def test_line_ends_in_names_are_spelt_out_everywhere(data, images, tmp_path):
         (["--resolution", "2"], "--resolution: Input should be greater than or equal to 8"),
         (["--geometry", "admm"], "--geometry: Input should be 'shorter_side', 'adm' or 'shorter_side_bilinear'"),
         (["--layout", "imagnet"], "--layout: Input should be"),
-        (["--holdout", "1.5"], "--holdout: Input should be less than 1"),
+        (["--holdout", "1.5"], "--holdout: Input should be less than or equal to 1"),
     ],
 )
 def test_impossible_option_is_named(data, images, options, message):

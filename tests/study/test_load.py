@@ -85,7 +85,7 @@ def test_wrong_type(refusal, old, new, key, reason):
         ("code: f8d8", "code: f8", "8:3: grid.code", r"should match pattern '^f\d+d\d+$' (got 'f8')"),
         ("study: tiny", "study: Ti ny", "1:1: study", "(got 'Ti ny')"),
         ("kind: crops", "kind: crop", "15:3: data.view", "does not match any of the expected tags: 'centre', 'crops'"),
-        ("resolution: 32", "resolution: 32\n  holdout: 1.5", "15:3: data.holdout", "less than 1 (got 1.5)"),
+        ("resolution: 32", "resolution: 32\n  holdout: 1.5", "15:3: data.holdout", "less than or equal to 1 (got 1.5)"),
         (
             "resolution: 32",
             "resolution: 32\n  holdout: []",
