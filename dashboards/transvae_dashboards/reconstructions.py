@@ -31,9 +31,10 @@ class Strip:
 
 @dataclass(frozen=True)
 class Column:
-    """The reconstructions by one size, at its last validated step."""
+    """The reconstructions by one size, or a variant of it, at its last validated step."""
 
     size: str
+    variant: str
     step: int
     final: bool
     psnr: float | None
@@ -45,7 +46,7 @@ class Column:
 
 @dataclass(frozen=True)
 class FamilyPictures:
-    """Originals beside the reconstructions of every size."""
+    """Originals beside the reconstructions of every size and variant."""
 
     family: str
     originals: Strip
@@ -63,14 +64,14 @@ class _Sheet:
 
 
 def family_pictures(state: StudyState, name: str | None = None) -> list[FamilyPictures]:
-    """The families that have pictures, in order; of several seeds the first with pictures stands for its size.
+    """The families that have pictures, in order; of several seeds the first with pictures stands for its model.
 
     Args:
         name: of one of `evaluation.sets`; by default the held-out samples of the study's data.
     """
     found = []
     for family in FAMILIES:
-        sheets = [sheet for size in SIZES if (sheet := _shown(state, family, size, name)) is not None]
+        sheets = [sheet for size in SIZES for sheet in _shown(state, family, size, name)]
         rows = [(sheet, sheet_rows(sheet.path)) for sheet in sheets]
         opened = [(sheet, pictures) for sheet, pictures in rows if pictures is not None]
         if opened:
@@ -84,14 +85,14 @@ def set_names(state: StudyState) -> list[str]:
     return sorted({name for trial in state.autoencoders for drawn in trial.set_pictures.values() for name in drawn})
 
 
-def _shown(state: StudyState, family: str, size: str, name: str | None) -> _Sheet | None:
-    cell = [
-        sheet
-        for trial in state.autoencoders
-        if (trial.trial.family, trial.trial.size, trial.trial.variant) == (family, size, "base")
-        and (sheet := _last(trial, name)) is not None
-    ]
-    return min(cell, key=lambda sheet: sheet.trial.trial.seed, default=None)
+def _shown(state: StudyState, family: str, size: str, name: str | None) -> list[_Sheet]:
+    """One sheet for every variant of a size, the unchanged model first."""
+    cells: dict[str, _Sheet] = {}
+    for trial in sorted(state.autoencoders, key=lambda trial: (trial.trial.variant != "base", trial.trial.seed)):
+        wanted = (trial.trial.family, trial.trial.size) == (family, size) and trial.trial.variant not in cells
+        if wanted and (sheet := _last(trial, name)) is not None:
+            cells[trial.trial.variant] = sheet
+    return list(cells.values())
 
 
 def _last(trial: TrialState, name: str | None) -> _Sheet | None:
@@ -121,7 +122,7 @@ def sheet_rows(path: Path) -> tuple[list[Image.Image], list[Image.Image]] | None
 def _column(sheet: _Sheet, pictures: Sequence[Image.Image]) -> Column:
     trial, psnr = sheet.trial.trial, mean(sheet.psnr[: len(pictures)])
     each = tuple(sheet.psnr[: len(pictures)])
-    return Column(trial.size, sheet.step, sheet.step == trial.recipe.steps, psnr, each, _strip(pictures))
+    return Column(trial.size, trial.variant, sheet.step, sheet.step == trial.recipe.steps, psnr, each, _strip(pictures))
 
 
 def _strip(pictures: Sequence[Image.Image]) -> Strip:

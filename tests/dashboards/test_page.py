@@ -140,6 +140,16 @@ def test_reconstructions_follow_the_sizes(page):
     assert "step 300" in grids
 
 
+def test_variants_stand_beside_the_unchanged_model(write_study):
+    study = write_study({"vit": "TB"}, grid__variants={"base": {}, "learned": {"position": "learned"}})
+    study.submit()
+    study.run_all()
+    page = render(study.state())
+    grids = page[page.index('id="reconstructions"') : page.index('id="provenance"')]
+    captions = re.findall(r"<figcaption>([^<]+)</figcaption>", grids)
+    assert captions == ["Original", "T", "T, learned", "B", "B, learned"]
+
+
 def test_pictures_of_further_sets_stand_below_with_their_names(write_study):
     study = write_study({"cnn": "TB", "vit": "T"})
     study.submit()

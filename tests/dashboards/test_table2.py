@@ -1,8 +1,9 @@
 """The page of table 2: settings apart, spread and floors beside, the paper's parts as printed."""
 
 import numpy as np
+import pytest
 
-from transvae_dashboards.figures.latents import latent_panels
+from transvae_dashboards.figures.latents import _told_apart, latent_panels
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.scene import Scene
 from transvae_dashboards.table2 import render
@@ -73,3 +74,17 @@ def test_the_papers_parts_are_whole():
     assert "No latents were measured yet" in text
     for printed in ("58.77", "14.87", "0.9976", "0.126", "0.66 / 0.58", "34.06 / 36.38", "33.52"):
         assert printed in text
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["s-micro-transvae-L-no-vf/1", "s-micro-transvae-T/1"], ["L-no-vf/1", "T/1"]),
+        (["s-micro-vit-L/1", "s-micro-transvae-L/1"], ["vit-L/1", "transvae-L/1"]),
+        (["one-name/1"], ["one-name/1"]),
+        (["same", "same"], ["same", "same"]),
+        (["a-b", "a-b-c"], ["b", "b-c"]),
+    ],
+)
+def test_names_in_charts_lack_what_all_of_them_begin_with(names, short):
+    assert _told_apart(names) == short

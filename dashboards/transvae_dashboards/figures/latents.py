@@ -48,7 +48,7 @@ def map_panel(record: LatentRecord, points: NDArray[np.float32]) -> Panel:
     with canvas(f"map-{record.key}", f"t-SNE map of {record.latents['name']}: {measures}", height=4.6) as drawing:
         axes = drawing.axes
         axes.scatter(*shown[order].T, c=density[order], cmap="cividis", s=4, lw=0)
-        axes.set_title(f"{record.latents['name']}: {measures}", fontsize=8.5, color=INK)
+        axes.set_title(f"{record.latents['name']}\n{measures}", fontsize=8.5, color=INK)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set_xticks([])
         axes.set_yticks([])
@@ -58,6 +58,15 @@ def map_panel(record: LatentRecord, points: NDArray[np.float32]) -> Panel:
 def _alike(records: Sequence[LatentRecord], keys: Sequence[str]) -> list[LatentRecord]:
     """Those measured under the settings of the first: other numbers do not compare."""
     return [r for r in records if all(r.result.get(key) == records[0].result.get(key) for key in keys)]
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """The names without the parts, up to a dash, that all of them begin with, such as their study's."""
+    parts = [name.split("-") for name in names]
+    shared = 0
+    while len(names) > 1 and all(len(own) > shared + 1 and own[shared] == parts[0][shared] for own in parts):
+        shared += 1
+    return ["-".join(own[shared:]) for own in parts]
 
 
 def _rows(name: str, title: str, rows: Sequence[tuple[LatentRecord, float, float]]) -> Panel:
@@ -70,7 +79,7 @@ def _rows(name: str, title: str, rows: Sequence[tuple[LatentRecord, float, float
             )
             axes.plot([value - spread, value + spread], [place, place], color=colour, lw=2.5, alpha=0.5)
             axes.plot([value], [place], marker="o", color=colour, ms=6, mec=PAPER, mew=0.6)
-        axes.set_yticks(range(len(rows)), [str(r.latents["name"]) for r, _, _ in rows], color=MUTED)
+        axes.set_yticks(range(len(rows)), _told_apart([str(r.latents["name"]) for r, _, _ in rows]), color=MUTED)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.12)

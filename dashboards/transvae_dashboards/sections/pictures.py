@@ -1,4 +1,4 @@
-"""Originals beside their reconstructions by every size, a block per family."""
+"""Originals beside their reconstructions by every size and variant, a block per family."""
 
 from __future__ import annotations
 
@@ -61,6 +61,8 @@ def _block(block: FamilyPictures, what: str, difference: bool) -> Html:
     columns = [_column("Original", "", _image(block.originals, f"{block.originals.pictures} {what}"))]
     for column in block.columns:
         size, psnr = SIZE_NAMES[column.size], f"{formats.number(column.psnr, 1)} dB"
+        if column.variant != "base":
+            size += f", {column.variant}"
         under = psnr if column.final else f"{psnr}, step {column.step:,}"
         alt = f"Reconstructions of {what} by {name} {size}, mean PSNR {psnr}"
         image = _image(column.strip, alt, column.each)
