@@ -74,7 +74,8 @@ def _block(block: FamilyPictures, what: str, difference: bool) -> Html:
 
 
 def _column(title: str, under: str, image: Html) -> Html:
-    return tag("figure", tag("figcaption", title), image, tag("p", under or " "))
+    # a line of its own below the originals, too: columns stand on a common ground
+    return tag("figure", tag("figcaption", title), image, tag("p", under or "\u00a0"))
 
 
 def _image(strip: Strip, text: str, psnr: Sequence[float] = ()) -> Html:
