@@ -59,7 +59,9 @@ import os, signal, time
 from pathlib import Path
 
 def intrude(loop):
-    step, forward, state, began = loop.train_step, loop.Criterion.generator, {{}}, time.time()
+    from transvae_platform.training.criterion import Criterion
+
+    step, forward, state, began = loop.train_step, Criterion.generator, {{}}, time.time()
 
     def train_step(weights, *rest):
         fresh = weights.guard.rewinds == 0 and weights.trial.family == "vit"
@@ -84,7 +86,7 @@ def intrude(loop):
         def __init__(self, world):
             super().__init__(loop.World(world.rank, world.size, world.device, notice=lambda: notice(world)))
 
-    loop.train_step, loop.Criterion.generator = train_step, poisoned
+    loop.train_step, Criterion.generator = train_step, poisoned
     loop.Notices, loop.hold = Notices, lambda _: os.kill(os.getpid(), signal.SIGKILL)
 """
 """A notice is a file that is newer than the worker; after the checkpoint its nodes go."""
