@@ -232,8 +232,8 @@ def test_damaged_record_is_named_by_doctor_and_status(transvae, diagnose, health
         f"{path}, line {number}: records are damaged or missing, and passed over - look at the disk"
         in found["journal"][0]
     )
-    shown = transvae("study", "status", "tiny", "--home", healthy).out  # broken into lines anywhere, by the path's length
-    assert f"{path},line{number}" in "".join(shown.split())
+    shown = transvae("study", "status", "tiny", "--home", healthy).out
+    assert f"{path},line{number}" in "".join(shown.split())  # wrapped anywhere, by the path
     document = json.loads(transvae("study", "status", "tiny", "--home", healthy, "--json").out)
     assert document["damaged"] == [f"{path}, line {number}"]
 
