@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from skimage import data as photographs
 from tests.training.conftest import SPEC
+from tests.training.test_text_generating import run
 from tests.training.twins import KilledError, assert_same, kill_at, last_state
 
 from transvae import Autoencoder, create_model
@@ -26,10 +27,9 @@ from transvae_platform.errors import UserError
 from transvae_platform.evaluation.generation import draw_images
 from transvae_platform.study.data_spec import Sampling
 from transvae_platform.study.grid import build_grid
-from transvae_platform.study.journal import Journal, read_journal
+from transvae_platform.study.journal import read_journal
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.training.checkpoint import CheckpointStore
-from transvae_platform.training.loop import train
 from transvae_platform.training.text_generating import TextGenerating
 from transvae_platform.world import World
 
@@ -76,14 +76,6 @@ def task(edits):
         return TextGenerating(trial, World(), latent_space(train_latents), decode, ENCODER, held_out)
 
     return make
-
-
-def run(task, latents, folder):
-    journal = Journal(folder / "journal.jsonl")
-    try:
-        return train(task, latents, folder, journal, {})
-    finally:
-        journal.close()
 
 
 def test_an_edit_lies_with_its_source_and_comes_with_its_latent(edits):

@@ -75,6 +75,8 @@ def _groups(pieces: Sequence[Work]) -> list[list[Work]]:
 def _features(path: str, which: str) -> Any:
     arrays = load_file(path)
     if which not in arrays:  # the kept moments were there when the piece was done, and were removed since
-        result = Path(path.replace("features-", "result-")).with_suffix(".json")
-        raise UserError(f"evaluate: the kept moments of these images were removed - delete {result}")
+        raise UserError(
+            "evaluate: the kept moments of the originals were removed while this evaluation ran - the same command "
+            f"measures again what lacks them, first {Path(path).name}"
+        )
     return arrays[which]
