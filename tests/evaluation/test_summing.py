@@ -75,6 +75,4 @@ def test_sums_that_are_there_are_not_made_again(pieces, tmp_path, monkeypatch):
 def test_features_that_are_missing_are_named(pieces, tmp_path):
     told = r"kept moments of the originals were removed .* the same command .* features-00000"
     with pytest.raises(UserError, match=told):
-        UserError, match=r"kept moments of the originals were removed .* the same command .* features-00000"
-    ):
         moments_of(pieces[0], "original", D, tmp_path, run_locally)
