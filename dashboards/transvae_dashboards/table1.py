@@ -14,7 +14,7 @@ from pathlib import Path
 from transvae_dashboards import formats
 from transvae_dashboards.document import document, write_page
 from transvae_dashboards.markup import Html, section, table, tag
-from transvae_platform.evaluation.paper import METRICS, SETS, SOURCE, TABLE1, printed
+from transvae_platform.evaluation.paper import METRICS, SETS, SOURCE, TABLE1, TRAINED_ON, printed
 from transvae_platform.evaluation.protocols import ORIGINALS
 from transvae_platform.evaluation.records import Record, shown
 
@@ -71,6 +71,7 @@ def _measured(records: list[Record]) -> Html:
         notes.append(
             tag("p", "Random networks: LPIPS and FID of networks without published weights mean nothing elsewhere.")
         )
+    notes += [tag("p", text) for record in records if (text := _how_long(record))]
     return section(
         f"{px} × {px}, {data['name']}, {data['split']}",
         table(head, body, label=f"Reconstruction at {px}", text=(1,)), *notes,
@@ -114,6 +115,19 @@ def _beside(record: Record, metric: str) -> str:
         return formats.NONE
     text, ours = f"{theirs:g}", record.metrics.get(metric)
     return f"{text} ({ours - theirs:+.{DIGITS[metric]}f})".replace("-", "−") if ours is not None else text
+
+
+def _how_long(record: Record) -> str:
+    """How long a model of ours was trained beside the paper's, whose value stands in its row."""
+    found = printed(record)
+    if found is None or record.model.get("published"):
+        return ""
+    name, theirs = record.model["name"], TRAINED_ON.get(found[0].title)
+    ours = record.model.get("images")  # not in records of earlier releases
+    return (
+        f"{name} was trained on {f'{ours:,}' if ours is not None else 'an unknown number of'} images, "
+        f"the paper's {found[0].title} on {f'{theirs:,}' if theirs else 'a number that the paper does not state'}."
+    )
 
 
 def _paper() -> Html:

@@ -63,6 +63,19 @@ def test_published_weights_stand_beside_their_row():
     assert printed(record(model=model))[0].title == "VA-VAE"
 
 
+@pytest.mark.parametrize(
+    ("images", "said"), [(256_000, "256,000 images"), (None, "an unknown number of images")]
+)  # fmt: skip
+def test_a_model_beside_the_papers_says_how_long_it_was_trained(images, said):
+    text = render([record(model={**record().model, "images": images})])
+    assert f"{OURS} was trained on {said}, the paper&#x27;s TransVAE-L on 140,928,370." in text
+
+
+def test_published_weights_say_nothing_of_their_training():
+    model = {**record().model, "name": "va-vae", "title": "VA-VAE", "published": "va-vae"}
+    assert "was trained on" not in render([record(model=model)])
+
+
 def test_different_protocols_share_no_table():
     rae = PRESETS["rae"]
     other = record(

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from transvae import create_model
 from transvae.losses.frozen import Frozen, Origin
 from transvae_platform.data.sets.catalogue import DataSet
+from transvae_platform.data.sets.local import LocalShelf
 from transvae_platform.data.sets.manifest import Manifest, write_manifest
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.samples import SampleSet
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.evaluation import finish, measure
 

@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from transvae import Autoencoder, create_model
 from transvae.tokenizers import PUBLISHED
 from transvae_platform.data.making.work import run_locally
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.local import LocalShelf
+from transvae_platform.data.sets.samples import SampleSet
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation import evaluate as module
 from transvae_platform.evaluation import finish, measure

@@ -70,10 +70,16 @@ def evaluate(
     found = [find_data_set(home, name) for name in data]
     source, version = _source(model, home, tracking_uri)
     published = None if version or Path(model).exists() else model  # then its files come from the hub
+    images = None
+    if version:
+        from transvae_platform.tracking.registry import trained_images
+
+        images = trained_images(version, home, tracking_uri)
     frozen = _frozen(lpips, inception, download, random_networks)
     plans = [
         plan_evaluation(
             source, one, protocol, model_name=model, split=split, seed=seed, published=published,
+            images=images,
             frozen={"lpips": frozen[protocol.trunk or "vgg"], "inception": frozen["inception"]},
         )
         for one in found

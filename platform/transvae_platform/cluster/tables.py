@@ -34,7 +34,7 @@ from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import StudyState, TrialState
 from transvae_platform.study.tables_spec import OWN
 from transvae_platform.tracking.evaluations import log_evaluation
-from transvae_platform.tracking.registry import local_model
+from transvae_platform.tracking.registry import local_model, trained_images
 
 Made = TypeVar("Made")
 Say = Callable[[str], None]
@@ -103,7 +103,7 @@ class _Measuring:
         for images in self._images(reference):
             plan = plan_evaluation(
                 folder, images, PRESETS[preset], model_name=uri, split=asked.split, frozen=self._frozen[preset],
-                seed=asked.seed,
+                seed=asked.seed, images=trained_images(uri, self._home, self._uri),
             )  # fmt: skip
             tell = partial(self._tell, f"evaluating {trial.trial.label}, {preset} on {reference}")
             yield evaluate(

@@ -68,6 +68,7 @@ def plan_evaluation(
     frozen: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
     published: str | None = None,
+    images: int | None = None,
 ) -> Evaluation:
     """What is to be measured; reads no image.
 
@@ -77,6 +78,7 @@ def plan_evaluation(
         model_name: what people call the model; recorded, not part of the identity.
         frozen: options of `FrozenConfig` under `lpips` and `inception`; by default the published weights.
         seed: of the posterior's samples.
+        images: how many a registered model saw in its training, where that is known; recorded, decides nothing.
         published: the name of PUBLISHED whose files these are; by default the one that the weights' SHA-256 says.
 
     Raises:
@@ -88,9 +90,9 @@ def plan_evaluation(
     if not manifest.samples(split):
         other = "train" if split == "validation" else "validation"
         raise UserError(f"evaluate: {manifest.fingerprint} has no {split} images - take --split {other}")
-    if (images := manifest.samples(split)) > MOST_FEATURES:
+    if (count := manifest.samples(split)) > MOST_FEATURES:
         raise UserError(
-            f"evaluate: {manifest.fingerprint} has {images:,} {split} images, the sums of FID are exact up to "
+            f"evaluate: {manifest.fingerprint} has {count:,} {split} images, the sums of FID are exact up to "
             f"{MOST_FEATURES:,} - ingest a part of them"
         )
     protocol = protocol.on(geometry_of(manifest.settings))
@@ -129,7 +131,13 @@ def plan_evaluation(
     drawn = protocol.latent == "sample" and not tokenizer.facts.deterministic
     return Evaluation(
         key=stable_hash([*decides, seed if drawn else None])[:16],
-        model={"name": model_name, "source": str(source), "parameters": tokenizer.parameters_count, **facts},
+        model={
+            "name": model_name,
+            "source": str(source),
+            "parameters": tokenizer.parameters_count,
+            **facts,
+            "images": images,
+        },
         data=data,
         split=split,
         protocol=protocol,

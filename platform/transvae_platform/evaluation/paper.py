@@ -26,6 +26,8 @@ OURS = {
     "transvae-L/f8d16": "TransVAE-L +",
 }
 """Names of our configurations -> the paper's rows."""
+TRAINED_ON = {"TransVAE-T": 110 * 1_281_167, "TransVAE-L": 110 * 1_281_167}
+"""Images that their training saw (appendix D: 100 epochs of ImageNet, and 10 of the decoder); not said of f8d16."""
 TRAINED_AT = 256
 """Pixels of the training of all of them (section 4.2)."""
 

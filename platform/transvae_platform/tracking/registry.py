@@ -25,7 +25,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.study.state import TrialState
 from transvae_platform.tracking.known import DAMAGED, known_version, undamaged
 from transvae_platform.tracking.promotion import of_bytes, promote, promotions, ranked_by
-from transvae_platform.tracking.result import INSTEAD, candidates, verified_result
+from transvae_platform.tracking.result import IMAGES, INSTEAD, candidates, verified_result
 from transvae_platform.tracking.server import connect, existing_tracking_uri
 from transvae_platform.training.checkpoint import DamagedError
 
@@ -145,6 +145,16 @@ def local_model(uri: str, home: str | Path, tracking_uri: str | None = None) -> 
     if reasons := list(of_bytes(cache, version.tags)):
         raise UserError(f"{uri}: {reasons[0]} (in {cache}) - delete that folder")
     return cache, weights
+
+
+def trained_images(uri: str, home: str | Path, tracking_uri: str | None = None) -> int | None:
+    """How many images a registered model saw in its training; None if an earlier release registered it.
+
+    Arguments and errors are those of `load_model`.
+    """
+    client = connect(tracking_uri or existing_tracking_uri(Path(home)), Path(home))
+    images = find_version(client, uri).tags.get(IMAGES)
+    return None if images is None else int(images)
 
 
 def find_version(client: MlflowClient, uri: str) -> ModelVersion:

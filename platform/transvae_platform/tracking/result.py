@@ -15,6 +15,8 @@ from transvae_platform.tracking.promotion import HASHES, WEIGHTS, of_values, sha
 from transvae_platform.training.checkpoint import open_checkpoints
 from transvae_platform.training.recorded import recorded_checkpoints
 
+IMAGES = "images"
+"""The tag of a version that says how many images its training saw, each as often as it was seen."""
 INSTEAD = "instead_of"
 """The tag of a version that is not of its trial's best checkpoint: why not."""
 
@@ -61,6 +63,7 @@ def _tags(
         "model": trial.trial.model,
         "seed": str(trial.trial.seed),
         "step": str(step),
+        IMAGES: str(step * trial.trial.recipe.batch_size),
         "data_fingerprint": trial.trial.data_fingerprint,
         **{tag: sha256(folder / name) for name, tag in HASHES.items()},
         # as the checkpoint has it: the attempt that ended the trial may have run other code

@@ -14,8 +14,9 @@ from transvae_platform.data.exchange.lightningdit import export_lightningdit
 from transvae_platform.data.exchange.lightningdit_import import import_lightningdit
 from transvae_platform.data.latents.channels import channel_statistics, channel_sums, to_float32, to_stored
 from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.sets.local import LocalShelf
 from transvae_platform.data.sets.manifest import Manifest, write_manifest
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.samples import SampleSet
 from transvae_platform.data.sets.shards import Field, ShardFile, write_shard
 from transvae_platform.errors import SpecError, UserError
 

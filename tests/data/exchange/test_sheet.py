@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from transvae_platform.data.exchange.sheet import GAP, LARGEST, LINE, SMALLEST, contact_sheet
+from transvae_platform.data.sets.local import LocalShelf
 from transvae_platform.data.sets.manifest import Manifest
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.samples import SampleSet
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.errors import UserError
 

@@ -20,8 +20,9 @@ from transvae_platform.data.latents.encode import model_identity
 from transvae_platform.data.latents.extract import extract_latents, plan_extraction
 from transvae_platform.data.making.verify import find_damage
 from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.sets.local import LocalShelf
 from transvae_platform.data.sets.manifest import Manifest, Quarantined, write_manifest
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.samples import SampleSet
 from transvae_platform.data.sets.shards import ShardFile, image_field, write_shard
 from transvae_platform.data.sets.transfer import copy_set
 from transvae_platform.data.stream.hashing import Purpose, keys

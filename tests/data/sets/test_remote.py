@@ -17,10 +17,11 @@ import pyarrow as pa
 import pytest
 
 from transvae_platform.data.sets import remote
+from transvae_platform.data.sets.local import LocalShelf
 from transvae_platform.data.sets.manifest import Manifest, write_manifest
 from transvae_platform.data.sets.mixture import open_training_data
 from transvae_platform.data.sets.remote import RemoteShelf, cache_folder, default_cache, read_remote_manifest
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data
+from transvae_platform.data.sets.samples import SampleSet, open_data
 from transvae_platform.data.sets.shards import image_field, write_shard
 from transvae_platform.data.sets.transfer import copy_set
 from transvae_platform.data.stream.batches import TrainStream

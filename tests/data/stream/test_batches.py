@@ -9,7 +9,8 @@ import torch
 from transvae_platform.data.making import images as module
 from transvae_platform.data.pixels.augment import random_resized_crop
 from transvae_platform.data.pixels.geometry import resize
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet, open_data
+from transvae_platform.data.sets.local import LocalShelf
+from transvae_platform.data.sets.samples import SampleSet, open_data
 from transvae_platform.data.sets.shards import ShardFile
 from transvae_platform.data.stream.batches import Ahead, TrainStream, to_model_input
 from transvae_platform.data.stream.hashing import coin_flips

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transvae_platform.data.sets.local import LocalShelf
 from transvae_platform.data.sets.manifest import Manifest
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.samples import SampleSet
 from transvae_platform.data.sets.shards import Field, image_field, write_shard
 from transvae_platform.data.stream.batches import TrainStream
 from transvae_platform.data.stream.latents import LatentStream

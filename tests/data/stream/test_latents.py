@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from transvae_platform.data.latents.channels import channel_statistics, channel_sums, to_float32, to_stored
+from transvae_platform.data.sets.local import LocalShelf
 from transvae_platform.data.sets.manifest import Manifest, write_manifest
 from transvae_platform.data.sets.mixture import open_training_data
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.samples import SampleSet
 from transvae_platform.data.sets.shards import Field, write_shard
 from transvae_platform.data.sets.transfer import copy_set
 from transvae_platform.data.stream.batches import Ahead

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from transvae_platform.data.latents.channels import channel_statistics, channel_sums
+from transvae_platform.data.sets.local import LocalShelf
 from transvae_platform.data.sets.manifest import Manifest
-from transvae_platform.data.sets.samples import LocalShelf, SampleSet
+from transvae_platform.data.sets.samples import SampleSet
 from transvae_platform.data.sets.shards import Field, write_shard
 from transvae_platform.evaluation.latent_space.vectors import Latents
 

@@ -28,7 +28,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +36,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
+from transvae_platform.data.sets.gather import Piece
 from transvae_platform.data.sets.held import is_at, mapped_while_held, removed_unless_held
 from transvae_platform.data.sets.manifest import FINGERPRINT, Manifest, parse_manifest
 from transvae_platform.data.sets.shards import Shard, ShardFile
@@ -104,6 +105,9 @@ class RemoteShelf:
             if not is_ready and shard.file not in self._coming:
                 self._coming.add(shard.file)
                 self._soon.submit(self._come, shard)
+
+    def fetch(self, pieces: Sequence[Piece]) -> None:
+        """Nothing to do: what came to the cache was read for its SHA-256."""
 
     def _come(self, shard: Shard) -> None:
         try:

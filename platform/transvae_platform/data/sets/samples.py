@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from transvae_platform.data.sets.gather import Empty, Piece, gather
-from transvae_platform.data.sets.in_memory import fits_in_memory, mapped_in_large_pages
+from transvae_platform.data.sets.in_memory import fits_in_memory
+from transvae_platform.data.sets.local import LocalShelf
 from transvae_platform.data.sets.manifest import Manifest, read_manifest
 from transvae_platform.data.sets.remote import RemoteShelf, read_remote_manifest
 from transvae_platform.data.sets.shards import SOURCE, Shard, ShardFile
@@ -37,29 +38,11 @@ class Shelf(Protocol):
     def expect(self, shards: Iterable[Shard]) -> None:
         """These shards will be needed soon, the first ones first."""
 
+    def fetch(self, pieces: Sequence[Piece]) -> None:
+        """These records are copied next."""
+
     def refuse_order(self, window: int | None) -> None:
         """Raises SpecError if the shards of an order (see `SampleSet.order`) could not all stay at hand."""
-
-
-class LocalShelf:
-    """Shards in a folder."""
-
-    distant = False
-
-    def __init__(self, folder: Path, in_memory: bool = False) -> None:
-        """`in_memory`: all its shards are likely to stay in the machine's memory."""
-        self._folder, self._in_memory = folder, in_memory
-
-    def open(self, shard: Shard) -> ShardFile:
-        """The file itself, mapped."""
-        path = self._folder / shard.file
-        return ShardFile(mapped_in_large_pages(path) if self._in_memory else path)
-
-    def expect(self, shards: Iterable[Shard]) -> None:
-        """Nothing to do: they are there."""
-
-    def refuse_order(self, window: int | None) -> None:
-        """Every order is as good: all shards stay."""
 
 
 class SampleSet:
@@ -115,15 +98,24 @@ class SampleSet:
         choice_B: NDArray[Any] | None,
         places_B: NDArray[np.int64],
     ) -> Iterator[Piece]:
-        """What `read` copies, and to which places: views into one shard after the other, of which none is kept.
+        """What `read` copies, and to which places: views into one shard after the other; no distant one is kept.
 
         Raises:
             UserError: the data set has no such field, or a shard is not the manifest's.
         """
         names = fields or ("image",)
         which_B, within_B = self._places(ids_B)
-        for key, mine in _groups(which_B * len(names) + (0 if choice_B is None else choice_B)):
-            yield places_B[mine], self._array(key // len(names), names[key % len(names)]), within_B[mine]
+        groups = list(_groups(which_B * len(names) + (0 if choice_B is None else choice_B)))
+        pieces = (
+            (places_B[mine], self._array(key // len(names), names[key % len(names)]), within_B[mine])
+            for key, mine in groups
+        )
+        if self._shelf.distant:
+            yield from pieces
+        else:
+            self._shelf.expect(self._shards[key // len(names)] for key, _ in groups)
+            self._shelf.fetch(here := list(pieces))
+            yield from here
 
     def labels(self, ids_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """(B,) class numbers of some samples.

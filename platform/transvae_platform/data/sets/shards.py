@@ -138,7 +138,7 @@ class ShardFile:
         missing = len(self) if column is None else column.null_count
         if column is None or missing:
             raise ValueError(f"{missing} of {len(self)} records have no label")
-        return np.asarray(column.to_numpy())
+        return np.from_dlpack(column)  # `to_numpy` imports pandas: longer than a first batch takes
 
     def column(self, name: str) -> pa.Array | None:
         """A plain column (`label`, `caption`, `item`, ...), or None if this data set has none."""
