@@ -9,11 +9,14 @@ import pytest
 
 from transvae_dashboards import figure_files, formats, write_with_files
 from transvae_dashboards.exhibits import Sheet, collecting
+from transvae_dashboards.figures import timeline
 from transvae_dashboards.figures.axes import log_ticks, spread
 from transvae_dashboards.figures.curves import Look, curve_panels
 from transvae_dashboards.figures.forest import forest_panels
+from transvae_dashboards.figures.profile import profile_panels
 from transvae_dashboards.figures.quality import quality_panel
 from transvae_dashboards.figures.scaling import scaling_panels
+from transvae_dashboards.figures.timeline import timeline_panel
 from transvae_dashboards.files import as_csv, figures, write_files
 from transvae_dashboards.follow.study import followed
 from transvae_dashboards.laws import fit_study
@@ -160,3 +163,23 @@ def test_report_is_drawn_once_for_all_its_files(whole, tmp_path, monkeypatch):
 def test_cells_that_spreadsheets_would_run_are_quoted():
     rows = (("-1+cmd|calc", "−0.5", "-1.5e-05", "+2.0 %", "=1", "-"),)
     assert as_csv(Sheet("t", ("a",) * 6, rows)).splitlines()[1] == "'-1+cmd|calc,−0.5,-1.5e-05,+2.0 %,'=1,'-"
+
+
+def test_timeline_of_many_trials_names_the_families(write_study, monkeypatch):
+    study = write_study({"vit": "TB", "cnn": "T"})
+    study.submit()
+    study.run_all()
+    state = followed(study.state())
+    trials = ordered(state.autoencoders)
+    assert "vit-T s0" in timeline_panel(state, trials).svg
+    monkeypatch.setattr(timeline, "FEW", 2)
+    named = re.findall(r">(CNN|ViT|[a-z]+-[TB] s0)</text>", timeline_panel(state, trials).svg)
+    assert sorted(named) == ["CNN", "ViT"]
+
+
+def test_profiles_show_the_alphas_that_the_data_allow(whole):
+    report = fit_study(whole.state())["parameters"]
+    excess, ridge = profile_panels(report)
+    for panel in (excess, ridge):
+        last = max(float(tick) for tick in re.findall(r">(\d\.\d+)</text>", panel.svg.split("alpha</text>")[0]))
+        assert last < 1.5  # of 2, to which exponents are searched
