@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transvae_dashboards.figure_files import write_figures as write_figures
-    from transvae_dashboards.figure_files import write_tables as write_tables
+    from transvae_dashboards.figure_files import write_with_files as write_with_files
     from transvae_dashboards.page import write_report as write_report
 
-__all__ = ["write_figures", "write_report", "write_tables"]
+__all__ = ["write_report", "write_with_files"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,12 +17,8 @@ def __getattr__(name: str) -> Any:
         from transvae_dashboards.page import write_report
 
         return write_report
-    if name == "write_figures":
-        from transvae_dashboards.figure_files import write_figures
+    if name == "write_with_files":
+        from transvae_dashboards.figure_files import write_with_files
 
-        return write_figures
-    if name == "write_tables":
-        from transvae_dashboards.figure_files import write_tables
-
-        return write_tables
+        return write_with_files
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

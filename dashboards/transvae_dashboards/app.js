@@ -47,20 +47,34 @@ async function look() {
 }
 
 // 2. Buttons that copy the code beside them.
+function copyOld(code, button) {  // browsers give the clipboard to https and this machine only; a page behind a proxy may be neither
+  const field = button.after(document.createElement("textarea")) ?? button.nextElementSibling;
+  field.value = code;
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  button.focus();
+  return done;
+}
 function enliven(where) {
   for (const button of where.querySelectorAll("button.copy")) {
     button.hidden = false;
     button.onclick = async () => {
-      const code = button.parentElement.querySelector("code").textContent;
+      const code = button.dataset.code ?? button.parentElement.querySelector("code").textContent;
       try { await navigator.clipboard.writeText(code); button.textContent = "Copied"; }
-      catch { getSelection().selectAllChildren(button.parentElement.querySelector("code")); button.textContent = "Selected"; }
+      catch { button.textContent = copyOld(code, button) ? "Copied" : "Not copied"; }
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
     };
   }
   for (const strip of where.querySelectorAll("img[data-rows]")) {
     strip.tabIndex = 0;
+    strip.setAttribute("role", "button");
     strip.onclick = (event) => zoom(strip, event.offsetY / strip.clientHeight);
-    strip.onkeydown = (event) => { if (event.key === "Enter") zoom(strip, 0); };
+    strip.onkeydown = (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();  // else the same key presses the dialog's button, which closes it
+      zoom(strip, 0);
+    };
   }
 }
 

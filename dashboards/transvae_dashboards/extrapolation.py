@@ -7,13 +7,14 @@ it stands the resolution of the training, where it is known.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
 from transvae_dashboards.document import document, write_page
-from transvae_dashboards.markup import Html, details, section, table, tag
+from transvae_dashboards.markup import Html, scroll, section, table, tag
+from transvae_dashboards.reconstructions import sheet_rows, strip_of
+from transvae_dashboards.sections.pictures import column, strip_image
 from transvae_platform.evaluation.records import PICTURES, Record, shown
 
 DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3, "rfid": 2}
@@ -63,20 +64,24 @@ def _section(line: Sequence[Record], home: Path) -> Html:
     lead += f"Protocol {first.protocol['name']}, {first.data['split']} images of {first.data['source']}."
     if len({record.data.get("left_out_names") for record in line}) > 1:
         lead += " The columns do not hold the same images: others were left out at each resolution."
+    pictures = tag("div", *(_pictures(record, home) for record in line), class_="sides")
     return section(
-        title, table(head, body, label=title), *(_pictures(record, home) for record in line),
+        title, table(head, body, label=title), pictures,
         anchor=f"{first.model['weights_sha256'][:12]}-{first.protocol['identity']}-{first.data['split']}-{first.key}",
         lead=lead,
     )  # fmt: skip
 
 
 def _pictures(record: Record, home: Path) -> Html:
-    """Originals above outputs, in the page itself."""
-    px = record.data["resolution"]
-    try:
-        content = (home / "evaluations" / record.key / PICTURES).read_bytes()
-    except OSError:
-        return tag("p", f"{px} px: the pictures of {record.key} are gone.")
-    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    alt = f"Originals above reconstructions at {px} pixels"
-    return details(f"Pictures at {px} px", Html(f'<img src="{uri}" alt="{alt}" class="photo">'))
+    """The first originals beside the outputs, to be enlarged like all reconstructions."""
+    px, name = record.data["resolution"], record.model["name"]
+    rows = sheet_rows(home / "evaluations" / record.key / PICTURES)
+    if rows is None:
+        return tag("p", f"{px} px: the pictures of {record.key} are gone or damaged.")
+    originals, outputs = (strip_of(row) for row in rows)
+    mean = f"{shown(record.metrics.get('psnr'), DIGITS['psnr'])} dB, mean of all"
+    columns = [
+        column("Original", "", strip_image(originals, f"Originals at {px} pixels")),
+        column(f"At {px} px", mean, strip_image(outputs, f"Reconstructions by {name} at {px} pixels")),
+    ]
+    return scroll(tag("div", *columns, class_="columns"), f"Pictures of {name} at {px} pixels")

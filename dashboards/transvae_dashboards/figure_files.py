@@ -1,32 +1,38 @@
-"""Every chart and every table of a study's report as a file of its own, for papers and documents."""
+"""A study's report, and every chart and table of it as a file of its own, for papers and documents."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from transvae_dashboards.document import write_page
 from transvae_dashboards.exhibits import collecting
 from transvae_dashboards.files import figures, tables, write_files
 from transvae_dashboards.page import render
 from transvae_platform.study.state import StudyState
 
 
-def write_figures(state: StudyState, folder: Path, *, pdf: bool = False) -> list[Path]:
-    """Write every chart that the study's journals give so far as SVG, and as PDF if wanted; returns the files.
+def write_with_files(
+    state: StudyState, page: Path, price: float | None = None, *, figures_in: Path | None = None,
+    tables_in: Path | None = None,
+) -> list[Path]:  # fmt: skip
+    """Draw the report once and write it to `page`, its charts as SVG and PDF, its tables as CSV and LaTeX.
+
+    Args:
+        price: of an hour of one device.
+        figures_in: folder of the charts, and of their captions; None: no charts.
+        tables_in: folder of the tables; None: no tables.
+
+    Returns:
+        All files, the page first.
 
     Raises:
         UserError: they cannot be written there.
     """
-    with collecting(pdf=pdf) as found:
-        render(state)
-    return write_files(figures(found, state.name), folder, "--figures")
-
-
-def write_tables(state: StudyState, folder: Path, price: float | None = None) -> list[Path]:
-    """Write every table of the report as CSV and LaTeX; returns the files.
-
-    Raises:
-        UserError: they cannot be written there.
-    """
-    with collecting() as found:
-        render(state, price)
-    return write_files(tables(found, state.name), folder, "--tables")
+    with collecting(pdf=figures_in is not None) as found:
+        text = render(state, price)
+    written = [write_page(text, page)]
+    if figures_in is not None:
+        written += write_files(figures(found, state.name), figures_in, "--figures")
+    if tables_in is not None:
+        written += write_files(tables(found, state.name), tables_in, "--tables")
+    return written

@@ -19,10 +19,16 @@ LATEX = {
     "∞": r"$\infty$", "–": "--", "…": r"\dots{}", "é": r"\'e",
 }  # fmt: skip
 
+NUMBER = re.compile(r"[+-]?[\d.,]+(e[+-]?\d+)?( ?%)?")
+"""What a spreadsheet may take for what it is."""
+
 
 def figures(found: Exhibits, name: str) -> dict[str, bytes]:
-    """The charts of a page by file name: SVG, and PDF where they were drawn for it."""
+    """The charts of a page by file name: SVG, PDF where they were drawn for it, and one file with all captions."""
     made: dict[str, bytes] = {}
+    if found.panels:
+        said = [f"{name}-{panel.name}: {panel.caption}" for panel in found.panels]
+        made[f"{name}-captions.txt"] = ("\n\n".join(said) + "\n").encode()
     for panel in found.panels:
         svg = panel.svg.replace("<svg ", f'<svg {NAMESPACES} style="{STYLE}" ', 1)
         svg = re.sub(r'<a xlink:href="/[^"]*"', "<a", svg)  # addresses of a server that is not there
@@ -66,7 +72,7 @@ def as_latex(sheet: Sheet) -> str:
 def plain(cell: str) -> str:
     """A cell's text without its markup; a picture is its description."""
     text = re.sub(r'<img[^>]*alt="([^"]*)"[^>]*>', r"\1 ", cell) if "<" in cell else cell
-    text = re.sub(r"<progress.*?</progress>", "", text)
+    text = re.sub(r"<(progress|button)\b.*?</\1>", "", text)
     return html.unescape(re.sub(r"<[^>]+>", "", text)).strip() if type(cell) is not str else cell.strip()
 
 
@@ -87,4 +93,4 @@ def write_files(made: dict[str, bytes], folder: Path, option: str) -> list[Path]
 
 
 def _safe(cell: str) -> str:
-    return "'" + cell if cell[:1] in "=+@\t\r" and not re.fullmatch(r"[+]?[\d.,]+ ?%?", cell) else cell
+    return "'" + cell if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not NUMBER.fullmatch(cell) else cell

@@ -24,6 +24,11 @@ def copied(code: str) -> Html:
     return tag("div", tag("pre", tag("code", code)), button, class_="code")
 
 
+def copier(code: str) -> Html:
+    """A button alone, for a row of a table: the code itself stands elsewhere on the page."""
+    return tag("button", "Copy", type="button", class_="copy", hidden="", data_code=code)
+
+
 def loading_code(study: StudyState, trial: TrialState) -> Html | None:
     """The code of a trial's registered version; None while there is none."""
     if trial.registered is None or not study.submissions:

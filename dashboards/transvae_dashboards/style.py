@@ -21,9 +21,14 @@ VARIABLES = {
 
 def line_width(size: str) -> float:
     """Larger models have heavier lines."""
-    return 0.8 + 0.3 * min(SIZES.index(size), 4)
+    return 0.8 + 0.3 * _rank(size)
 
 
 def opacity(size: str) -> float:
     """Larger models have stronger lines."""
-    return 0.5 + 0.125 * min(SIZES.index(size), 4)
+    return 0.5 + 0.125 * _rank(size)
+
+
+def _rank(size: str) -> int:
+    """Sizes of generators, which have names of their own, count as the largest."""
+    return min(SIZES.index(size), 4) if size in SIZES else 4

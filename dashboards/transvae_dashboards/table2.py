@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from itertools import combinations, groupby
 from pathlib import Path
 
+from transvae_dashboards import formats
 from transvae_dashboards.document import document, write_page
 from transvae_dashboards.generation_table import generation_sections
 from transvae_dashboards.markup import Html, section, table, tag
+from transvae_dashboards.printed import printed_density, printed_probe
 from transvae_dashboards.table1 import NAMES
 from transvae_platform.evaluation.latent_space.density import Density, overlap
 from transvae_platform.evaluation.latent_space.records import LatentRecord
@@ -37,11 +39,11 @@ def render(records: Sequence[LatentRecord], studies: Sequence[StudyState] = ()) 
 def table2_sections(records: Sequence[LatentRecord], studies: Sequence[StudyState]) -> list[Html]:
     """What was measured, one part per kind and settings, what generators of studies made, the paper's three parts."""
     nothing = tag("p", "No latents were measured yet: transvae density NAME, transvae probe NAME")
-    return [*(measured_sections(records) or [nothing]), *generation_sections(studies), *_paper()]
+    return [*(measured_sections(records, studies) or [nothing]), *generation_sections(studies), *_paper()]
 
 
-def measured_sections(records: Sequence[LatentRecord]) -> list[Html]:
-    """What was measured, one part per kind and settings."""
+def measured_sections(records: Sequence[LatentRecord], studies: Sequence[StudyState]) -> list[Html]:
+    """What was measured, one part per kind and settings; beside it the paper's value where it has one of that model."""
     measured = []
     drawn = (
         ("probe", _probe_settings, _probes), ("density", _density_settings, _densities),
@@ -49,7 +51,7 @@ def measured_sections(records: Sequence[LatentRecord]) -> list[Html]:
     )  # fmt: skip
     for kind, settings, draw in drawn:
         rows = sorted((record for record in records if record.kind == kind), key=settings)
-        measured += [draw(list(group), key) for key, group in groupby(rows, key=settings)]
+        measured += [draw(list(group), key, studies) for key, group in groupby(rows, key=settings)]
     return measured
 
 
@@ -62,9 +64,13 @@ def _probe_settings(record: LatentRecord) -> str:
     return f"{', '.join(said)}; {images} images in {result['classes']} classes of data set {record.latents['images']}"
 
 
-def _probes(records: Sequence[LatentRecord], settings: str) -> Html:
-    body = [[*_named(record), f"{100 * record.result['accuracy']:.2f}"] for record in records]
-    head = ["Latents", "Model", "Content", "Accuracy, %"]
+def _probes(records: Sequence[LatentRecord], settings: str, studies: Sequence[StudyState]) -> Html:
+    body = [
+        [*_named(record), f"{100 * record.result['accuracy']:.2f}",
+         _beside(100 * float(record.result["accuracy"]), printed_probe(record, studies), 2)]
+        for record in records
+    ]  # fmt: skip
+    head = ["Latents", "Model", "Content", "Accuracy, %", "Paper (difference)"]
     return section(
         "Linear probe", table(head, body, label="Linear probe", text=(1, 2)), anchor=f"probe-{records[0].key}",
         lead=f"Protocol: {settings}.",
@@ -77,19 +83,32 @@ def _density_settings(record: LatentRecord) -> str:
     return f"n = {result['n']:,}, {result['runs']} runs, {said}; images of data set {record.latents['images']}"
 
 
-def _densities(records: Sequence[LatentRecord], settings: str) -> Html:
+def _densities(records: Sequence[LatentRecord], settings: str, studies: Sequence[StudyState]) -> Html:
     body = [
-        [*_named(record), *(f"{record.result['mean'][m]:.4f} ± {record.result['spread'][m]:.4f}" for m in MEASURES)]
+        [*_named(record), *(f"{record.result['mean'][m]:.4f} ± {record.result['spread'][m]:.4f}" for m in MEASURES),
+         *_beside_densities(record, studies)]
         for record in records
-    ]
+    ]  # fmt: skip
     for name, values in records[0].result["floors"].items():
-        body.append([f"floor: {name}", "", "", *(f"{values[measure]:.4f}" for measure in MEASURES)])
-    head = ["Latents", "Model", "Content", *MEASURES.values()]
+        body.append(
+            [f"floor: {name}", "", "", *(f"{values[measure]:.4f}" for measure in MEASURES), *[""] * len(MEASURES)]
+        )
+    head = ["Latents", "Model", "Content", *MEASURES.values(), *(f"{m}, paper (difference)" for m in MEASURES.values())]
     ties = [tag("p", f"Not to be ranked, as their spreads overlap: {tie}.") for tie in _ties(records)]
     return section(
         "Density of the latents", table(head, body, label="Density of the latents", text=(1, 2)), *ties,
         anchor=f"density-{records[0].key}", lead=f"Mean and standard deviation of the runs; {settings}.",
     )  # fmt: skip
+
+
+def _beside_densities(record: LatentRecord, studies: Sequence[StudyState]) -> list[str]:
+    theirs = printed_density(record, studies) or [None] * len(MEASURES)
+    return [_beside(float(record.result["mean"][m]), value, 4) for m, value in zip(MEASURES, theirs, strict=True)]
+
+
+def _beside(ours: float, theirs: float | None, digits: int) -> str:
+    """The paper's value, and by how much ours is above it; a dash where it has none of this model."""
+    return formats.NONE if theirs is None else f"{theirs:g} ({ours - theirs:+.{digits}f})".replace("-", "−")
 
 
 def _manifold_settings(record: LatentRecord) -> str:
@@ -100,7 +119,8 @@ def _manifold_settings(record: LatentRecord) -> str:
     return f"{result['n']:,} held-out vectors beside {result['references']:,}, noise {levels}, {said}"
 
 
-def _manifolds(records: Sequence[LatentRecord], settings: str) -> Html:
+def _manifolds(records: Sequence[LatentRecord], settings: str, studies: Sequence[StudyState]) -> Html:
+    """The paper has no such numbers, and so none of its models."""
     levels = list(records[0].result["ratio"])
     body = []
     for record in records:

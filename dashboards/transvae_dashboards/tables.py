@@ -70,6 +70,11 @@ class TrialRow:
         return dataclasses.asdict(self)
 
 
+def rank_of(family: str) -> int:
+    """A family's place in every table and chart; those of generators come last."""
+    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+
+
 def study_table(state: StudyState) -> tuple[TrialRow, ...]:
     """All trials, sorted by family (transvae, cnn, vit, swin), variant (base first), size (T to G) and seed."""
     return tuple(trial_row(trial) for trial in ordered(state.autoencoders))

@@ -1,5 +1,7 @@
 """The page of extrapolation: which evaluations make a line, and their pictures."""
 
+from PIL import Image
+
 from transvae_dashboards.extrapolation import render
 from transvae_platform.evaluation.records import Record
 
@@ -16,12 +18,13 @@ def record(px, psnr, **data):
 def test_resolutions_stand_side_by_side_with_pictures(tmp_path):
     folder = tmp_path / "evaluations" / "k32"
     folder.mkdir(parents=True)
-    (folder / "pictures.png").write_bytes(b"PNG")
+    Image.new("RGB", (64, 64)).save(folder / "pictures.png")  # two originals of 32 pixels above their outputs
     text = render([record(64, 20.125), record(32, 30.0)], tmp_path)
     assert text.index("32 px, n = 7") < text.index("64 px, n = 7")
     assert "Trained at 256 px. Protocol vavae" in text
     assert text.index("30.00") < text.index("20.12")
-    assert "data:image/png;base64,UE5H" in text
+    assert text.count('data-rows="2"') == 2  # a click enlarges them beside their difference
+    assert "Reconstructions by m at 32 pixels" in text
     assert "64 px: the pictures of k64 are gone" in text
 
 

@@ -1,19 +1,23 @@
 """The charts: what stands in them, that they repeat byte by byte, and that labels keep their distance."""
 
+import html
 import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 
-from transvae_dashboards import formats
-from transvae_dashboards.exhibits import collecting
+from transvae_dashboards import figure_files, formats, write_with_files
+from transvae_dashboards.exhibits import Sheet, collecting
+from transvae_dashboards.figures import timeline
 from transvae_dashboards.figures.axes import log_ticks, spread
 from transvae_dashboards.figures.curves import Look, curve_panels
 from transvae_dashboards.figures.forest import forest_panels
+from transvae_dashboards.figures.profile import profile_panels
 from transvae_dashboards.figures.quality import quality_panel
 from transvae_dashboards.figures.scaling import scaling_panels
-from transvae_dashboards.files import figures, write_files
+from transvae_dashboards.figures.timeline import timeline_panel
+from transvae_dashboards.files import as_csv, figures, write_files
 from transvae_dashboards.follow.study import followed
 from transvae_dashboards.laws import fit_study
 from transvae_dashboards.page import render
@@ -115,8 +119,11 @@ def test_every_chart_of_the_page_is_a_file_that_browsers_open_alone(whole, tmp_p
         page = render(state)
     files = write_files(figures(found, state.name), tmp_path / "figures", "--figures")
     charts = re.findall(r'<figure id="chart-([^"]+)"', page)
-    assert [file.name for file in files] == [f"{state.name}-{name}.svg" for name in charts]
-    for file in files:
+    said, *drawn = files
+    assert said.name == "demo-captions.txt"
+    assert [file.name for file in drawn] == [f"{state.name}-{name}.svg" for name in charts]
+    assert re.findall(r"^demo-(\S+): .+[.]$", said.read_text(), re.MULTILINE) == charts
+    for file in drawn:
         assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
@@ -127,3 +134,52 @@ def test_variants_stand_beside_each_other_with_their_seeds(write_study):
     page = render(study.state())
     assert page.count("PSNR of held-out images by model") == 1
     assert "ViT-T no-rope" in page
+
+
+def test_every_chart_says_what_was_measured_and_from_which_runs(whole):
+    page = render(whole.state())
+    charts = re.findall(r'<figure id="chart-([^"]+)"[^>]*>.*?</svg>(.*?)</figure>', page, re.DOTALL)
+    said = {name: html.unescape(re.sub("<[^>]*>", "", caption)) for name, caption in charts}
+    assert len(said) == page.count('<svg class="chart"')
+    for name, caption in said.items():
+        assert re.search(r"\d+ trials? of demo: .*(seed|seeds) ", caption), name
+    assert said["curves-l1-step-swin"] == (
+        "l1 of training batches and of held-out images against step. 3 trials of demo: Swin T, B, L; seed 0."
+    )
+    # what failed and what still runs is in no law
+    assert said["scaling-parameters-swin"].endswith("2 trials of demo: Swin T, B; 1 seed of each size.")
+
+
+def test_report_is_drawn_once_for_all_its_files(whole, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figure_files, "render", lambda *given: drawn.append(given) or render(*given))
+    folders = {"figures_in": tmp_path / "figures", "tables_in": tmp_path / "tables"}
+    page, *written = write_with_files(whole.state(), tmp_path / "report.html", **folders)
+    assert len(drawn) == 1
+    assert page.read_text() == render(whole.state())
+    assert {path.suffix for path in written} == {".svg", ".pdf", ".csv", ".tex", ".txt"}
+
+
+def test_cells_that_spreadsheets_would_run_are_quoted():
+    rows = (("-1+cmd|calc", "−0.5", "-1.5e-05", "+2.0 %", "=1", "-"),)
+    assert as_csv(Sheet("t", ("a",) * 6, rows)).splitlines()[1] == "'-1+cmd|calc,−0.5,-1.5e-05,+2.0 %,'=1,'-"
+
+
+def test_timeline_of_many_trials_names_the_families(write_study, monkeypatch):
+    study = write_study({"vit": "TB", "cnn": "T"})
+    study.submit()
+    study.run_all()
+    state = followed(study.state())
+    trials = ordered(state.autoencoders)
+    assert "vit-T s0" in timeline_panel(state, trials).svg
+    monkeypatch.setattr(timeline, "FEW", 2)
+    named = re.findall(r">(CNN|ViT|[a-z]+-[TB] s0)</text>", timeline_panel(state, trials).svg)
+    assert sorted(named) == ["CNN", "ViT"]
+
+
+def test_profiles_show_the_alphas_that_the_data_allow(whole):
+    report = fit_study(whole.state())["parameters"]
+    excess, ridge = profile_panels(report)
+    for panel in (excess, ridge):
+        last = max(float(tick) for tick in re.findall(r">(\d\.\d+)</text>", panel.svg.split("alpha</text>")[0]))
+        assert last < 1.5  # of 2, to which exponents are searched

@@ -1,8 +1,11 @@
 """The section of generators: a line per latent, a name that says what the number is, a row for every trial."""
 
+import re
+
 import pytest
 
 from transvae_dashboards.figures.generators import generator_panels, metric_of
+from transvae_dashboards.live.pages import Pages
 from transvae_dashboards.page import render
 from transvae_platform.study.journal import Journal
 
@@ -81,3 +84,30 @@ def test_autoencoders_keep_their_page(study, write_study):
     validate(study, made(study)[0], val__loss=2.0)
     rows = render(study.state())
     assert "dit-micro" not in rows.split('id="scaling')[1].split("</section>")[0]
+
+
+def test_curve_of_a_generator_leads_to_its_trial_which_has_curves(study, tmp_path):
+    for trial in made(study):
+        validate(study, trial, val__loss=2.0, val__gfid_random=10.0)
+    page = Pages(tmp_path).answer("/study/demo/latents").body.decode()
+    for trial in made(study):
+        assert f'<a xlink:href="/study/demo/trial/{trial.id}"' in page  # its line
+        assert f'<th scope="row"><a href="/study/demo/trial/{trial.id}"' in page  # its row
+    own = Pages(tmp_path).answer(f"/study/demo/trial/{made(study)[0].id}").body.decode()
+    assert 'id="chart-curves-loss-step-dit"' in own
+    assert "Among the generators" in own
+
+
+def test_seeds_of_an_autoencoder_share_one_label(write_study):
+    writer = write_study({"transvae": "T"}, downstream=DOWN, grid__seeds=(0, 1, 2))
+    writer.submit()
+    for trial in made(writer):
+        validate(writer, trial, val__loss=2.0, val__gfid_random=10.0)
+    for panel in generator_panels(writer.state()):
+        assert panel.svg.count(">transvae-T</text>") == 1
+
+
+def test_headline_counts_generators_too(study):
+    for trial in made(study):
+        validate(study, trial, val__loss=2.0)
+    assert re.search(r"<dt>Trials</dt><dd>2 of 6</dd>", render(study.state()))

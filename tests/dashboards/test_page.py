@@ -10,8 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from transvae_dashboards import write_figures, write_report, write_tables
+from transvae_dashboards import write_report, write_with_files
 from transvae_dashboards.laws import fit_study
 from transvae_dashboards.page import render
 from transvae_dashboards.sections.provenance import without_password
@@ -188,8 +189,29 @@ def test_pictures_that_are_gone_leave_the_page_whole(write_study):
     state = study.state()
     gone, damaged = (trial.pictures[400] for trial in state.trials.values())
     gone.unlink()
-    assert render(state).count("<figcaption>") == 2
+    assert render(state).count('data-rows="6"') == 2
     damaged.write_bytes(b"not a picture")
+    assert "Nothing to show yet" in render(state)
+
+
+@pytest.mark.parametrize("damage", ["chunk", "header", "flat"])
+def test_damaged_pictures_leave_the_page_whole(write_study, damage):
+    study = write_study({"cnn": "T"})
+    study.submit()
+    study.run_all()
+    state = study.state()
+    (path,) = (trial.pictures[400] for trial in state.trials.values())
+    content = bytearray(path.read_bytes())
+    match damage:
+        case "chunk":  # its length is wrong: Pillow raises a SyntaxError
+            start = content.index(b"IDAT")
+            content[start - 4 : start] = (10).to_bytes(4, "big")
+        case "header":  # a ValueError
+            content[11] = 2
+        case "flat":  # no room for originals above reconstructions
+            Image.new("RGB", (5, 1)).save(path)
+            content = bytearray(path.read_bytes())
+    path.write_bytes(bytes(content))
     assert "Nothing to show yet" in render(state)
 
 
@@ -220,10 +242,13 @@ def test_tables_are_files_with_costs_where_a_price_is_given(write_study, tmp_pat
     study.journal.append("planned", device_seconds={study.find("vit", "T").id: 7200.0})
     hours = study.state().device_hours
     for price, cost in ((None, ""), (360.0, f"{360 * hours:.2f}")):
-        files = {path.name: path.read_text() for path in write_tables(study.state(), tmp_path / str(price), price)}
+        written = write_with_files(study.state(), tmp_path / "page.html", price, tables_in=tmp_path / str(price))
+        files = {path.name: path.read_text() for path in written}
         device, spent, planned, *_, last = files["demo-device-hours-and-cost.csv"].splitlines()[1].split(",")
         assert (device, spent, planned) == ("CPU", f"{hours:.5f}", "2.00")
         assert cost in last
+        if price is not None:  # the plan's cost beside what was spent
+            assert files["demo-device-hours-and-cost.csv"].splitlines()[1].endswith(f"{cost},720.00,{cost}")
         assert ("Cost so far" in files["demo-device-hours-and-cost.csv"]) is bool(cost)
         assert "ViT & T & finished & 80.0 k" in files["demo-trials.tex"]
 
@@ -251,7 +276,8 @@ def test_page_that_cannot_be_written_is_one_sentence_and_replaces_no_device(writ
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(UserError, match=r"report.html cannot be written \(No space left on device\)"):
         write_report(study.state(), old)
+    monkeypatch.undo()
     with pytest.raises(UserError, match=r"the files cannot be written \(File exists\)"):
-        write_figures(study.state(), old)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.html"]
+        write_with_files(study.state(), tmp_path / "page.html", figures_in=old)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["page.html", "report.html"]
     assert old.read_text() == "old"

@@ -1,14 +1,22 @@
 """The page of table 2: settings apart, spread and floors beside, the paper's parts as printed."""
 
+import re
+
 import numpy as np
 import pytest
 
-from transvae_dashboards.figures.latents import _told_apart, latent_panels
+from transvae_dashboards.figures.latents import density_panels, told_apart
+from transvae_dashboards.figures.probes import probe_epoch_panel, probe_size_panel
 from transvae_dashboards.follow.study import FollowedStudy
+from transvae_dashboards.printed import makers
 from transvae_dashboards.scene import Scene
 from transvae_dashboards.table2 import render
 from transvae_dashboards.views.latents import maps
 from transvae_platform.evaluation.latent_space.records import LatentRecord, keep_map
+
+PAPERS = {
+    "grid__ladder": "paper", "grid__code": "f16d32", "data__resolution": 256, "recipe__losses": {"vf": {"weight": 0.1}},
+}  # fmt: skip
 
 
 def density(name, n=1000):
@@ -36,11 +44,11 @@ def test_maps_that_were_kept_are_drawn_with_their_measures(write_study, tmp_path
     records = [density("ours"), density("theirs"), probe("ours")]
     keep_map(tmp_path, "ours", np.random.default_rng(0).normal(size=(400, 2)))
     (tmp_path / "evaluations" / "latents" / "theirs.npy").write_bytes(b"cut off")
-    (drawn,) = maps(Scene(FollowedStudy(study.folder)), records)
+    ((_, drawn),) = maps(Scene(FollowedStudy(study.folder)), records)
     assert drawn.label.startswith("t-SNE map of ours: density CV 0.210")
     assert drawn.svg.count("<use ") >= 400
-    names = [panel.name for panel in latent_panels(records)]
-    assert names == ["latents-density_cv", "latents-normalised_entropy", "latents-gini", "latents-probe"]
+    names = [panel.name for panel in density_panels(records[:2])]
+    assert names == ["latents-density_cv", "latents-normalised_entropy", "latents-gini"]
 
 
 def test_spread_and_floor_stand_beside_each_value():
@@ -87,4 +95,69 @@ def test_the_papers_parts_are_whole():
     ],
 )
 def test_names_in_charts_lack_what_all_of_them_begin_with(names, short):
-    assert _told_apart(names) == short
+    assert told_apart(names) == short
+
+
+def registered(study, trial, sha256):
+    """The trial's best checkpoint, as the registry keeps it."""
+    name = f"{trial.study}-{trial.label}"
+    study.journal.append(
+        "registered", trial=trial.id, name=name, version=1, uri=f"models:/{name}/1", psnr=20.0, sha256=sha256
+    )
+
+
+def made_by(record, sha256):
+    record.latents["model"] = {"name": "m", "weights_sha256": sha256}
+    return record
+
+
+def test_probes_are_a_curve_over_the_sizes_of_a_family(write_study):
+    study = write_study({"vit": "TB", "cnn": "T"})
+    study.submit()
+    probes = []
+    for number, trial in enumerate(study.trials.values()):
+        registered(study, trial, f"{number}" * 64)
+        probes.append(made_by(probe(f"latents-{trial.label}"), f"{number}" * 64))
+        probes[-1].result["accuracy"] = 0.3 + 0.1 * number
+    found = makers(study.state(), probes)
+    assert {key: trial.trial.label for key, trial in found.items()} == {
+        f"latents-{trial.label}": trial.label for trial in study.trials.values()
+    }
+    panel = probe_size_panel(probes, found)
+    assert panel is not None
+    assert re.findall(r">(ViT B|CNN T|T)<", panel.svg) == ["T", "ViT B", "CNN T"]
+    alone = [record for record in probes if "cnn" in record.key]
+    assert probe_size_panel(alone, makers(study.state(), alone)) is None
+
+
+def test_probes_that_learned_in_epochs_are_curves_along_them():
+    learned = probe("learned", solver="sgd")
+    learned.result["curve"] = [[1, 0.2], [50, 0.4], [100, 0.45]]
+    panel = probe_epoch_panel([learned, probe("older")])
+    assert panel is not None
+    assert "epoch of the classifier" in panel.svg
+    assert "older" not in panel.svg
+    assert probe_epoch_panel([probe("older")]) is None
+
+
+@pytest.mark.parametrize(("images", "beside"), [(50_000, "46.61 (+0.39)"), (10_000, "–")])
+def test_paper_stands_beside_a_probe_of_its_model_and_images_only(write_study, images, beside):
+    study = write_study({"transvae": "T"}, **PAPERS)
+    study.submit()
+    (trial,) = study.trials.values()
+    registered(study, trial, "a" * 64)
+    ours, other = made_by(probe("ours"), "a" * 64), made_by(probe("other"), "b" * 64)
+    for record in (ours, other):
+        record.result.update(accuracy=0.47, classes=1000, images={"train": 1_281_167, "validation": images})
+    text = render([ours, other], [study.state()])
+    assert re.findall(r"47\.00</td><td[^>]*>([^<]*)", text) == [beside, "–"]
+
+
+def test_paper_stands_beside_a_density_made_as_its_was(write_study):
+    ours = density("ours", n=10_000)
+    ours.latents["model"] = {"name": "sd3.5-vae", "weights_sha256": "a"}
+    assert "0.22 (−0.0100)" in render([ours])
+    assert "0.22 (−0.0100)" not in render([density("ours", n=10_000)])
+    fewer = density("ours")
+    fewer.latents["model"] = {"name": "sd3.5-vae", "weights_sha256": "a"}
+    assert "0.22 (−0.0100)" not in render([fewer])

@@ -45,6 +45,10 @@ class Panel:
     svg: Html
     pdf: bytes | None = None
     """Where files are wanted (`exhibits.py`)."""
+    of: str = ""
+    """The family that a panel of small multiples is about."""
+    caption: str = ""
+    """What stands below it on the page (`sections/charts.py`)."""
 
 
 @dataclass
@@ -57,7 +61,7 @@ class Canvas:
 
 
 @contextmanager
-def canvas(name: str, label: str, width: float = WIDTH, height: float = HEIGHT) -> Iterator[Canvas]:
+def canvas(name: str, label: str, width: float = WIDTH, height: float = HEIGHT, *, of: str = "") -> Iterator[Canvas]:
     """Draw on `canvas.axes` inside the block; the finished panel is in `canvas.panel[0]` after it."""
     # hashsalt decides the ids that matplotlib invents: fixed, so that equal data give equal bytes
     with mpl.rc_context({**SETTINGS, "svg.hashsalt": name}):
@@ -68,7 +72,7 @@ def canvas(name: str, label: str, width: float = WIDTH, height: float = HEIGHT) 
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
         pdf = in_print(figure) if wants_pdf() else None
-    drawing.panel.append(Panel(name, label, _inline(buffer.getvalue(), name, label), pdf))
+    drawing.panel.append(Panel(name, label, _inline(buffer.getvalue(), name, label), pdf, of))
 
 
 def _inline(svg: str, name: str, label: str) -> Html:

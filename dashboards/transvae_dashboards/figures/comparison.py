@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from transvae_dashboards.figures.axes import end_labels
@@ -24,14 +25,19 @@ def comparison_panel(first: Sequence[Side], second: Sequence[Side], look: Look, 
     families = {trial.trial.family for trial, _, _ in drawn}
     family = next(iter(families)) if len(families) == 1 else ""
     label = f"{look.metric}: solid {titles[0]}, dashed {titles[1]}"
-    with canvas(f"compare-{look.metric}-{family or 'trials'}", label) as drawing:
-        axes, ends = drawing.axes, []
+    with canvas(f"compare-{look.metric}-{family or 'trials'}", label, of=family) as drawing:
+        axes = drawing.axes
+        ends: dict[tuple[str, str], list[tuple[float, float]]] = {}
         draw_lines(axes, [line for _, line, _ in drawn], styles=[style for _, _, style in drawn])
         for trial, line, _ in drawn:
             colour = COLOURS.get(trial.trial.family, INK)
             name = name_of(trial) if len(dashes) > 2 else f"{trial.trial.label} s{trial.trial.seed}"
-            ends.append((*line.last, name, colour))
+            ends.setdefault((name, colour), []).append(line.last)
         frame(axes, look, limits_of([line for _, line, _ in drawn], look))
         axes.set_title(FAMILY_NAMES.get(family, family) or look.metric, color=INK)
-        end_labels(axes, ends)
+        # the seeds of a size, and the two sides of it, share one label: the dashes tell the sides apart
+        end_labels(axes, [
+            (max(x for x, _ in points), statistics.fmean(y for _, y in points), name, colour)
+            for (name, colour), points in ends.items()
+        ])  # fmt: skip
     return drawing.panel[0]

@@ -24,7 +24,7 @@ from transvae_dashboards.follow.columns import SECONDS, Curve
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.follow.thinning import kept
 from transvae_dashboards.style import COLOURS, INK, line_width, opacity
-from transvae_dashboards.tables import FAMILIES, FAMILY_NAMES, SIZE_NAMES
+from transvae_dashboards.tables import FAMILY_NAMES, SIZE_NAMES, rank_of
 from transvae_platform.study.state import TrialState
 
 OPENING = 0.1
@@ -108,7 +108,7 @@ def curve_panels(
     if not lines:
         return []
     limits = _limits(lines, look)
-    families = [family for family in FAMILIES if any(line.trial.trial.family == family for line in lines)]
+    families = sorted(dict.fromkeys(line.trial.trial.family for line in lines), key=rank_of)
     return [
         _panel(state, family, [line for line in lines if line.trial.trial.family == family], look, limits, to)
         for family in families
@@ -119,14 +119,14 @@ def _panel(
     state: FollowedStudy, family: str, lines: Sequence[Line], look: Look,
     limits: tuple[tuple[float, float], tuple[float, float]], to: Callable[[TrialState], str | None] | None,
 ) -> Panel:  # fmt: skip
-    label = f"{FAMILY_NAMES[family]}: {look.metric} against {look.x}, training and validation, one line per trial"
-    colour = COLOURS[family]
-    with canvas(f"curves-{look.metric}-{look.x}-{family}", label) as drawing:
+    name, colour = FAMILY_NAMES.get(family, family), COLOURS.get(family, INK)
+    label = f"{name}: {look.metric} against {look.x}, training and validation, one line per trial"
+    with canvas(f"curves-{look.metric}-{look.x}-{family}", label, of=family) as drawing:
         axes, ends = drawing.axes, defaultdict(list)
         draw_lines(axes, lines, to)
         for line in lines:
             ends[name_of(line.trial)].append(line.last)
-        axes.set_title(FAMILY_NAMES[family], color=colour)
+        axes.set_title(name, color=colour)
         frame(axes, look, limits)
         draw_phases(axes, lines[0].trial, partial(x_of, state, lines[0].trial, x=look.x))
         draw_marks(
@@ -148,7 +148,7 @@ def draw_lines(
 ) -> None:  # fmt: skip
     """Thin for training batches, strong for held-out images, dotted for variants unless `styles` say otherwise."""
     drawn = [
-        _Drawn(line, style or ("-" if line.trial.trial.variant == "base" else ":"), to(line.trial) if to else None)
+        _Drawn(line, style or (":" if is_variant(line.trial) else "-"), to(line.trial) if to else None)
         for line, style in zip(lines, styles or [None] * len(lines), strict=True)
     ]
     _collect(axes, [(one.line.train, one, not len(one.line.validation[0])) for one in drawn])
@@ -203,6 +203,11 @@ def frame(axes: Any, look: Look, limits: tuple[tuple[float, float], tuple[float,
 def limits_of(lines: Sequence[Line], look: Look) -> tuple[tuple[float, float], tuple[float, float]]:
     """The ranges of x and y that one scale for all panels takes."""
     return _limits(lines, look)
+
+
+def is_variant(trial: TrialState) -> bool:
+    """Whether a model differs from its family's own; a generator's variant says whose latents it learned."""
+    return trial.trial.variant != "base" and trial.trial.generator is None
 
 
 def name_of(trial: TrialState) -> str:

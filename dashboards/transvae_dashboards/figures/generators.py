@@ -5,10 +5,11 @@ The Fréchet distance where the study measures it, else the loss on held-out lat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 
 from transvae_dashboards.figures.axes import end_labels, log_axis, padded
-from transvae_dashboards.figures.canvas import Panel, canvas
+from transvae_dashboards.figures.canvas import HEIGHT, Panel, canvas
 from transvae_dashboards.style import COLOURS, INK
 from transvae_platform.study.state import StudyState, TrialState
 
@@ -43,19 +44,29 @@ def words_of(trial: TrialState) -> str:
     return f"n = {of.curve.samples:,}, {how}, {guidance}, {sampler.labels} labels, seed {sampler.seed}"
 
 
-def generator_panels(state: StudyState) -> list[Panel]:
-    """One panel per generator with a validation, the largest first."""
+def generator_panels(state: StudyState, to: Callable[[TrialState], str | None] | None = None) -> list[Panel]:
+    """One panel per generator with a validation, the largest first.
+
+    Args:
+        to: the address of a trial's own page, which its line leads to.
+    """
     shown = [trial for trial in state.generators if trial.validation]
     metric = metric_of(shown)
     if metric is None:
         return []
     sizes = dict.fromkeys(trial.trial.size for trial in sorted(shown, key=lambda t: -t.cost.get("parameters", 0.0)))
-    return [_panel(size, [trial for trial in shown if trial.trial.size == size], metric) for size in sizes]
+    return [_panel(size, [trial for trial in shown if trial.trial.size == size], metric, to) for size in sizes]
 
 
-def _panel(size: str, trials: Sequence[TrialState], metric: str) -> Panel:
-    ends, values = [], []
-    with canvas(f"generators-{size}", f"{NAMES[metric]} against training step by {size}, a line per latent") as drawing:
+def _panel(
+    size: str, trials: Sequence[TrialState], metric: str, to: Callable[[TrialState], str | None] | None
+) -> Panel:
+    label = f"{NAMES[metric]} against training step by {size}, a line per latent"
+    ends: dict[str, list[tuple[float, float]]] = {}
+    colours, values = {}, []
+    # as tall as its labels, of which each autoencoder has one, need
+    height = max(HEIGHT, 0.6 + 0.15 * len({source_of(trial) for trial in trials}))
+    with canvas(f"generators-{size}", label, height=height, of=size) as drawing:
         axes = drawing.axes
         for trial in trials:
             found = ((step, record["metrics"][metric]) for step, record in sorted(trial.validation.items()))
@@ -64,13 +75,18 @@ def _panel(size: str, trials: Sequence[TrialState], metric: str) -> Panel:
                 continue
             made = [family for family in COLOURS if source_of(trial).startswith(f"{family}-")]
             colour = COLOURS[made[0]] if made else INK
-            axes.plot(*zip(*points, strict=True), color=colour, marker="o", ms=2.4, lw=1.2)
-            ends.append((float(points[-1][0]), float(points[-1][1]), source_of(trial), colour))
+            (line,) = axes.plot(*zip(*points, strict=True), color=colour, marker="o", ms=2.4, lw=1.2)
+            line.set_url(to(trial) if to else None)
+            ends.setdefault(source_of(trial), []).append((float(points[-1][0]), float(points[-1][1])))
+            colours[source_of(trial)] = colour
             values += [value for _, value in points]
         axes.set_xlim(0, max(trial.trial.recipe.steps for trial in trials))
         axes.set_xlabel("step")
         axes.set_title(f"{size}: {NAMES[metric]}", color=INK)
         if values:
             log_axis(axes.yaxis, *padded(values))
-        end_labels(axes, ends)
+        # the seeds of an autoencoder share one label, at their mean
+        end_labels(axes, [
+            (found[0][0], statistics.fmean(y for _, y in found), name, colours[name]) for name, found in ends.items()
+        ])  # fmt: skip
     return drawing.panel[0]

@@ -1,4 +1,4 @@
-"""Latents in two charts: how evenly they fill their space, and how well a linear probe reads classes from them."""
+"""Latents: how evenly they fill their space, how well a linear probe reads classes from them, and maps of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.stats import gaussian_kde
 
 from transvae_dashboards.figures.canvas import WIDTH, Panel, canvas
 from transvae_dashboards.style import COLOURS, INK, MUTED, PAPER
-from transvae_platform.evaluation.latent_space.density import MEASURES as KEYS
+from transvae_platform.evaluation.latent_space.records import MEASURES as KEYS
 from transvae_platform.evaluation.latent_space.records import LatentRecord
 
 NAMES = {"density_cv": "density CV", "normalised_entropy": "normalised entropy", "gini": "Gini"}
@@ -20,23 +20,29 @@ ROW = 0.32
 """Height of a row in inches."""
 
 
-def latent_panels(records: Sequence[LatentRecord]) -> list[Panel]:
-    """A chart per measure of density, and one of the probe's accuracies; of one setting each, the first one's."""
-    densities = _alike([record for record in records if record.kind == "density"], ("n", "runs", "settings"))
-    probes = _alike([record for record in records if record.kind == "probe"], ("protocol", "images", "classes"))
-    panels = [
+def density_panels(records: Sequence[LatentRecord]) -> list[Panel]:
+    """A chart per measure of density.
+
+    Args:
+        records: densities that compare (`comparable_densities`).
+    """
+    return [
         _rows(f"latents-{key}", NAMES.get(key, key), [
-            (r, float(r.result["mean"][key]), float(r.result["spread"][key])) for r in densities
+            (r, float(r.result["mean"][key]), float(r.result["spread"][key])) for r in records
         ])
-        for key in KEYS if densities
+        for key in KEYS if records
     ]  # fmt: skip
-    if probes:
-        panels.append(
-            _rows(
-                "latents-probe", "linear probe, accuracy in %", [(r, 100 * r.result["accuracy"], 0.0) for r in probes]
-            )
-        )
-    return panels
+
+
+def probe_panel(records: Sequence[LatentRecord]) -> Panel:
+    """The accuracies of linear probes that compare (`figures/probes.py`)."""
+    rows = [(record, 100 * float(record.result["accuracy"]), 0.0) for record in records]
+    return _rows("latents-probe", "linear probe, accuracy in %", rows)
+
+
+def comparable_densities(records: Sequence[LatentRecord]) -> list[LatentRecord]:
+    """The densities of one setting, the first one's: others do not compare."""
+    return alike([record for record in records if record.kind == "density"], ("n", "runs", "settings"))
 
 
 def map_panel(record: LatentRecord, points: NDArray[np.float32]) -> Panel:
@@ -55,12 +61,20 @@ def map_panel(record: LatentRecord, points: NDArray[np.float32]) -> Panel:
     return drawing.panel[0]
 
 
-def _alike(records: Sequence[LatentRecord], keys: Sequence[str]) -> list[LatentRecord]:
+def colour_of(record: LatentRecord) -> str:
+    """Its family's, by the name of the model that made the latents."""
+    name = str(record.latents["model"]["name"])
+    # the longest first: a PS-VAE is no S-VAE
+    known = sorted(COLOURS, key=len, reverse=True)
+    return next((COLOURS[family] for family in known if f"{family}-" in name), INK)
+
+
+def alike(records: Sequence[LatentRecord], keys: Sequence[str]) -> list[LatentRecord]:
     """Those measured under the settings of the first: other numbers do not compare."""
     return [r for r in records if all(r.result.get(key) == records[0].result.get(key) for key in keys)]
 
 
-def _told_apart(names: Sequence[str]) -> list[str]:
+def told_apart(names: Sequence[str]) -> list[str]:
     """The names without the parts, up to a dash, that all of them begin with, such as their study's."""
     parts = [name.split("-") for name in names]
     shared = 0
@@ -74,12 +88,10 @@ def _rows(name: str, title: str, rows: Sequence[tuple[LatentRecord, float, float
     with canvas(name, label, WIDTH, 0.9 + ROW * len(rows)) as drawing:
         axes = drawing.axes
         for place, (record, value, spread) in enumerate(rows):
-            colour = next(
-                (c for family, c in COLOURS.items() if f"{family}-" in str(record.latents["model"]["name"])), INK
-            )
+            colour = colour_of(record)
             axes.plot([value - spread, value + spread], [place, place], color=colour, lw=2.5, alpha=0.5)
             axes.plot([value], [place], marker="o", color=colour, ms=6, mec=PAPER, mew=0.6)
-        axes.set_yticks(range(len(rows)), _told_apart([str(r.latents["name"]) for r, _, _ in rows]), color=MUTED)
+        axes.set_yticks(range(len(rows)), told_apart([str(r.latents["name"]) for r, _, _ in rows]), color=MUTED)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.12)

@@ -26,7 +26,7 @@ def _panel(
 ) -> Panel:
     colour, marker = COLOURS[family], MARKERS[family]
     label = f"{FAMILY_NAMES[family]}: {metric} against learning rate, one line per size"
-    with canvas(f"rates-{family}", label) as drawing:
+    with canvas(f"rates-{family}", label, of=family) as drawing:
         axes, ends = drawing.axes, []
         for outcome in found:
             points = sorted(outcome.losses.items())

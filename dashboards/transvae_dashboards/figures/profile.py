@@ -59,7 +59,7 @@ def _excess(report: FitReport, alphas: FloatArray, found: Sequence[Profile]) -> 
             ends.append((*end, FAMILY_NAMES[profile.family], colour))
         axes.axhline(1, color=MUTED, lw=0.8, ls="--")
         axes.set_ylim(0, SHOWN)
-        axes.set_xlim(0, ALPHA_SHOWN)
+        axes.set_xlim(0, _reach(alphas, found))
         axes.set_xlabel("alpha")
         axes.set_title(f"Excess of squared errors; below 1: in the {100 * report.level:.0f} % interval", fontsize=8.5)
         end_labels(axes, ends)
@@ -69,7 +69,7 @@ def _excess(report: FitReport, alphas: FloatArray, found: Sequence[Profile]) -> 
 def _ridge(report: FitReport, alphas: FloatArray, found: Sequence[Profile]) -> Panel:
     label = f"E that belongs to each alpha over {X_WORDS[report.x_name]}, strong inside the interval"
     with canvas(f"ridge-{report.x_name}", label) as drawing:
-        axes, ends = drawing.axes, []
+        axes, ends, reach = drawing.axes, [], _reach(alphas, found)
         for profile in found:
             colour = COLOURS[profile.family]
             axes.plot(alphas, profile.floor, color=colour, lw=0.7, alpha=0.5)
@@ -77,10 +77,16 @@ def _ridge(report: FitReport, alphas: FloatArray, found: Sequence[Profile]) -> P
             if profile.alpha <= ALPHA_SHOWN:
                 axes.plot([profile.alpha], [profile.E], marker=MARKERS[profile.family], color=colour, ms=6, mec=PAPER,
                           mew=0.6)  # fmt: skip
-            ends.append((ALPHA_SHOWN, float(profile.floor[-1]), FAMILY_NAMES[profile.family], colour))
-        axes.set_xlim(0, ALPHA_SHOWN)
+            ends.append((reach, float(np.interp(reach, alphas, profile.floor)), FAMILY_NAMES[profile.family], colour))
+        axes.set_xlim(0, reach)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("alpha")
         axes.set_title("E at each alpha; strong: in the interval; marker: the fit", fontsize=8.5)
         end_labels(axes, ends)
     return drawing.panel[0]
+
+
+def _reach(alphas: FloatArray, found: Sequence[Profile]) -> float:
+    """The largest alpha shown: a little beyond what any family's data still allow."""
+    seen = [float(alphas[profile.excess <= SHOWN][-1]) for profile in found]
+    return min(1.15 * max(seen), ALPHA_SHOWN)

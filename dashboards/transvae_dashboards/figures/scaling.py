@@ -70,7 +70,7 @@ def _joint(report: FitReport, fits: Sequence[FamilyFit], limits: tuple[float, fl
 def _family(report: FitReport, fit: FamilyFit, xs: Sequence[float], limits: tuple[float, float]) -> Panel:
     name, colour, marker = FAMILY_NAMES[fit.family], COLOURS[fit.family], MARKERS[fit.family]
     label = f"{name}: {_y_name(report)} against {X_WORDS[report.x_name]}. {fit.verdict}"
-    with canvas(f"scaling-{report.x_name}-{fit.family}", label) as drawing:
+    with canvas(f"scaling-{report.x_name}-{fit.family}", label, of=fit.family) as drawing:
         axes = drawing.axes
         _law(axes, fit, colour, BEYOND)
         for size in fit.sizes:

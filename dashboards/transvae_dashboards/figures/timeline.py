@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -11,6 +13,7 @@ from transvae_dashboards.figures.canvas import Panel, canvas
 from transvae_dashboards.follow.spans import Span
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.style import COLOURS, INK, MUTED, opacity
+from transvae_dashboards.tables import FAMILY_NAMES
 from transvae_platform.study.state import TrialState
 
 WIDTH = 11.0
@@ -46,7 +49,8 @@ def timeline_panel(state: FollowedStudy, trials: Sequence[TrialState]) -> Panel 
         for entry in state.submissions:
             if entry["at"] >= begin:
                 axes.axvline((entry["at"] - begin) / unit, color=MUTED, lw=0.7, ls=":")
-        axes.set_yticks(range(len(shown)) if named else [], [_name(t) for t, _ in shown] if named else [], fontsize=7.5)
+        names = [(place, _name(trial)) for place, (trial, _) in enumerate(shown)] if named else _families(shown)
+        axes.set_yticks([place for place, _ in names], [name for _, name in names], fontsize=7.5)
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.set_xlim(0, (end - begin) / unit * 1.01)
         axes.grid(visible=False, axis="y")
@@ -57,7 +61,7 @@ def timeline_panel(state: FollowedStudy, trials: Sequence[TrialState]) -> Panel 
 
 
 def _trial(axes: Any, place: int, trial: TrialState, spans: Sequence[Span], to_x: Any, points: float) -> None:
-    colour, strength = COLOURS.get(trial.trial.family, INK), opacity_of(trial)
+    colour, strength = COLOURS.get(trial.trial.family, INK), opacity(trial.trial.size)
     height = max(points * 0.55, 0.6)
     for number, span in enumerate(spans):
         left, right = to_x(span.start), to_x(span.end)
@@ -74,13 +78,12 @@ def _trial(axes: Any, place: int, trial: TrialState, spans: Sequence[Span], to_x
                   clip_on=False)  # fmt: skip
 
 
-def opacity_of(trial: TrialState) -> float:
-    """Larger models have stronger bars; generators have sizes of their own."""
-    try:
-        return opacity(trial.trial.size)
-    except ValueError:
-        return 0.9
-
-
 def _name(trial: TrialState) -> str:
     return f"{trial.trial.label} s{trial.trial.seed}"
+
+
+def _families(shown: Sequence[tuple[TrialState, Sequence[Span]]]) -> list[tuple[float, str]]:
+    """Where rows are too low for their names: each family's at the middle of its rows."""
+    groups = groupby(enumerate(shown), key=lambda row: row[1][0].trial.family)
+    places = [(family, [place for place, _ in rows]) for family, rows in groups]
+    return [(statistics.fmean(rows), FAMILY_NAMES.get(family, family)) for family, rows in places]

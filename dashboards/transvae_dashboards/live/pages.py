@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from transvae_dashboards.document import shell
 from transvae_dashboards.follow.study import FollowedStudy
@@ -25,6 +27,7 @@ from transvae_platform.errors import UserError
 KEPT_PAGES = 64
 HTML = "text/html; charset=utf-8"
 STATIC = {"/app.js": ("app.js", "text/javascript; charset=utf-8"), "/page.css": ("page.css", "text/css; charset=utf-8")}
+SAID = "{kind}: {error}. Other views may do without what is wrong here; the dashboard's terminal says where it is."
 REFRESH = 3
 """Seconds between two looks of an open page at a study that is not over."""
 
@@ -61,6 +64,10 @@ class Pages:
                 return self._route(parts, query, target, known)
             except UserError as error:
                 return self._trouble(409, "This study cannot be shown", str(error))
+            except Exception as error:  # noqa: BLE001 - a defect must not look like a server that is away
+                traceback.print_exc(file=sys.stderr)
+                text = SAID.format(kind=type(error).__name__, error=error)
+                return self._trouble(500, "This page cannot be drawn", text)
 
     def _route(self, parts: list[str], query: dict[str, str], target: str, known: str | None) -> Answer:
         if not parts:
@@ -105,9 +112,9 @@ class Pages:
             return _page(title, trial_view(scene, trial), scene, opened, tagged, refresh)
         if parts[0] == "file" and len(parts) == 2 and (found := download(scene, parts[1])) is not None:
             kind, content, filename = found
-            return Answer(
-                200, kind, content, {"Content-Disposition": f'attachment; filename="{filename}"', "ETag": tagged}
-            )
+            # percent signs, as a study's folder may have any name (RFC 6266)
+            attached = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
+            return Answer(200, kind, content, {"Content-Disposition": attached, "ETag": tagged})
         return self._nothing()
 
     def _other(self, name: str) -> FollowedStudy | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from transvae_dashboards.follow.pulse import Pulse
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.laws import fit_study
+from transvae_dashboards.views.home import Glance
 from transvae_platform.errors import UserError
 from transvae_platform.fitting import FitReport
 from transvae_platform.study.folders import study_folder
@@ -83,8 +84,9 @@ class Studies:
         self._opened: dict[str, Opened] = {}
 
     def names(self) -> list[str]:
-        """The studies that were submitted in this home."""
-        return sorted(journal.parent.name for journal in self.home.glob("studies/*/journal.jsonl"))
+        """The studies that were submitted in this home; a folder whose name is no text has no address."""
+        found = (journal.parent.name for journal in self.home.glob("studies/*/journal.jsonl"))
+        return sorted(name for name in found if _is_text(name))
 
     def open(self, name: str) -> Opened | None:
         """A study as it is now; None if there is none of that name.
@@ -101,10 +103,21 @@ class Studies:
         self._opened[name].refresh(self._clock)
         return self._opened[name]
 
-    def glance(self, name: str) -> dict[str, int] | str:
+    def glance(self, name: str) -> Glance | str:
         """How many trials are in which state; or why that cannot be told."""
         try:
             opened = self.open(name)
         except UserError as error:
             return str(error)
-        return {state: len(opened.state.in_state(state)) for state in STATES} if opened else {}
+        if opened is None:  # removed since it was listed
+            return Glance({}, 0)
+        return Glance({state: len(opened.state.in_state(state)) for state in STATES}, opened.state.unread)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name can be written into a page; Linux takes any bytes as one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transvae_dashboards import formats
+from transvae_dashboards import captions, formats
 from transvae_dashboards.figures.timeline import timeline_panel
 from transvae_dashboards.icons import family_mark
 from transvae_dashboards.markup import Html, details, section, table, tag
@@ -36,4 +36,6 @@ def attempts(scene: Scene) -> Html:
     ]  # fmt: skip
     head = ["Family", "Trial", "Attempt", "Began", "From step", "To step", "How it ended"]
     numbers = details(f"All {len(body)} attempts", table(head, body, label="Attempts", text=(1, 3, 6)))
-    return section("Attempts", tag("div", figure(panel), class_="wide"), numbers, anchor="attempts", lead=LEAD)
+    begun = [trial for trial in trials if state.history(trial).spans]
+    chart = figure(panel, f"{panel.label}. {captions.of_trials(state.name, begun)}")
+    return section("Attempts", tag("div", chart, class_="wide"), numbers, anchor="attempts", lead=LEAD)

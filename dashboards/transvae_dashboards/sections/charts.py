@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from transvae_dashboards import formats
+from transvae_dashboards import captions, formats
 from transvae_dashboards.exhibits import show_panel
 from transvae_dashboards.figures.canvas import Panel
 from transvae_dashboards.figures.quality import quality_panel
@@ -25,19 +26,26 @@ READING = (
 TITLES = {"parameters": "Scaling with parameters", "training_flops": "Scaling with training compute"}
 
 
-def scaling(report: FitReport) -> Html:
+def scaling(report: FitReport, study: str) -> Html:
     """The metric over one x: joint chart and numbers, then a chart per family."""
     panels, anchor = scaling_panels(report), report.x_name.replace("_", "-")
     lead = FLOPS + " " if report.x_name == "training_flops" else ""
     lead += READING.format(level=100 * report.level)
     if not panels:
         return section(TITLES[report.x_name], _missing("a finished trial"), anchor=anchor)
-    top = tag("div", figure(panels[0]), _size_means(report), class_="pair")
-    rest = tag("div", *(figure(panel) for panel in panels[1:]), class_="panels")
+    what = f"{METRIC_NAMES.get(report.metric, report.metric)} at the last validation over {X_WORDS[report.x_name]}"
+    joint = figure(panels[0], f"Mean {what}, with each family's law. {captions.of_fit(study, report)}")
+    each = [
+        figure(panel, f"{what[:1].upper()}{what[1:]}, with law and {100 * report.level:.0f} % interval. "
+                      + captions.of_fit(study, report, [panel.of]))
+        for panel in panels[1:]
+    ]  # fmt: skip
+    top = tag("div", joint, _size_means(report), class_="pair")
+    rest = tag("div", *each, class_="panels")
     return section(TITLES[report.x_name], top, rest, anchor=anchor, lead=lead)
 
 
-def quality(rows: Sequence[TrialRow], x_name: XName = "parameters") -> Html:
+def quality(rows: Sequence[TrialRow], study: str, x_name: XName = "parameters") -> Html:
     """PSNR against parameters or training FLOPs."""
     panel, title = quality_panel(rows, x_name), f"Reconstruction quality over {X_WORDS[x_name]}"
     if panel is None:
@@ -52,10 +60,12 @@ def quality(rows: Sequence[TrialRow], x_name: XName = "parameters") -> Html:
         "PSNR of held-out images: every finished trial a small marker, the means of the sizes joined. PSNR is not a "
         "loss, so no law is fitted to it."
     )
-    return section(title, tag("div", figure(panel), numbers, class_="pair"), anchor="quality", lead=lead)
+    shown = [row for row in rows if row.finished and row.variant == "base" and row.psnr is not None]
+    caption = f"PSNR of held-out images at the last validation over {X_WORDS[x_name]}. {captions.of_rows(study, shown)}"
+    return section(title, tag("div", figure(panel, caption), numbers, class_="pair"), anchor="quality", lead=lead)
 
 
-def variants(rows: Sequence[TrialRow]) -> Html:
+def variants(rows: Sequence[TrialRow], study: str) -> Html:
     """PSNR of every model and variant, finished ones only."""
     panel, title = variants_panel(rows), "Variants"
     if panel is None:
@@ -64,13 +74,15 @@ def variants(rows: Sequence[TrialRow]) -> Html:
         "PSNR of held-out images at the end of training: a small marker per seed, a large one for their mean. "
         "Differences below what seeds differ by mean nothing; with one seed nobody knows how much that is."
     )
-    return section(title, figure(panel), anchor="variants", lead=lead)
+    shown = [row for row in rows if row.finished and row.psnr is not None]
+    caption = f"PSNR of held-out images at the end of training, by variant. {captions.of_rows(study, shown)}"
+    return section(title, figure(panel, caption), anchor="variants", lead=lead)
 
 
-def figure(panel: Panel) -> Html:
-    """A chart in its frame."""
-    show_panel(panel)
-    return tag("figure", panel.svg, id=f"chart-{panel.name}")
+def figure(panel: Panel, caption: str) -> Html:
+    """A chart in its frame, with what it shows and from which runs (`captions.py`)."""
+    show_panel(replace(panel, caption=caption))
+    return tag("figure", panel.svg, tag("figcaption", caption), id=f"chart-{panel.name}", class_="plot")
 
 
 def _size_means(report: FitReport) -> Html:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from transvae_dashboards import formats
+from transvae_dashboards import captions, formats
 from transvae_dashboards.figures.frontier import frontier_panel, isoflop_panel
 from transvae_dashboards.icons import family_mark
 from transvae_dashboards.markup import Html, join, section, table, tag
@@ -25,13 +25,13 @@ FEWEST = 3
 """Trainings on the lower envelope that are worth a line (as `transvae fit --form envelope`)."""
 
 
-def designs(rows: Sequence[TrialRow], fits: Mapping[str, FitReport]) -> Html:
+def designs(rows: Sequence[TrialRow], fits: Mapping[str, FitReport], study: str) -> Html:
     """The section: IsoFLOP by family, and the frontier over all."""
     metric = next(iter(fits.values())).metric
     shown = [
         r for r in rows if r.finished and r.variant == "base" and (r.metric(metric) or 0) > 0 and r.training_flops > 0
     ]
-    parts = [_isoflop(shown, metric), _frontier(shown, metric)]
+    parts = [_isoflop(shown, metric, study), _frontier(shown, metric, study)]
     return section("Optimal size and frontier over compute", *parts, anchor="designs", lead=LEAD)
 
 
@@ -40,7 +40,7 @@ def placard(title: str, why: str) -> Html:
     return tag("div", tag("h4", f"{title}: not drawn"), tag("p", why), class_="placard")
 
 
-def _isoflop(rows: Sequence[TrialRow], metric: str) -> Html:
+def _isoflop(rows: Sequence[TrialRow], metric: str, study: str) -> Html:
     found: dict[str, IsoFlop] = {}
     for family in FAMILIES:
         own = [row for row in rows if row.family == family]
@@ -72,12 +72,12 @@ def _isoflop(rows: Sequence[TrialRow], metric: str) -> Html:
         f: [(r.training_flops, float(r.parameters), r.metric(metric) or 0.0) for r in rows if r.family == f]
         for f in drawn
     }
-    return join(
-        [tag("h3", "IsoFLOP"), tag("div", figure(isoflop_panel(runs, drawn, metric)), numbers, class_="pair"), *refused]
-    )
+    panel = isoflop_panel(runs, drawn, metric)
+    caption = f"{panel.label}. {captions.of_rows(study, [row for row in rows if row.family in drawn])}"
+    return join([tag("h3", "IsoFLOP"), tag("div", figure(panel, caption), numbers, class_="pair"), *refused])
 
 
-def _frontier(rows: Sequence[TrialRow], metric: str) -> Html:
+def _frontier(rows: Sequence[TrialRow], metric: str, study: str) -> Html:
     if not rows:
         return Html("")
     x, y = np.array([r.training_flops for r in rows]), np.array([r.metric(metric) for r in rows], dtype=np.float64)
@@ -100,6 +100,6 @@ def _frontier(rows: Sequence[TrialRow], metric: str) -> Html:
     ]  # fmt: skip
     name = METRIC_NAMES.get(metric, metric)
     numbers = table(["Family", "Size", "Seed", "Training FLOPs", name], body, label="Frontier over compute", text=(1,))
-    return join(
-        [tag("h3", "Frontier"), tag("div", figure(frontier_panel(rows, (on_x, on_y), metric)), numbers, class_="pair")]
-    )
+    panel = frontier_panel(rows, (on_x, on_y), metric)
+    caption = f"{panel.label}. {captions.of_rows(study, rows)}"
+    return join([tag("h3", "Frontier"), tag("div", figure(panel, caption), numbers, class_="pair")])

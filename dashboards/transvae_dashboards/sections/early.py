@@ -29,7 +29,7 @@ def early(scene: Scene) -> list[Html]:
         return []
     steps = sorted({step for trial in trials for step in trial.pictures})
     shown = steps if len(steps) <= MOST else [*steps[: MOST - 1], steps[-1]]
-    count = min(max(len(psnr) for psnr in trial.picture_psnr.values()) for trial in trials)
+    count = min(max(map(len, trial.picture_psnr.values()), default=0) for trial in trials)
     number = int(scene.one("image", [str(i) for i in range(count)], "0"))
     body = [[_name(scene, trial), *(_cell(trial, step, number) for step in shown)] for trial in trials]
     head = ["Model", *(f"step {step:,}" for step in shown)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from transvae_dashboards import formats
+from transvae_dashboards import captions, formats
 from transvae_dashboards.figures.forest import alpha_bar, forest_panels, gain_bar
 from transvae_dashboards.icons import family_mark
 from transvae_dashboards.laws import in_order
@@ -19,20 +19,29 @@ LEAD = (
     "their width. E is the loss that no size removes. Where the data do not bound a number, the tables say so."
 )
 
+FOREST = (
+    '{what}, with intervals: strong by the variance that the families share, thin by the family\'s own; "cannot tell" '
+    "where the data do not decide. {runs}"
+)
 
-def laws(fits: Mapping[str, FitReport]) -> Html:
+
+def laws(fits: Mapping[str, FitReport], study: str) -> Html:
     """The section with everything the fits say, over parameters and over training FLOPs."""
     first = next(iter(fits.values()))
     if not first.families:
         return section("Fitted laws", tag("p", "No trial has been queued yet.", class_="missing"), anchor="laws")
     lead = LEAD.format(metric=METRIC_NAMES.get(first.metric, first.metric), level=100 * first.level)
-    over = [_over(report) for report in fits.values()]
+    over = [_over(report, study) for report in fits.values()]
     return section("Fitted laws", *over, _excluded(first), anchor="laws", lead=lead)
 
 
-def _over(report: FitReport) -> Html:
+def _over(report: FitReport, study: str) -> Html:
     fits = in_order(report)
-    panels = tag("div", *(figure(panel) for panel in forest_panels(report)), class_="panels")
+    runs = captions.of_fit(study, report)
+    charts = [
+        figure(panel, FOREST.format(what=panel.label.partition(".")[0], runs=runs)) for panel in forest_panels(report)
+    ]
+    panels = tag("div", *charts, class_="panels")
     return join(
         [
             tag("h3", f"Over {X_WORDS[report.x_name]}"), panels, _estimates(report, fits), _verdicts(fits),

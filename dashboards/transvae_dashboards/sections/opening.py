@@ -25,7 +25,7 @@ def opening(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, FitR
         tag("p", state.spec.get("question", "This study has not been submitted yet."), class_="question"),
         _rates(state) if state.spec.get("calibration") else _answers(fits["parameters"], rows),
         _expectation(expected.get("outcome"), expected.get("source")),
-        _headlines(state, rows),
+        _headlines(state),
     )
 
 
@@ -120,17 +120,20 @@ def _expectation(outcome: str | None, source: str | None) -> Html:
     return tag("p", tag("strong", "Expected beforehand. "), outcome, " ", tag("cite", f"({source})"), class_="expected")
 
 
-def _headlines(state: StudyState, rows: Sequence[TrialRow]) -> Html:
-    counts = {name: sum(row.state == name for row in rows) for name in STATES}
+def _headlines(state: StudyState) -> Html:
+    trials = state.trials.values()  # the rows, and generators
+    counts = {name: len(state.in_state(name)) for name in STATES}
     hours = {
-        device: sum(row.seconds * row.workers for row in rows if row.device == device) for device in ("gpu", "cpu")
+        device: sum(t.seconds * t.trial.workers.workers for t in trials if t.trial.workers.device == device)
+        for device in ("gpu", "cpu")
     }
+    flops = sum(t.cost.get("training_flops", 0.0) * t.trial.recipe.batch_size * t.step for t in trials)
     marks = [join([state_mark(name), " ", tag("b", str(counts[name]))]) for name in STATES if counts[name]]
     items: list[tuple[str, str]] = [
-        ("Trials", f"{counts['finished']} of {len(rows)}"),
+        ("Trials", f"{counts['finished']} of {len(trials)}"),
         *((f"{device.upper()} time", formats.duration(seconds)) for device, seconds in hours.items() if seconds),
-        ("Images seen", formats.scaled(sum(row.images for row in rows), formats.COUNT_UNITS)),
-        ("Training FLOPs", formats.scaled(sum(r.training_flops * r.steps_done / r.steps for r in rows))),
+        ("Images seen", formats.scaled(sum(t.images for t in trials), formats.COUNT_UNITS)),
+        ("Training FLOPs", formats.scaled(flops)),
     ]
     if (at := as_of(state)) is not None:
         items.append(("As of", formats.moment(at)))

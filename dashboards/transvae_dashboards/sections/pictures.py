@@ -58,27 +58,28 @@ def _large(blocks: list[FamilyPictures]) -> bool:
 
 def _block(block: FamilyPictures, what: str, difference: bool) -> Html:
     name = FAMILY_NAMES[block.family]
-    columns = [_column("Original", "", _image(block.originals, f"{block.originals.pictures} {what}"))]
-    for column in block.columns:
-        size, psnr = SIZE_NAMES[column.size], f"{formats.number(column.psnr, 1)} dB"
-        if column.variant != "base":
-            size += f", {column.variant}"
-        under = psnr if column.final else f"{psnr}, step {column.step:,}"
+    columns = [column("Original", "", strip_image(block.originals, f"{block.originals.pictures} {what}"))]
+    for shown in block.columns:
+        size, psnr = SIZE_NAMES[shown.size], f"{formats.number(shown.psnr, 1)} dB"
+        if shown.variant != "base":
+            size += f", {shown.variant}"
+        under = psnr if shown.final else f"{psnr}, step {shown.step:,}"
         alt = f"Reconstructions of {what} by {name} {size}, mean PSNR {psnr}"
-        image = _image(column.strip, alt, column.each)
+        image = strip_image(shown.strip, alt, shown.each)
         if difference:
-            image = tag("div", _image(block.originals, ""), image, class_="difference")
-        columns.append(_column(size, under, image))
+            image = tag("div", strip_image(block.originals, ""), image, class_="difference")
+        columns.append(column(size, under, image))
     strips = scroll(tag("div", *columns, class_="columns"), f"Reconstructions of {what} by {name}")
     return tag("div", tag("h3", family_mark(block.family)), strips, class_="grid")
 
 
-def _column(title: str, under: str, image: Html) -> Html:
+def column(title: str, under: str, image: Html) -> Html:
+    """Pictures of one model, with what stands above and below them."""
     # a line of its own below the originals, too: columns stand on a common ground
     return tag("figure", tag("figcaption", title), image, tag("p", under or "\u00a0"))
 
 
-def _image(strip: Strip, text: str, psnr: Sequence[float] = ()) -> Html:
+def strip_image(strip: Strip, text: str, psnr: Sequence[float] = ()) -> Html:
     """A strip; how many pictures it has, and their PSNR, for the script that enlarges them."""
     return tag(
         "img", src=strip.uri, width=strip.resolution, height=strip.height, alt=text,

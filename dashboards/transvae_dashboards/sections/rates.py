@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transvae_dashboards import formats
+from transvae_dashboards import captions, formats
 from transvae_dashboards.figures.learning_rates import rate_panels
 from transvae_dashboards.icons import family_mark
 from transvae_dashboards.markup import Html, section, table, tag
@@ -38,10 +38,17 @@ def rates(state: StudyState) -> Html:
         for outcome in found
     ]
     head = ["Size", *(f"{rate:g}" for rate in tried), "Best", "Optimum"]
+    name = METRIC_NAMES.get(metric, metric)
+    ended = [trial for trial in state.autoencoders if trial.final]
+    charts = [
+        figure(panel, f"Final {name} against the learning rate, a line per size. "
+               + captions.of_trials(state.name, [trial for trial in ended if trial.trial.family == panel.of]))
+        for panel in rate_panels(found, name)
+    ]  # fmt: skip
     return section(
         TITLE,
-        tag("div", *(figure(panel) for panel in rate_panels(found, METRIC_NAMES.get(metric, metric))), class_="panels"),
-        table(head, body, label=f"{METRIC_NAMES.get(metric, metric)} by learning rate"),
+        tag("div", *charts, class_="panels"),
+        table(head, body, label=f"{name} by learning rate"),
         anchor="rates",
         lead=LEAD,
     )

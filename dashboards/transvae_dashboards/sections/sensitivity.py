@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from transvae_dashboards import formats
+from transvae_dashboards import captions, formats
 from transvae_dashboards.figures.profile import profile_panels
 from transvae_dashboards.figures.residuals import RUN, residual_panel, runs_of_sign
 from transvae_dashboards.icons import family_mark
@@ -30,7 +30,7 @@ LEAST = 4
 """Sizes that a law with three parameters needs, as for the fits themselves."""
 
 
-def residuals(report: FitReport) -> Html:
+def residuals(report: FitReport, study: str) -> Html:
     """Chart, and what speaks against the laws."""
     title, panel = f"Residuals over {X_WORDS[report.x_name]}", residual_panel(report)
     anchor = f"residuals-{report.x_name.replace('_', '-')}"
@@ -43,10 +43,12 @@ def residuals(report: FitReport) -> Html:
         if count >= RUN
     ]
     said = tag("ul", *found) if found else tag("p", f"No family has {RUN} residuals of equal sign in a row.")
-    return section(title, tag("div", figure(panel), said, class_="pair"), anchor=anchor, lead=RESIDUALS)
+    lawful = [fit.family for fit, _ in runs]
+    caption = f"Residuals of the size means from the laws, in percent. {captions.of_fit(study, report, lawful)}"
+    return section(title, tag("div", figure(panel, caption), said, class_="pair"), anchor=anchor, lead=RESIDUALS)
 
 
-def sensitivity(report: FitReport) -> Html:
+def sensitivity(report: FitReport, study: str) -> Html:
     """Profiles, and a table of alphas under other choices."""
     over = X_WORDS[report.x_name]
     title, anchor = f"Sensitivity over {over}", f"sensitivity-{report.x_name.replace('_', '-')}"
@@ -54,7 +56,9 @@ def sensitivity(report: FitReport) -> Html:
     if not fits:
         return section(title, tag("p", "No family has a law yet.", class_="missing"), anchor=anchor)
     panels = profile_panels(report)
-    charts = tag("div", *(figure(panel) for panel in panels), class_="panels") if panels else Html("")
+    used = captions.of_fit(study, report, [fit.family for fit in fits])
+    drawn = [figure(panel, f"{panel.label}. {used}") for panel in panels]
+    charts = tag("div", *drawn, class_="panels") if drawn else Html("")
     return section(title, charts, join([_sweep(fits, over), _left_out(fits, over)]), anchor=anchor, lead=SENSITIVITY)
 
 

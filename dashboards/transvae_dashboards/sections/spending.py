@@ -22,7 +22,7 @@ def spending(scene: Scene) -> Html:
     prices = {device: _prices(scene, device) for device in devices}
     kinds = list(dict.fromkeys(kind for found in prices.values() for kind in found))
     head = ["Device", "Spent, h", "Planned, h", "Expected in the end, h", "Spent of the plan"]
-    head += [f"{words}, {kind}" for kind in kinds for words in ("Cost so far, $", "in the end, $")]
+    head += [f"{words}, {kind}" for kind in kinds for words in ("Cost so far, $", "planned, $", "in the end, $")]
     body = []
     for device in devices:
         spent, planned, expected = _hours(scene, [t for t in trials if t.trial.workers.device == device])
@@ -33,7 +33,7 @@ def spending(scene: Scene) -> Html:
             formats.percent(spent / planned, 0) if planned else NONE,
         ]
         for kind in kinds:
-            cells += [_cost(value, prices[device].get(kind)) for value in (spent, expected)]
+            cells += [_cost(value, prices[device].get(kind)) for value in (spent, planned, expected)]
         body.append([device.upper(), *cells])
     budget = scene.state.spec.get("resources", {}).get("budget")
     more = f" The study's budget is {budget:g} device-hours." if budget else ""

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transvae_dashboards import formats
+from transvae_dashboards import captions, formats
+from transvae_dashboards.figures.canvas import Panel
 from transvae_dashboards.figures.comparison import Side, comparison_panel
-from transvae_dashboards.figures.curves import metric_names
+from transvae_dashboards.figures.curves import metric_names, name_of
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.markup import Html, join, section, table, tag
-from transvae_dashboards.reconstructions import sheet_rows
 from transvae_dashboards.scene import Scene, study_url
+from transvae_dashboards.sections.beside import Drawn, drawn, pictures_beside
 from transvae_dashboards.sections.charts import figure
-from transvae_dashboards.sections.early import picture
 from transvae_dashboards.sections.provenance import leaves
-from transvae_dashboards.tables import FAMILIES, METRIC_NAMES, SIZES, ordered
+from transvae_dashboards.tables import FAMILIES, FAMILY_NAMES, METRIC_NAMES, SIZES, ordered
 from transvae_dashboards.views.curves import X_WORDS, look_of
 from transvae_platform.study.state import TrialState
 
-PICTURES = 4
+WHICH = "Of each model that both studies have the first seed with pictures."
 
 
 def compare(scene: Scene) -> list[Html]:
@@ -68,12 +68,13 @@ def _trials(scene: Scene, left: Side, right: Side) -> list[Html]:
     if metrics:
         look = look_of(scene, metrics)
         panel = comparison_panel([left], [right], look, titles)
+        runs = " ".join(captions.of_trials(study.name, [trial]) for study, trial in (left, right))
         pick = [scene.choice("Metric", "metric", [(name, name) for name in metrics], look.metric),
                 scene.choice("Against", "x", list(X_WORDS.items()), look.x)]  # fmt: skip
-        parts.append(
-            section("Curves", *pick, tag("div", *([figure(panel)] if panel else []), class_="panels"), anchor="curves")
-        )
-    return [*parts, _pictures([left, right], titles)]
+        charts = [figure(panel, f"{panel.label}. {runs}")] if panel else []
+        parts.append(section("Curves", *pick, tag("div", *charts, class_="panels"), anchor="curves"))
+    sides = [drawn(title, trial) for title, (_, trial) in zip(titles, (left, right), strict=True)]
+    return [*parts, pictures_beside([("", sides)])]
 
 
 def _title(scene: Scene, side: Side) -> str:
@@ -122,27 +123,6 @@ def _signed(value: float | None) -> str:
     )
 
 
-def _pictures(sides: Sequence[Side], titles: Sequence[str]) -> Html:
-    rows: list[list[Html | str]] = []
-    for title, (_, trial) in zip(titles, sides, strict=True):
-        sheet = sheet_rows(trial.pictures[max(trial.pictures)]) if trial.pictures else None
-        psnr = trial.picture_psnr.get(max(trial.pictures), []) if trial.pictures else []
-        cells = [
-            tag("div", picture(image, f"{title}, image {i + 1}"), tag("p", f"{value:.1f} dB"))
-            for i, (image, value) in enumerate(zip((sheet[1] if sheet else [])[:PICTURES], psnr, strict=False))
-        ]
-        if sheet and not rows:
-            rows.append(["original", *(tag("div", picture(image, f"Original {i + 1}"), tag("p", " "))
-                                       for i, image in enumerate(sheet[0][:PICTURES]))])  # fmt: skip
-        rows.append([title, *cells])
-    width = max(map(len, rows))
-    body = [[*row, *[formats.NONE] * (width - len(row))] for row in rows]
-    head = ["", *(f"image {i + 1}" for i in range(width - 1))]
-    shown = table(head, body, label="Pictures", text=range(1, width), kind="early")
-    lead = "Held-out images at the last validation of each; studies with other data show other images."
-    return section("Pictures", shown, anchor="pictures", lead=lead)
-
-
 def _studies(scene: Scene, other: FollowedStudy) -> list[Html]:
     titles = [scene.state.name, other.name]
     metric = str(scene.state.spec.get("fits", {}).get("metric", "val/l1"))
@@ -166,6 +146,7 @@ def _studies(scene: Scene, other: FollowedStudy) -> list[Html]:
     return [
         _difference(titles, dict(leaves(scene.state.spec)), dict(leaves(other.spec))),
         section("Results", results, anchor="results", lead=lead), *_study_curves(scene, other),
+        _study_pictures(scene.state, other),
     ]  # fmt: skip
 
 
@@ -197,6 +178,27 @@ def _study_curves(scene: Scene, other: FollowedStudy) -> list[Html]:
         if first and second and (panel := comparison_panel(first, second, look, titles)):
             panels.append(panel)
     pick = scene.choice("Metric", "metric", [(name, name) for name in metrics], look.metric)
-    charts = tag("div", *(figure(panel) for panel in panels), class_="panels")
+    charts = tag("div", *(figure(panel, _caption(panel, studies)) for panel in panels), class_="panels")
     lead = f"Families that both studies have: solid {titles[0]}, dashed {titles[1]}."
     return [section("Curves", join([pick, charts]), anchor="curves", lead=lead)]
+
+
+def _caption(panel: Panel, studies: Sequence[FollowedStudy]) -> str:
+    own = [(study.name, [t for t in study.autoencoders if t.trial.family == panel.of]) for study in studies]
+    return f"{panel.label}. " + " ".join(captions.of_trials(name, trials) for name, trials in own)
+
+
+def _study_pictures(first: FollowedStudy, second: FollowedStudy) -> Html:
+    left, right = _drawn_models(first), _drawn_models(second)
+    names = [name for name in left if name in right]
+    return pictures_beside([(name, (left[name], right[name])) for name in names], WHICH)
+
+
+def _drawn_models(study: FollowedStudy) -> dict[str, Drawn]:
+    """By model and variant, in the order of every table."""
+    found: dict[str, Drawn] = {}
+    for trial in ordered(study.autoencoders):
+        name = f"{FAMILY_NAMES[trial.trial.family]} {name_of(trial)}"
+        if name not in found and (pictures := drawn(study.name, trial)) is not None:
+            found[name] = pictures
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transvae_dashboards import formats
+from transvae_dashboards import captions, formats
 from transvae_dashboards.figures.curves import X_AXES, Look, XName, curve_panels, metric_names, name_of
 from transvae_dashboards.icons import family_mark
 from transvae_dashboards.markup import Html, details, section, table, tag
@@ -40,13 +40,22 @@ def learning_curves(scene: Scene) -> Html:
     look, trials = look_of(scene, metrics), chosen(scene, known)
     panels = curve_panels(scene.state, trials, look, scene.trial)
     none = tag("p", f"No chosen trial has a value of {look.metric} yet.", class_="missing")
-    charts = tag("div", *(figure(panel) for panel in panels), class_="panels") if panels else none
+    drawn = [
+        figure(panel, curve_caption(scene, [t for t in trials if t.trial.family == panel.of], look)) for panel in panels
+    ]
+    charts = tag("div", *drawn, class_="panels") if drawn else none
     lead = LEAD + (UNLIKE if look.metric.startswith("vf") else "")
     return section(
         f"Learning curves: {look.metric}", choices(scene, metrics, look), selections(scene, known), charts,
         details("The numbers, and every run", numbers(scene, trials, look), opened=scene.live), anchor="curves",
         lead=lead,
     )  # fmt: skip
+
+
+def curve_caption(scene: Scene, trials: Sequence[TrialState], look: Look) -> str:
+    """What a panel of curves shows, and of which trials."""
+    what = f"{look.metric} of training batches and of held-out images against {X_WORDS[look.x]}"
+    return f"{what}. {captions.of_trials(scene.state.name, trials)}"
 
 
 def look_of(scene: Scene, metrics: Sequence[str]) -> Look:

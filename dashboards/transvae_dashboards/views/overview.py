@@ -16,5 +16,5 @@ def overview(scene: Scene) -> list[Html]:
     """The parts of the view."""
     parts = [opening(scene.state, scene.rows, scene.fits), notices(scene.state, scene.rows), trials(scene)]
     if scene.state.generators:
-        parts.append(generators(scene.state))
+        parts.append(generators(scene))
     return [*parts, attempts(scene), spending(scene)] if scene.state.trials else parts

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transvae_dashboards import formats
-from transvae_dashboards.loading import code_lines, copied
+from transvae_dashboards.loading import code_lines, copied, copier
 from transvae_dashboards.markup import Html, details, join, section, table, tag
 from transvae_dashboards.scene import Scene
 from transvae_dashboards.sections.provenance import pairs
@@ -36,8 +36,8 @@ def registry(scene: Scene) -> list[Html]:
     said = "Aliases, lineage and promotions as MLflow has them now." if found else str(answer)
     by_uri = {version["uri"]: version for version in found}
     body = [_row(scene, trial, by_uri) for trial in trials]
-    head = ["Model", "Version", "Aliases", "Trial", "PSNR or loss", "SHA-256", "Promoted"]
-    shown = table(head, body, label="Registered models", text=(1, 2, 3, 5, 6))
+    head = ["Model", "Version", "Loading code", "Aliases", "Trial", "PSNR or loss", "SHA-256", "Promoted"]
+    shown = table(head, body, label="Registered models", text=(1, 2, 3, 4, 6, 7))
     cards = [_card(scene, trial, by_uri) for trial in trials if trial.registered]
     return [section("Registry", shown, anchor="registry", lead=LEAD.format(said=said)), *cards]
 
@@ -45,21 +45,15 @@ def registry(scene: Scene) -> list[Html]:
 def _row(scene: Scene, trial: TrialState, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     name, made = scene.named(trial, f"{trial.trial.label} seed {trial.trial.seed}"), trial.registered
     if made is None:
-        return [
-            formats.NONE,
-            formats.NONE,
-            "",
-            name,
-            formats.NONE,
-            formats.NONE,
-            f"not registered: {trial.unregistered}",
-        ]
+        why = f"not registered: {trial.unregistered}"
+        return [formats.NONE, formats.NONE, "", "", name, formats.NONE, formats.NONE, why]
     version = found.get(made["uri"])
     moves = version["promotions"] if version else []
     own = [move for move in moves if move["version"] == str(made["version"])]
     quality = made.get("psnr", made.get("loss"))
     return [
         made["name"], str(made["version"]),
+        copier(code_lines(scene.state, made["uri"], trial.trial.generator is not None)),
         " ".join(f"@{alias}" for alias in version["aliases"]) if version else formats.NONE,
         name, formats.number(quality, 2 if "psnr" in made else 4), tag("code", made["sha256"][:12]),
         f"@{own[-1]['alias']}, {own[-1]['at'][:16].replace('T', ' ')}, {own[-1]['how']}" if own else formats.NONE,

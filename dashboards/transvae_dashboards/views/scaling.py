@@ -20,14 +20,15 @@ def scaling_view(scene: Scene) -> list[Html]:
     state, rows = scene.state, scene.rows
     if state.spec.get("calibration"):
         return [rates(state)]
-    compared = [variants(rows)] if any(row.variant != "base" for row in rows) else []
+    compared = [variants(rows, state.name)] if any(row.variant != "base" for row in rows) else []
     asked = scene.one("x", X_NAMES, X_NAMES[0])
     names = [name for name in X_NAMES if not scene.live or name == asked]
     reports: dict[str, FitReport] = {name: scene.fits[name] for name in names}
     pick = tag("nav", scene.choice("Over", "x", list(WORDS.items()), asked), class_="choices", aria_label="Over what")
     return [
-        *([pick] if scene.live else []), *compared, *(scaling(report) for report in reports.values()),
-        quality(rows, names[0] if scene.live else "parameters"), laws(reports),
-        *(residuals(report) for report in reports.values() if report.families),
-        *(sensitivity(report) for report in reports.values() if report.families), designs(rows, scene.fits),
+        *([pick] if scene.live else []), *compared, *(scaling(report, state.name) for report in reports.values()),
+        quality(rows, state.name, names[0] if scene.live else "parameters"), laws(reports, state.name),
+        *(residuals(report, state.name) for report in reports.values() if report.families),
+        *(sensitivity(report, state.name) for report in reports.values() if report.families),
+        designs(rows, scene.fits, state.name),
     ]  # fmt: skip

@@ -11,11 +11,16 @@ from transvae_dashboards.scene import Scene
 from transvae_dashboards.sections.charts import figure
 from transvae_dashboards.sections.provenance import leaves, pairs
 from transvae_dashboards.tables import FAMILY_NAMES
+from transvae_dashboards.views.curves import curve_caption
 from transvae_platform.study.state import TrialState
 
 MOST = 6
 """Charts on the page: of the usual metrics, as far as there are any."""
 SHOWN = ("l1", "psnr", "loss", "gradient_norm", "learning_rate", "seconds_per_step", "ssim", "kl")
+
+OF_AUTOENCODERS = {"val/psnr": ("PSNR", 2), "val/ssim": ("SSIM", 3), "val/l1": ("L1", 4)}
+OF_GENERATORS = {"val/loss": ("Held-out loss", 4), "val/gfid": ("FID", 2), "val/gfid_random": ("Random features", 2)}
+"""What stands beside a checkpoint: metric -> its column and decimals."""
 
 
 def trial_view(scene: Scene, state: TrialState) -> list[Html]:
@@ -72,12 +77,20 @@ def _loading(scene: Scene, state: TrialState) -> Html:
 def _curves(scene: Scene, state: TrialState) -> Html:
     known = metric_names(scene.state, [state])
     metrics = [name for name in SHOWN if name in known][:MOST]
-    panels = [panel for name in metrics for panel in curve_panels(scene.state, [state], Look(name), scene.trial)]
-    if not panels:
+    drawn = [(name, curve_panels(scene.state, [state], Look(name), scene.trial)) for name in metrics]
+    # a curve of zeros has no place on a log axis, and so no chart
+    figures = [
+        join([tag("h4", name), figure(panel, curve_caption(scene, [state], Look(name)))])
+        for name, panels in drawn
+        for panel in panels
+    ]
+    if not figures:
         return section("Curves", tag("p", "No record yet.", class_="missing"), anchor="curves")
-    figures = [join([tag("h4", name), figure(panel)]) for name, panel in zip(metrics, panels, strict=False)]
-    link = scene.to("curves", family=state.trial.family, size=state.trial.size)
-    more = tag("p", tag("a", "Among its family", href=link)) if link else Html("")
+    if state.trial.generator is None:
+        link, words = scene.to("curves", family=state.trial.family, size=state.trial.size), "Among its family"
+    else:
+        link, words = scene.to("latents"), "Among the generators"
+    more = tag("p", tag("a", words, href=link)) if link else Html("")
     return section(
         "Curves", tag("div", *(tag("div", part) for part in figures), class_="panels"), more, anchor="curves"
     )
@@ -85,17 +98,20 @@ def _curves(scene: Scene, state: TrialState) -> Html:
 
 def _checkpoints(scene: Scene, state: TrialState) -> Html:
     best = state.checkpoints[max(state.checkpoints)]["best_step"] if state.checkpoints else None
+    measured = OF_AUTOENCODERS if state.trial.generator is None else OF_GENERATORS
     body = [
         [f"{step:,}" + (" (best)" if step == best else ""), formats.moment(record["at"]),
          tag("code", str(record["sha256"])[:16]),
-         *(formats.number(state.validation.get(step, {}).get("metrics", {}).get(key), digits) for key, digits in
-           (("val/psnr", 2), ("val/ssim", 3), ("val/l1", 4)))]
+         *(formats.number(state.validation.get(step, {}).get("metrics", {}).get(key), digits) for key, (_, digits) in
+           measured.items())]
         for step, record in sorted(state.checkpoints.items())
     ]  # fmt: skip
     if not body:
         return section("Checkpoints", tag("p", "None yet.", class_="missing"), anchor="checkpoints")
     lead = f"In {state.trial.checkpoints or state.folder / 'checkpoints'}; older ones are removed, their records stay."
-    shown = table(["Step", "Written", "SHA-256", "PSNR", "SSIM", "L1"], body, label="Checkpoints", text=(1, 2))
+    shown = table(
+        ["Step", "Written", "SHA-256", *(word for word, _ in measured.values())], body, label="Checkpoints", text=(1, 2)
+    )
     return section(
         "Checkpoints", shown if len(body) <= 12 else details(f"All {len(body)}", shown), anchor="checkpoints", lead=lead
     )

@@ -154,19 +154,18 @@ def report(
         name = name_of(study)
         print(fetch_page(name, address, home, output or Path(f"{name}.html")).resolve().as_uri())
         return
-    from transvae_dashboards import write_figures, write_report, write_tables
+    from transvae_dashboards import write_with_files
 
     state = open_study(study, home)
-    page = write_report(state, output or state.folder / "report.html", price)
+    target = output or state.folder / "report.html"
+    page, *files = write_with_files(state, target, price, figures_in=figures, tables_in=tables)
     if encoded:
         from transvae_platform.cluster.remote import encode_page
 
         print(encode_page(page.read_bytes()))
         return
     print(page.resolve().as_uri())
-    for path in write_figures(state, figures, pdf=True) if figures is not None else ():
-        print(path)
-    for path in write_tables(state, tables, price) if tables is not None else ():
+    for path in files:
         print(path)
 
 

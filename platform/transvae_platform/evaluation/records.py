@@ -21,6 +21,15 @@ RECORD, IMAGES, PICTURES = "record.json", "images.parquet", "pictures.png"
 VERSION = 1
 """Raised when the same inputs would give other numbers, or older readers could not read a record."""
 
+NEEDED: dict[str, dict[str, Any]] = {
+    "model": {"name": str, "title": str, "weights_sha256": str, "parameters": int | float, "compression": int,
+              "channels": int},
+    "data": {"name": str, "fingerprint": str, "source": str | None, "layout": str | None, "split": str,
+             "resolution": int},
+    "protocol": {"name": str, "identity": str, "geometry": str, "latent": str, "psnr": str, "extractor": str},
+}  # fmt: skip
+"""Keys of a record that no reader can do without, and their kinds."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -73,9 +82,23 @@ def read_record(folder: Path) -> Record | None:
     if values is None or values.pop("version", None) != VERSION:
         return None
     try:
-        return Record(**{**values, "warnings": tuple(values["warnings"])})
+        record = Record(**{**values, "warnings": tuple(values["warnings"])})
     except (TypeError, KeyError):
         return None
+    return record if _is_whole(record) else None
+
+
+def _is_whole(record: Record) -> bool:
+    """Whether it has what every table needs, each of its kind; a changed byte can leave a file valid JSON."""
+    parts = {"model": record.model, "data": record.data, "protocol": record.protocol}
+    return (
+        all(isinstance(part, dict) for part in (*parts.values(), record.networks, record.metrics))
+        and all(key in parts[part] for part, keys in NEEDED.items() for key in keys)
+        and all(isinstance(parts[part][key], kind) for part, keys in NEEDED.items() for key, kind in keys.items())
+        and all(isinstance(origin, dict) for origin in record.networks.values())
+        and all(value is None or isinstance(value, float | int) for value in record.metrics.values())
+        and isinstance(record.n, int)
+    )
 
 
 def all_records(home: Path) -> list[Record]:

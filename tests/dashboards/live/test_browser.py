@@ -108,3 +108,30 @@ def test_report_opens_from_a_file_without_a_network(page, whole, tmp_path):
     page.locator("nav a", has_text="Curves").click()
     page.wait_for_timeout(500)
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_comparison_of_studies_fits_a_telephone_and_enlarges_pictures(write_study, tmp_path, page):
+    for name in ("demo", "a-study-with-a-name-that-is-longer-than-a-telephone-is-wide"):
+        study = write_study({"vit": "T"}, study=name)
+        study.submit()
+        study.run_all()
+    page.set_viewport_size({"width": 390, "height": 844})
+    with serving(tmp_path) as server:
+        page.goto(f"{server.url}study/demo/compare?with={name}")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.locator("#pictures .columns img").nth(1).focus()
+        page.keyboard.press("Enter")
+        said = page.locator("dialog.zoom").inner_text()
+        page.keyboard.press("ArrowRight")
+        assert f"Reconstructions by ViT T, {name}" in page.locator("dialog.zoom").inner_text()
+        assert "Reconstructions by ViT T, demo" in said
+        page.keyboard.press("Escape")
+
+
+def test_one_click_copies_even_where_the_browser_gives_no_clipboard(dashboard, page):
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.goto(f"{dashboard.url}study/demo/registry")
+    page.evaluate("document.addEventListener('copy', () => { window.copied = String(document.activeElement.value); })")
+    page.locator("td button.copy").first.click()
+    expect(page.locator("td button.copy").first).to_have_text("Copied")
+    assert "load_model(" in page.evaluate("window.copied")

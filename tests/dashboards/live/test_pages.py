@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -12,7 +13,7 @@ from transvae_dashboards.live.pages import Pages
 from transvae_dashboards.live.registries import Registries
 from transvae_dashboards.scene import Scene, study_url
 from transvae_dashboards.tables import study_table
-from transvae_dashboards.views import VIEWS
+from transvae_dashboards.views import VIEWS, View
 from transvae_platform.study.journal import Journal
 
 
@@ -189,3 +190,63 @@ def test_addresses_quote_what_names_hold(write_study):
 
     still = Scene(FollowedStudy(study.folder))
     assert (still.to("curves"), still.choice("X", "x", [("a", "b")], "a")) == (None, "")
+
+
+def test_every_registered_model_is_copied_with_one_click(pages, whole):
+    page = text_of(pages.answer("/study/demo/registry"))
+    (row,) = re.findall(r"<td><button[^>]*data-code=\"([^\"]*)\"", page)
+    assert f"models:/demo.{whole.find('transvae', 'G').label}/1" in row
+    assert "load_model(" in row
+
+
+def test_study_that_is_still_read_is_not_called_queued(write_study, tmp_path):
+    study = write_study({"vit": "TB"})
+    study.submit()
+    study.run_all()
+    pages = Pages(tmp_path)
+    opened = pages.studies.open("demo")
+    assert "2 of 2" in text_of(pages.answer("/"))
+    opened.state.unread = 2
+    home = text_of(pages.answer("/"))
+    assert "reading journals: 2 of 2 trials are still to be read" in home
+    assert "queued" not in home
+
+
+def test_folders_of_any_name_hide_no_other_study(write_study, tmp_path):
+    write_study({"vit": "T"}).submit()
+    source = tmp_path / "studies" / "demo"
+    shutil.copytree(source, tmp_path / "studies" / "研究")
+    shutil.copytree(source, tmp_path / "studies" / os.fsdecode(b"\xff"))
+    pages = Pages(tmp_path)
+    assert ">研究</a>" in text_of(pages.answer("/"))
+    answer = pages.answer("/study/%E7%A0%94%E7%A9%B6/file/tables.zip")
+    answer.headers["Content-Disposition"].encode("latin-1")  # as the server sends it
+
+
+def test_defect_of_a_view_is_a_page_that_says_so(write_study, tmp_path, monkeypatch, capsys):
+    write_study({"vit": "T"}).submit()
+
+    def broken(scene):
+        raise KeyError("<size>")
+
+    monkeypatch.setitem(VIEWS, "tables", View("Tables", "Tables 1 and 2", broken))
+    pages = Pages(tmp_path)
+    answer = pages.answer("/study/demo/tables")
+    assert answer.status == 500
+    assert "KeyError: &#x27;&lt;size&gt;&#x27;" in text_of(answer)
+    assert "Traceback" in capsys.readouterr().err
+    assert pages.answer("/study/demo/overview").status == 200
+
+
+def test_trial_whose_metric_has_no_chart_does_not_lend_its_name_to_another(write_study, tmp_path):
+    study = write_study({"vit": "T"})
+    study.submit()
+    trial = study.find("vit", "T")
+    study.run(trial, until=40)
+    journal = Journal(study.folder / "trials" / trial.id / "journal.jsonl", clock=study.clock, steady=lambda: study.now)
+    metrics = {"train/gradient_norm": 0.0, "train/learning_rate": 0.001}  # nothing above 0 for a log axis
+    journal.append("step", step=60, images=960, flops=1.0, metrics=metrics, skipped=0, seconds_per_step=0.1)
+    journal.close()
+    page = text_of(Pages(tmp_path).answer(f"/study/demo/trial/{trial.id}"))
+    shown = re.findall(r'<h4>([^<]+)</h4><figure id="chart-curves-([a-z0-9_]+)-step', page)
+    assert shown == [(name, name) for name in ("l1", "loss", "learning_rate", "seconds_per_step")]

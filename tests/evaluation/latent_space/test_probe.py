@@ -41,6 +41,20 @@ def test_sgd_finds_the_same(latents):
     assert (a.weight - b.weight).abs().max() < 0.05
 
 
+def test_sgd_keeps_its_accuracy_along_the_epochs_and_lbfgs_has_none(latents):
+    train, validation = latents()
+    found = probe(train, validation, ProbeProtocol(solver="sgd", batch_size=64, epochs=50))
+    epochs = [epoch for epoch, _ in found.curve]
+    assert len(epochs) == 20
+    assert (epochs[0], epochs[-1]) == (1, 50)
+    assert epochs == sorted(set(epochs))
+    assert found.curve[-1][1] == found.accuracy  # the last point is the classifier that counts
+    assert found.curve[0][1] < found.accuracy
+    few = probe(train, validation, ProbeProtocol(solver="sgd", batch_size=64, epochs=3))
+    assert [epoch for epoch, _ in few.curve] == [1, 2, 3]
+    assert probe(train, validation, ProbeProtocol()).curve == []
+
+
 def test_the_best_c_is_chosen_on_training_images(latents):
     train, validation = latents(noise=1.5)
     found = probe(train, validation, ProbeProtocol(c=(1e-9, 0.01)))

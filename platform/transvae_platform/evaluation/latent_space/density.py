@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 
 from transvae_platform.errors import UserError
+from transvae_platform.evaluation.latent_space.records import MEASURES
 
 if TYPE_CHECKING:  # with torch, which pages that show a measurement need not load
     from transvae_platform.evaluation.latent_space.vectors import Floats, Latents
 
-MEASURES = ("density_cv", "normalised_entropy", "gini")
 IMAGES, RUNS = 10_000, 10  # LightningDiT
 FIRST_SEED = 42  # LightningDiT's random_state; the runs after it count up
 PERPLEXITY, ITERATIONS = 30.0, 1000  # LightningDiT

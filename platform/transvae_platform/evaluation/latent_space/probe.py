@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from transvae_platform.evaluation.latent_space.vectors import Latents
 
 Ids = NDArray[np.int64]
 HELD_BACK = 10  # one of so many training images chooses C (assumption)
+POINTS = 20  # of the curve along the epochs (assumption: each reads the validation split once)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ class Probed:
     gradient: float | None
     """The largest of the objective's gradient where L-BFGS ended; None of SGD."""
     protocol: dict[str, Any]
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    """Epoch of SGD -> accuracy on the validation split, up to `POINTS` of them; nothing is chosen by it. L-BFGS has no
+    epochs, and records of earlier releases no curve."""
 
 
 def probe(train: Latents, validation: Latents, protocol: ProbeProtocol) -> Probed:
@@ -90,9 +95,14 @@ def probe(train: Latents, validation: Latents, protocol: ProbeProtocol) -> Probe
     c = protocol.c[0]
     if len(protocol.c) > 1:
         c = max(protocol.c, key=lambda each: _fit(train, ids, known, protocol, each).accuracy(train, held))
-    classifier = _fit(train, np.arange(len(train)), known, protocol, c)
+    curve: list[tuple[int, float]] = []
+    everything = np.arange(len(validation))
+    classifier = _fit(
+        train, np.arange(len(train)), known, protocol, c,
+        lambda epoch, now: curve.append((epoch, now.accuracy(validation, everything))),
+    )  # fmt: skip
     return Probed(
-        accuracy=classifier.accuracy(validation, np.arange(len(validation))),
+        accuracy=classifier.accuracy(validation, everything),
         images={"train": len(train), "validation": len(validation)},
         classes=len(known),
         chosen_c=c,
@@ -100,6 +110,7 @@ def probe(train: Latents, validation: Latents, protocol: ProbeProtocol) -> Probe
         converged=classifier.converged,
         gradient=classifier.gradient,
         protocol=asdict(protocol),
+        curve=curve,
     )
 
 
@@ -124,9 +135,17 @@ class Classifier:
         return right / len(ids)
 
 
-def _fit(latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbeProtocol, c: float) -> Classifier:
-    solve = {"lbfgs": _lbfgs, "sgd": _sgd}[protocol.solver]
-    return solve(latents, ids, known, protocol, c)
+Listener = Callable[[int, Classifier], None]
+
+
+def _fit(
+    latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbeProtocol, c: float,
+    listen: Listener | None = None,
+) -> Classifier:  # fmt: skip
+    """The classifier; `listen` hears how it stands after some epochs of SGD."""
+    if protocol.solver == "lbfgs":
+        return _lbfgs(latents, ids, known, protocol, c)
+    return _sgd(latents, ids, known, protocol, c, listen)
 
 
 def _lbfgs(latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbeProtocol, c: float) -> Classifier:
@@ -153,7 +172,9 @@ def _lbfgs(latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: Probe
     return Classifier(weight.detach(), bias.detach(), known, protocol, took["n_iter"], converged, gradient)
 
 
-def _sgd(latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbeProtocol, c: float) -> Classifier:
+def _sgd(
+    latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbeProtocol, c: float, listen: Listener | None
+) -> Classifier:
     random = np.random.default_rng(protocol.seed)
     first = _features(latents, ids[:1], protocol)
     layer = nn.Linear(first.shape[1], len(known))
@@ -162,7 +183,8 @@ def _sgd(latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbePr
     optimiser = torch.optim.SGD(layer.parameters(), lr=protocol.learning_rate, momentum=0.9)
     steps = protocol.epochs * -(-len(ids) // protocol.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(protocol.epochs):
+    heard = {round(epoch) for epoch in np.linspace(1, protocol.epochs, min(POINTS, protocol.epochs))}
+    for epoch in range(1, protocol.epochs + 1):
         for part in _batches(random.permutation(ids), protocol.batch_size):
             mirrored = random.random(len(part)) < 0.5 if protocol.augment == "flip" else None
             scores = layer(_features(latents, part, protocol, mirrored))
@@ -174,6 +196,8 @@ def _sgd(latents: Latents, ids: Ids, known: NDArray[np.int64], protocol: ProbePr
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the scheduler, about the order of its first step
                 schedule.step()
+        if listen is not None and epoch in heard:
+            listen(epoch, Classifier(layer.weight.detach(), layer.bias.detach(), known, protocol, steps))
     return Classifier(layer.weight.detach(), layer.bias.detach(), known, protocol, steps)
 
 

@@ -6,6 +6,7 @@ that of a density lies `<key>.npy`, the first of its maps, for pictures.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from transvae_platform.study.trial import stable_hash
 
 VERSION = 1
 Kind = Literal["density", "probe", "manifold"]
+MEASURES = ("density_cv", "normalised_entropy", "gini")
+"""Of a density."""
 USED: dict[Kind, tuple[str, ...]] = {"density": ("scikit-learn", "scipy"), "probe": (), "manifold": ()}
 """Libraries that measure, beside those of every record."""
 
@@ -90,9 +93,32 @@ def _read(path: Path) -> LatentRecord | None:
     if values is None or values.pop("version", None) != VERSION:
         return None
     try:
-        return LatentRecord(**values)
-    except TypeError:
+        record = LatentRecord(**values)
+        whole = _is_whole(record)
+    except (TypeError, KeyError, AttributeError):  # AttributeError: no dictionary where one belongs
         return None
+    return record if whole else None
+
+
+def _is_whole(record: LatentRecord) -> bool:
+    """Whether it has what every table and chart needs; a changed byte can leave a file valid JSON."""
+    latents, result = record.latents, record.result
+    named = [latents["name"], latents["content"], latents["model"]["name"]]
+    kinds: dict[str, Callable[[], list[Any]]] = {
+        "density": lambda: [result["n"], result["runs"], *(part[m] for part in (result["mean"], result["spread"],
+                            *result["floors"].values()) for m in MEASURES)],
+        "probe": lambda: [result["accuracy"], result["classes"], *result["images"].values()],
+        "manifold": lambda: [result["n"], result["references"], result["effective_rank"], result["directions"],
+                             result["channels"], *result["ratio"].values(), *result["inside"].values()],
+    }  # fmt: skip
+    numbers = kinds[record.kind]()
+    inner = {"density": "settings", "probe": "protocol", "manifold": "settings"}[record.kind]
+    return (
+        all(isinstance(text, str) for text in named)
+        and "images" in latents
+        and isinstance(result[inner], dict)
+        and all(isinstance(number, float | int) for number in numbers)
+    )
 
 
 def _path(home: Path, key: str) -> Path:
