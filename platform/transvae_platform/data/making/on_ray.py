@@ -30,6 +30,7 @@ def run_on_ray(function: Function, work: Sequence[Work], actors: int | None = No
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the command line has one progress display of its own
+    context.execution_no_progress_timeout_s = -1  # a busy CPU may measure a shard for longer than 1800 s
     # rows travel as JSON text: nested lists of mixed types have no Arrow type
     rows = [{"work": json.dumps(piece)} for piece in work]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
