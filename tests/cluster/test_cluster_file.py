@@ -147,6 +147,13 @@ def test_every_worker_watches_for_the_notice_of_its_cloud(cloud):
     assert not any(WATCHER in command for command in cloud["head_start_ray_commands"]), "the head is on demand"
 
 
+def test_a_busy_head_does_not_kill_its_mlflow(cluster):
+    patient = "--uvicorn-opts=--timeout-worker-healthcheck=60"
+    assert sum(patient in command for command in cluster["head_start_ray_commands"]) == 1
+    (*_, server) = kuberay("RayCluster")["headGroupSpec"]["template"]["spec"]["containers"]
+    assert patient in server["command"]
+
+
 def test_nothing_answers_to_strangers(cluster):
     starts = cluster["head_start_ray_commands"]
     assert any("--dashboard-host=127.0.0.1" in command for command in starts)

@@ -117,12 +117,12 @@ class Host:
         file.write_text(text)
         file.chmod(mode)
 
-    def processes(self, name: str) -> list[int]:
-        """Of this host, by the name of their program, as this host numbers them."""
+    def processes(self, name: str | None = None) -> list[int]:
+        """Of this host, all or those of one program, as this host numbers them."""
         found = []
         for process in (self.root / "proc").glob("[0-9]*"):
             try:
-                if (process / "comm").read_text().strip() == name:
+                if name in (None, (process / "comm").read_text().strip()):
                     found.append(int(process.name))
             except OSError:  # it has ended
                 continue

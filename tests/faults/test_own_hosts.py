@@ -5,6 +5,7 @@ What the file asks of hosts is there (ssh, /shared, rights), but for Docker: its
 """
 
 import re
+import shutil
 import signal
 import sys
 import time
@@ -62,12 +63,11 @@ def cluster_file(head: Host, workers: list[Host]) -> str:
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    import shutil
-
     shutil.rmtree(FOLDER, ignore_errors=True)
     with hosts(Path(FOLDER), ["laptop", "head", *WORKERS]) as made:
         for host in made.values():
-            host.write("/root/.bash_profile", PROFILE.format(bin=Path(sys.executable).parent))
+            for file in (".bash_profile", ".bashrc"):  # Ray's ssh reads both
+                host.write(f"/root/{file}", PROFILE.format(bin=Path(sys.executable).parent))
             host.write("/usr/bin/sudo", '#!/bin/sh\nexec "$@"\n', 0o755)
             host.run("sh", "-c", "rm -rf /root/.ssh /root/.ray && mkdir -m 700 -p /root/.ssh")
         laptop = made["laptop"]
