@@ -68,6 +68,7 @@ def test_the_head_declares_what_all_workers_together_have(cloud):
     assert head["gpu_slots"] == sum(kind["max_workers"] * gpus[name] for name, kind in workers.items())
     assert head["cpu_slots"] == sum(cores), "a GPU node's cores feed its GPUs"
     assert head["node_gpus"] == max(gpus.values())
+    assert head["gpu_memory"] == 80, "of an H100"
     assert sum(kind["max_workers"] for kind in workers.values()) <= cloud["max_workers"]
 
 
@@ -75,7 +76,13 @@ def test_the_hosts_of_ones_own_declare_it_at_their_start():
     cluster = load("clusters/on-premise.yaml")
     (start,) = [command for command in cluster["head_start_ray_commands"] if "ray start" in command]
     declared = json.loads(re.search(r"--resources='(.*?)'", start)[1])
-    assert declared == {"head": 1, "gpu_slots": 8 * cluster["max_workers"], "cpu_slots": 0, "node_gpus": 8}
+    assert declared == {
+        "head": 1,
+        "gpu_slots": 8 * cluster["max_workers"],
+        "cpu_slots": 0,
+        "node_gpus": 8,
+        "gpu_memory": 80,
+    }
     assert len(cluster["provider"]["worker_ips"]) == cluster["max_workers"] == cluster["min_workers"]
     assert "--num-cpus=0 --num-gpus=0" in start, "the head takes only drivers"
 
@@ -96,6 +103,7 @@ def test_kuberay_declares_the_same():
         most * int(limit["cpu"]) for name, (most, limit) in limits.items() if not gpus[name]
     )
     assert head["node_gpus"] == max(gpus.values())
+    assert head["gpu_memory"] == 80, "of an H100"
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 

@@ -37,6 +37,7 @@ from transvae_platform.study.trial import Trial
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
 NODE_GPUS = "node_gpus"  # of the head: how many GPUs the largest node has
+GPU_MEMORY = "gpu_memory"  # of the head: the memory of one GPU in GB (10^9 bytes), of the smallest kind
 STARTS = 2  # attempts to start Ray inside this machine (assumption)
 ADDRESS_SECONDS = 10.0  # for a cluster to take a connection (assumption)
 DRIVER_HEAD_SHARE = 0.001  # the head declares 1: a thousand drivers, more than any grid
@@ -132,6 +133,12 @@ def cluster_devices() -> tuple[int, int]:
             '`--resources=\'{"head": 1, "cpu_slots": N, "gpu_slots": M}\'` to its `ray start --head`'
         )
     return int(resources.get(SLOTS["cpu"], 0)), int(resources.get(SLOTS["gpu"], 0))
+
+
+def cluster_gpu_bytes() -> float | None:
+    """Memory of a GPU that the connected cluster declares; None where it does not."""
+    declared = ray.cluster_resources().get(GPU_MEMORY)
+    return None if declared is None else declared * 1e9
 
 
 def run_trials(

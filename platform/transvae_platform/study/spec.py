@@ -83,7 +83,7 @@ class Resources(Workers):
     """What devices cost, for the plan's dollars."""
     gpu_memory: Annotated[float, Field(gt=0)] | None = None
     """Of one GPU, in GB (10^9 bytes): a trial that is estimated to need more is refused before it starts. By default
-    that of this machine's GPUs, where it has any."""
+    what the cluster's head declares, or that of this machine's GPUs, where it has any."""
     frozen: dict[Literal["vgg16", "features", "inception", "representation", "text"], str] = Field(default_factory=dict)
     """Local files of the frozen networks' weights, in their published formats: `vgg16` for `losses.lpips`, `features`
     for `losses.vf`, `inception` for `downstream.curve`, `representation` for what `ps-vae` and its like stand on,
