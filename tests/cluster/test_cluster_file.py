@@ -158,8 +158,20 @@ def test_every_worker_watches_for_the_notice_of_its_cloud(cloud):
 def test_a_busy_head_does_not_kill_its_mlflow(cluster):
     patient = "--uvicorn-opts=--timeout-worker-healthcheck=60"
     assert sum(patient in command for command in cluster["head_start_ray_commands"]) == 1
-    (*_, server) = kuberay("RayCluster")["headGroupSpec"]["template"]["spec"]["containers"]
-    assert patient in server["command"]
+    assert patient in sidecar("mlflow")["command"]
+
+
+def test_the_head_shows_the_dashboard_on_its_own_loopback_address(cluster):
+    (shown,) = [command for command in cluster["head_start_ray_commands"] if "transvae dashboard" in command]
+    assert "--home /shared/runs" in shown
+    assert sidecar("dashboard")["command"][:2] == ["transvae", "dashboard"]
+    for words in (shown.split(), sidecar("dashboard")["command"]):
+        assert not {"--expose", "--host"} & set(words), "it asks nobody for a password"
+
+
+def sidecar(name):
+    containers = kuberay("RayCluster")["headGroupSpec"]["template"]["spec"]["containers"]
+    return next(each for each in containers if each["name"] == name)
 
 
 def test_nothing_answers_to_strangers(cluster):

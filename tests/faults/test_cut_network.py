@@ -46,7 +46,7 @@ def test_a_minute_without_packets_costs_no_step_and_no_point(network, tmp_path):
     known = {"PYTHONPATH": roots, "OMP_NUM_THREADS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     server.start(
         "mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1", "--backend-store-uri",
-        "sqlite:////tracking.db", "--artifacts-destination", "/artifacts", "--allowed-hosts", "*",
+        "sqlite:////runs/tracking.db", "--artifacts-destination", "/artifacts", "--allowed-hosts", "*",
         log=tmp_path / "server.log", environment=known,
     )  # fmt: skip
     until(lambda: "startup complete" in (tmp_path / "server.log").read_text())
@@ -60,7 +60,7 @@ def test_a_minute_without_packets_costs_no_step_and_no_point(network, tmp_path):
         return next((FOLDER / "shared" / "studies" / "cut" / "trials").glob("*/journal.jsonl"), None)
 
     folder = until(journal).parent
-    database = server.root / "tracking.db"
+    database = FOLDER / "shared" / "tracking.db"
     until(lambda: points(database))
 
     cable(server, plugged=False)

@@ -103,8 +103,8 @@ def test_ray_up_brings_the_hosts_up_runs_a_study_and_takes_them_down(network, tm
     assert "cpu_slots" in laptops("ray", "exec", "/root/on-premise.yaml", "ray status")
 
     tunnels = laptop.start(
-        "script", "-qc", "ray attach /root/on-premise.yaml -p 8265 -p 5000", "/dev/null", log=tmp_path / "tunnels.log",
-        environment=known, folder=str(ROOT),
+        "script", "-qc", "ray attach /root/on-premise.yaml -p 8265 -p 5000 -p 8321", "/dev/null",
+        log=tmp_path / "tunnels.log", environment=known, folder=str(ROOT),
     )  # fmt: skip
     health = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:5000/health').read())"
     wait_for(lambda: "OK" in laptops("python", "-c", health, check=False), (tmp_path / "tunnels.log").read_text)
@@ -122,6 +122,8 @@ def test_ray_up_brings_the_hosts_up_runs_a_study_and_takes_them_down(network, tm
         "transvae", "study", "status", "own-hosts", "--address", "http://127.0.0.1:8265", "--home", "/shared/runs"
     )
     assert told.count("finished") >= 2, told
+    shown = "http://127.0.0.1:8321/study/own-hosts/file/data.json"
+    assert "vit-T" in laptops("python", "-c", f"import urllib.request as u; print(u.urlopen('{shown}').read())")
     assert (head.root / "shared" / "mlflow-artifacts").is_dir()
     tunnels.send_signal(signal.SIGTERM)
     tunnels.wait()
