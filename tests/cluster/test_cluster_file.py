@@ -70,6 +70,9 @@ def test_the_head_declares_what_all_workers_together_have(cloud):
     assert head["node_gpus"] == max(gpus.values())
     assert head["gpu_memory"] == 80, "of an H100"
     assert sum(kind["max_workers"] for kind in workers.values()) <= cloud["max_workers"]
+    for name, kind in workers.items():  # or the autoscaler would bring none for `resources.accelerator`
+        assert kind["resources"].get("accelerator_type:H100") == (1 if gpus[name] else None)
+    assert head["gpu_slots_H100"] == head["gpu_slots"]
 
 
 def test_the_hosts_of_ones_own_declare_it_at_their_start():
@@ -79,6 +82,7 @@ def test_the_hosts_of_ones_own_declare_it_at_their_start():
     assert declared == {
         "head": 1,
         "gpu_slots": 8 * cluster["max_workers"],
+        "gpu_slots_H100": 8 * cluster["max_workers"],
         "cpu_slots": 0,
         "node_gpus": 8,
         "gpu_memory": 80,

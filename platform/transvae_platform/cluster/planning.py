@@ -156,7 +156,7 @@ def plan_study(prepared: Prepared, home: Path, address: str | None = None, gpus_
         from transvae_platform.cluster.schedule import cluster_devices, cluster_gpu_bytes, ray_session
 
         with ray_session(address):
-            cpus, gpus = cluster_devices()
+            cpus, gpus = cluster_devices(prepared.spec.resources.accelerator)
             memory = cluster_gpu_bytes()
         check_devices(left, cpus, gpus, f"the cluster at {address}")
     plan = build_plan(prepared.trials, {"cpu": cpus, "gpu": gpus}, home, current, prepared.source.images)
