@@ -34,7 +34,7 @@ def job(tmp_path):
     return {
         "trial": trial.model_dump(mode="json"), "folder": str(tmp_path / "trial"), "home": str(tmp_path),
         "ray_storage": str(tmp_path / "ray"), "fence": {"lock": str(lock), "token": "token"}, "lineage": {},
-        "until": None, "charged": 0, "one_node": False,
+        "until": None, "charged": 0, "one_node": False, "accelerator": None,
     }  # fmt: skip
 
 
