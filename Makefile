@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test check slow test-faults soak counts locked clean
+.PHONY: help install demo test check slow test-faults soak counts locked audit clean
 
 help:
 	@echo "make demo   train the quick-start study on real photographs and draw its page"
@@ -18,6 +18,7 @@ help:
 	@echo "make slow   the tests that take minutes"
 	@echo "make test-faults   the tests that kill processes, nodes and servers, fill disks and damage files"
 	@echo "make locked   the hashes of all wheels again, after changes in constraints.txt"
+	@echo "make audit   look all locked packages up in the database of known vulnerabilities"
 	@echo "make counts   count the models of all studies again, after changes in models/transvae"
 	@echo "make soak   a small study under random kills, MINUTES=20, against its undisturbed twin"
 
@@ -56,6 +57,13 @@ soak: install
 
 locked: install
 	@$(BIN)/python clusters/lock.py
+
+# In an environment of its own: what audits shall not be audited. --strict: a database that does not answer is a failure.
+audit:
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit \
+	  && $(VENV)/audit/bin/python -m pip install -qq pip-audit==2.10.1; }
+	@for file in locked.txt locked-cuda.txt; do \
+	  $(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement $$file || exit 1; done
 
 counts: install
 	@$(BIN)/python benchmarks/count_studies.py

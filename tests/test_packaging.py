@@ -43,11 +43,28 @@ def test_every_image_library_imports_beside_this_torch():
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
+def lines_of(name):
+    return [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+
+
 def test_every_pinned_package_has_a_hash():
-    pins, locked = (
-        [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
-        for name in ("constraints.txt", "locked.txt")
-    )
-    assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in locked)
-    chosen_by_machine = {line for line in pins if line.startswith(("torch==", "torchvision=="))}
-    assert {line.partition(" ")[0] for line in locked} == set(pins) - chosen_by_machine, "run `make locked`"
+    locked, cuda = lines_of("locked.txt"), lines_of("locked-cuda.txt")
+    assert all(re.fullmatch(r"\S+==\S+ --hash=sha256:[0-9a-f]{64}", line) for line in [*locked, *cuda])
+    pins = set(lines_of("constraints.txt"))
+    builds = {line for line in pins if line.startswith(("torch==", "torchvision=="))}
+    assert {line.partition(" ")[0] for line in locked} == pins - builds, "run `make locked`"
+    found = {line.partition(" ")[0] for line in cuda}
+    assert builds <= found, "run `make locked`"
+    assert not [pin for pin in found if "+" in pin], "builds of other places than PyPI"
+    assert not {pin.partition("==")[0] for pin in found - builds} & {pin.partition("==")[0] for pin in pins}
+
+
+@pytest.mark.parametrize(
+    "name", ["cluster.yaml", "clusters/gcp.yaml", "clusters/on-premise.yaml", "clusters/Dockerfile"]
+)
+def test_nodes_install_nothing_but_by_its_hash(name):
+    text = re.sub(r"^\s*#.*", "", (ROOT / name).read_text(), flags=re.MULTILINE)
+    assert {"locked.txt", "locked-cuda.txt"} <= set(re.findall(r"--requirement (\S+)", text))
+    installs = re.findall(r"pip install(?:[^&\n]|\\\n)*", text)
+    (own,) = [each for each in installs if "--require-hashes" not in each]
+    assert "--no-deps --no-build-isolation --editable ." in own, "a build of its own would fetch what it builds with"

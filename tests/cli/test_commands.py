@@ -68,6 +68,14 @@ def test_the_plan_of_figure_5_needs_neither_torch_nor_counting(tmp_path):
     assert not list(tmp_path.iterdir())  # what ships is enough
 
 
+@pytest.mark.parametrize("name", ["figure6bc_f16d32", "off_manifold", "quickstart"])
+def test_plans_of_studies_with_and_without_generators_are_printed(transvae, tmp_path, name):
+    file = Path(__file__).parents[2] / "studies" / f"{name}.yaml"
+    answer = transvae("study", "plan", file, "--gpus", "64", "--home", tmp_path / "runs")
+    assert (answer.code, answer.err) == (0, "")
+    assert "left to run" in answer.out
+
+
 def everything(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 

@@ -68,14 +68,25 @@ def test_the_head_declares_what_all_workers_together_have(cloud):
     assert head["gpu_slots"] == sum(kind["max_workers"] * gpus[name] for name, kind in workers.items())
     assert head["cpu_slots"] == sum(cores), "a GPU node's cores feed its GPUs"
     assert head["node_gpus"] == max(gpus.values())
+    assert head["gpu_memory"] == 80, "of an H100"
     assert sum(kind["max_workers"] for kind in workers.values()) <= cloud["max_workers"]
+    for name, kind in workers.items():  # or the autoscaler would bring none for `resources.accelerator`
+        assert kind["resources"].get("accelerator_type:H100") == (1 if gpus[name] else None)
+    assert head["gpu_slots_H100"] == head["gpu_slots"]
 
 
 def test_the_hosts_of_ones_own_declare_it_at_their_start():
     cluster = load("clusters/on-premise.yaml")
     (start,) = [command for command in cluster["head_start_ray_commands"] if "ray start" in command]
     declared = json.loads(re.search(r"--resources='(.*?)'", start)[1])
-    assert declared == {"head": 1, "gpu_slots": 8 * cluster["max_workers"], "cpu_slots": 0, "node_gpus": 8}
+    assert declared == {
+        "head": 1,
+        "gpu_slots": 8 * cluster["max_workers"],
+        "gpu_slots_H100": 8 * cluster["max_workers"],
+        "cpu_slots": 0,
+        "node_gpus": 8,
+        "gpu_memory": 80,
+    }
     assert len(cluster["provider"]["worker_ips"]) == cluster["max_workers"] == cluster["min_workers"]
     assert "--num-cpus=0 --num-gpus=0" in start, "the head takes only drivers"
 
@@ -96,6 +107,7 @@ def test_kuberay_declares_the_same():
         most * int(limit["cpu"]) for name, (most, limit) in limits.items() if not gpus[name]
     )
     assert head["node_gpus"] == max(gpus.values())
+    assert head["gpu_memory"] == 80, "of an H100"
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
 
 
@@ -145,6 +157,25 @@ def test_every_worker_watches_for_the_notice_of_its_cloud(cloud):
     assert watch.endswith("2>&1 &")
     assert importlib.util.find_spec(WATCHER) is not None
     assert not any(WATCHER in command for command in cloud["head_start_ray_commands"]), "the head is on demand"
+
+
+def test_a_busy_head_does_not_kill_its_mlflow(cluster):
+    patient = "--uvicorn-opts=--timeout-worker-healthcheck=60"
+    assert sum(patient in command for command in cluster["head_start_ray_commands"]) == 1
+    assert patient in sidecar("mlflow")["command"]
+
+
+def test_the_head_shows_the_dashboard_on_its_own_loopback_address(cluster):
+    (shown,) = [command for command in cluster["head_start_ray_commands"] if "transvae dashboard" in command]
+    assert "--home /shared/runs" in shown
+    assert sidecar("dashboard")["command"][:2] == ["transvae", "dashboard"]
+    for words in (shown.split(), sidecar("dashboard")["command"]):
+        assert not {"--expose", "--host"} & set(words), "it asks nobody for a password"
+
+
+def sidecar(name):
+    containers = kuberay("RayCluster")["headGroupSpec"]["template"]["spec"]["containers"]
+    return next(each for each in containers if each["name"] == name)
 
 
 def test_nothing_answers_to_strangers(cluster):

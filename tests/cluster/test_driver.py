@@ -34,7 +34,7 @@ def job(tmp_path):
     return {
         "trial": trial.model_dump(mode="json"), "folder": str(tmp_path / "trial"), "home": str(tmp_path),
         "ray_storage": str(tmp_path / "ray"), "fence": {"lock": str(lock), "token": "token"}, "lineage": {},
-        "until": None, "charged": 0, "one_node": False,
+        "until": None, "charged": 0, "one_node": False, "accelerator": None,
     }  # fmt: skip
 
 
@@ -75,6 +75,16 @@ def journal(job, tmp_path):
 def test_a_trial_that_fits_into_one_node_never_spans_two(job, one_node, strategy):
     trainer = worker._trainer({**job, "one_node": one_node}, Trial.model_validate(job["trial"]), 0)
     assert trainer.scaling_config.placement_strategy == strategy
+
+
+@pytest.mark.parametrize("kind", [None, "H100"])
+def test_workers_ask_for_the_kind_of_gpu_that_the_study_names(job, kind):
+    gpus = Trial.model_validate(job["trial"] | {"workers": {"workers": 2, "device": "gpu"}})
+    config = worker._trainer({**job, "accelerator": kind}, gpus, 0).scaling_config
+    expected = {"GPU": 1} if kind is None else {"GPU": 1, "accelerator_type:H100": 0.001}
+    assert {key: value for key, value in config._resources_per_worker_not_none.items() if value} == expected
+    held = schedule._slots(gpus, kind)
+    assert held == ({"gpu_slots": 2} if kind is None else {"gpu_slots": 2, "gpu_slots_H100": 2})
 
 
 def ended(**values):

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from transvae_platform.errors import SpecError
+from transvae_platform.study.grid import build_grid
+from transvae_platform.study.load import load_study
 from transvae_platform.study.plan import Plan, build_plan
 from transvae_platform.study.prices_spec import Price, Prices
 from transvae_platform.study.simulation import Nodes
 from transvae_platform.study.spending import spending, spot_seconds, trial_spending
 
+ROOT = Path(__file__).parents[2]
 PRICE = Price(on_demand=8.0, spot=2.0, preemptions=0.5, source="assumption")
 NOTHING_LEFT = {"cpu": 2, "gpu": 16}
 
@@ -81,3 +84,13 @@ def test_a_given_price_keeps_the_share_of_spot():
     assert (prices.gpu.on_demand, prices.gpu.spot, prices.gpu.preemptions) == (4.0, 1.0, 0.5)
     assert Prices(gpu=PRICE).at(None).gpu == PRICE
     assert Prices(gpu=None).at(4.0).gpu.on_demand == 4.0
+
+
+@pytest.mark.parametrize("name", ["figure6a_f8d16", "ps_vae_text_to_image"])
+def test_latents_between_trials_cost_their_hours_too(name):
+    spec = load_study(ROOT / "studies" / f"{name}.yaml")
+    plan = build_plan(build_grid(spec, "d" * 16), {"gpu": 64}, Path("/nowhere"), None, images=1_281_167)
+    prices = Prices(gpu=PRICE)
+    assert sum(one.seconds for one in plan.latents) > 0
+    assert spending(plan, prices).on_demand == pytest.approx(plan.device_seconds / 3600 * 8.0)
+    assert spot_seconds(plan, prices) >= plan.wall_seconds

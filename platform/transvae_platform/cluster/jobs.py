@@ -22,6 +22,7 @@ from transvae_platform.cluster.jobs_api import JobsApi, running
 from transvae_platform.cluster.versions import versions
 from transvae_platform.errors import SpecError, UnreachableError, UserError
 from transvae_platform.lineage import write_code
+from transvae_platform.redaction import refuse_password
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.trial import stable_hash
 from transvae_platform.version import SUBMITTED_WITH
@@ -65,7 +66,11 @@ def study_job(spec: StudySpec, home: Path, tracking_uri: str | None) -> Job:
 
 
 def check_shared(option: str, reference: str) -> None:
-    """Raises SpecError if this is a path that means nothing to a job: it starts in a folder of its own."""
+    """Raises SpecError if this is a path that means nothing to a job: it starts in a folder of its own.
+
+    Or if it carries a password: a job's command line is shown to all who look at the cluster.
+    """
+    refuse_password(option, reference)
     if "://" not in reference and not reference.startswith("models:/") and not Path(reference).is_absolute():
         raise SpecError(
             f"{option}: {reference} is relative, and a job starts in a folder of its own, which is deleted with it - "

@@ -143,21 +143,25 @@ def plan_study(prepared: Prepared, home: Path, address: str | None = None, gpus_
     """The plan against this machine, a running cluster, or so many GPUs elsewhere; starts nothing, writes nothing."""
     current = open_study(study_folder(home, prepared.spec.study))
     left = unfinished(prepared.trials, current, OVER)
+    memory: float | None = None
     if gpus_elsewhere is not None:
         cpus, gpus = local_devices()[0], gpus_elsewhere
         check_devices(left, cpus, gpus, "that cluster")
+        memory = local_gpu_bytes() if address is None else None
     elif address is None:
         cpus, gpus = local_devices()
         check_devices(left, cpus, gpus, "this machine")
+        memory = local_gpu_bytes()
     else:
-        from transvae_platform.cluster.schedule import cluster_devices, ray_session
+        from transvae_platform.cluster.schedule import cluster_devices, cluster_gpu_bytes, ray_session
 
         with ray_session(address):
-            cpus, gpus = cluster_devices()
+            cpus, gpus = cluster_devices(prepared.spec.resources.accelerator)
+            memory = cluster_gpu_bytes()
         check_devices(left, cpus, gpus, f"the cluster at {address}")
     plan = build_plan(prepared.trials, {"cpu": cpus, "gpu": gpus}, home, current, prepared.source.images)
     said = prepared.spec.resources.gpu_memory
-    refuse_too_big(plan, said * 1e9 if said else local_gpu_bytes() if address is None else None)
+    refuse_too_big(plan, said * 1e9 if said else memory)
     return plan
 
 

@@ -28,7 +28,7 @@ from ray import tune
 from transvae_platform.cluster.devices import local_devices
 from transvae_platform.cluster.queue import Errand, StudyQueue
 from transvae_platform.cluster.worker import WELL, charged, drive_trial, ended, record_failure
-from transvae_platform.errors import UnreachableError
+from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.study.journal import read_journal
 from transvae_platform.study.lease import Fence
 from transvae_platform.study.scheduling import Agenda
@@ -37,6 +37,7 @@ from transvae_platform.study.trial import Trial
 
 SLOTS = {"cpu": "cpu_slots", "gpu": "gpu_slots"}
 NODE_GPUS = "node_gpus"  # of the head: how many GPUs the largest node has
+GPU_MEMORY = "gpu_memory"  # of the head: the memory of one GPU in GB (10^9 bytes), of the smallest kind
 STARTS = 2  # attempts to start Ray inside this machine (assumption)
 ADDRESS_SECONDS = 10.0  # for a cluster to take a connection (assumption)
 DRIVER_HEAD_SHARE = 0.001  # the head declares 1: a thousand drivers, more than any grid
@@ -119,10 +120,11 @@ def _refuse_silent_address(address: str) -> None:
         ) from None
 
 
-def cluster_devices() -> tuple[int, int]:
-    """(CPU slots, GPU slots) that the connected cluster declares, autoscaled nodes included.
+def cluster_devices(accelerator: str | None = None) -> tuple[int, int]:
+    """(CPU slots, GPU slots, of one kind if asked) that the connected cluster declares, autoscaled nodes included.
 
     Raises:
+        SpecError: it declares no GPUs of this kind.
         UnreachableError: it declares no head resource, so it was not started from a cluster file of this project.
     """
     resources = ray.cluster_resources()
@@ -131,7 +133,25 @@ def cluster_devices() -> tuple[int, int]:
             "the Ray cluster declares no resource `head` - start it with `ray up cluster.yaml`, or add "
             '`--resources=\'{"head": 1, "cpu_slots": N, "gpu_slots": M}\'` to its `ray start --head`'
         )
-    return int(resources.get(SLOTS["cpu"], 0)), int(resources.get(SLOTS["gpu"], 0))
+    if accelerator is not None and _of_kind(accelerator) not in resources:
+        kinds = sorted(name.removeprefix(_of_kind("")) for name in resources if name.startswith(_of_kind("")))
+        raise SpecError(
+            f"resources.accelerator: no node type of the cluster has {accelerator} - its head declares "
+            f"{', '.join(kinds) or 'no kind'}; choose one of these, or leave it out for any"
+        )
+    gpus = SLOTS["gpu"] if accelerator is None else _of_kind(accelerator)
+    return int(resources.get(SLOTS["cpu"], 0)), int(resources.get(gpus, 0))
+
+
+def _of_kind(accelerator: str) -> str:
+    """The slots of one kind of GPU, of which the head declares those of all its nodes, beside those of any kind."""
+    return f"{SLOTS['gpu']}_{accelerator}"
+
+
+def cluster_gpu_bytes() -> float | None:
+    """Memory of a GPU that the connected cluster declares; None where it does not."""
+    declared = ray.cluster_resources().get(GPU_MEMORY)
+    return None if declared is None else declared * 1e9
 
 
 def run_trials(
@@ -144,12 +164,13 @@ def run_trials(
     until: int | None = None,
     errands: Mapping[str, Errand] | None = None,
     lost: Callable[[Trial], None] = lambda trial: None,
+    accelerator: str | None = None,
 ) -> list[str]:
     """Run trials to their end, or to the step `until`, each as one Tune trial; outcomes stand in the trials' journals.
 
     Must be called inside `ray_session`. `fence` is this submission's, from the study's lock; `places` says, when a
-    trial starts, where its workers find what it is trained on. `errands` and `lost` as in `StudyQueue`. Returns the ids
-    of those that were never started (`StudyQueue.left_over`).
+    trial starts, where its workers find what it is trained on. `errands` and `lost` as in `StudyQueue`; `accelerator`
+    is the kind of GPU that they run on. Returns the ids of those that were never started (`StudyQueue.left_over`).
     """
     ray_storage = study_folder / "ray"
     together = _most_together()
@@ -159,6 +180,7 @@ def run_trials(
             "folder": str(study_folder / "trials" / trial.id),
             "ray_storage": str(ray_storage),
             "one_node": trial.workers.device == "gpu" and trial.workers.workers <= together,
+            "accelerator": accelerator if trial.workers.device == "gpu" else None,
             "fence": {"lock": str(fence.lock), "token": fence.token},
             "lineage": lineage,
             "until": until,
@@ -167,7 +189,7 @@ def run_trials(
         }
         for trial in trials
     }
-    slots = {trial.id: {SLOTS[trial.workers.device]: trial.workers.workers} for trial in trials}
+    slots = {trial.id: _slots(trial, accelerator) for trial in trials}
     known = {trial.id: trial for trial in trials}
     queue = StudyQueue(
         agenda.only({*jobs, *(errands or {})}),
@@ -213,6 +235,11 @@ def run_trials(
             record_failure(job, str(result.error).strip().splitlines()[-1], str(result.error))
     shutil.rmtree(ray_storage, ignore_errors=True)  # Ray's own state: nothing reads it again
     return queue.left_over
+
+
+def _slots(trial: Trial, accelerator: str | None) -> dict[str, int]:
+    held = {SLOTS[trial.workers.device]: trial.workers.workers}
+    return held | {_of_kind(accelerator): trial.workers.workers} if accelerator and SLOTS["gpu"] in held else held
 
 
 def _most_together() -> int:

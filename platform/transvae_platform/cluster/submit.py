@@ -89,7 +89,8 @@ def submit_study(
             tokenizers = find_tokenizers(left, home, tracking_uri)
             listen(state, "starting Ray")
             with ray_session(address):
-                cpus, gpus = local_devices() if address is None else cluster_devices()
+                accelerator = None if address is None else spec.resources.accelerator  # one machine has what it has
+                cpus, gpus = local_devices() if address is None else cluster_devices(accelerator)
                 check_devices(left, cpus, gpus, f"the cluster at {address}" if address else "this machine")
                 if server.silent:  # known to have answered before: the study runs, its points wait
                     journal.append("not_tracked", reason=server.silent)
@@ -124,7 +125,7 @@ def submit_study(
                     with Follower(state, tracker, lease, listen, generators.lock, generators.doing):
                         waiting = run_trials(
                             trials, now, folder, fence, record, lambda trial: shared | generators.places(trial), until,
-                            generators.errands(trials), generators.lose,
+                            generators.errands(trials), generators.lose, accelerator,
                         )  # fmt: skip
                     if waiting and not asked_to_stop(fence):
                         journal.append("not_started", trials=waiting, budget=spec.resources.budget)

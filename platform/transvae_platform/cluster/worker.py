@@ -79,6 +79,7 @@ def _trainer(job: dict[str, Any], trial: Trial, retries: int) -> TorchTrainer:
             use_gpu=use_gpu,
             resources_per_worker={"GPU" if use_gpu else "CPU": 1},
             placement_strategy="STRICT_PACK" if job["one_node"] else "PACK",
+            accelerator_type=job["accelerator"],
         ),
         run_config=ray.train.RunConfig(
             # a new name per driver: Ray must start from nothing, our checkpoints say where to continue

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from transvae_platform.errors import SpecError
+from transvae_platform.redaction import refuse_password
 from transvae_platform.study.data_spec import Data
 from transvae_platform.study.faults import KeyPath, is_union_step, key_path, message
 from transvae_platform.study.section import apply_change
@@ -78,6 +79,8 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         document = json.dumps(values, default=str)
     except (TypeError, ValueError) as error:  # a date as a key, an alias inside of what it stands for
         raise SpecError(f"{path}: not a study file: {error}") from None
+    for key, text in _texts(values):
+        refuse_password(f"{path}: {key}", text)
     try:
         # JSON, because only there strict means what a file needs: no "300" or `yes` for a number, but lists for tuples
         spec = StudySpec.model_validate_json(document, strict=True)
@@ -228,6 +231,18 @@ def _walk(node: yaml.Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, tuple[
         for index, value in enumerate(node.value):
             yield (*path, index), (value.start_mark.line + 1, value.start_mark.column + 1)
             yield from _walk(value, (*path, index))
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of the document with its dotted key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{key}.{index}")
 
 
 def _explain(fault: Any, path: Path, marks: Marks) -> str:

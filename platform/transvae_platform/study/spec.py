@@ -83,7 +83,10 @@ class Resources(Workers):
     """What devices cost, for the plan's dollars."""
     gpu_memory: Annotated[float, Field(gt=0)] | None = None
     """Of one GPU, in GB (10^9 bytes): a trial that is estimated to need more is refused before it starts. By default
-    that of this machine's GPUs, where it has any."""
+    what the cluster's head declares, or that of this machine's GPUs, where it has any."""
+    accelerator: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None = None
+    """The kind of GPU that all trials run on, by Ray's name (`H100`, `A100`, `L40S`), on a cluster that has several;
+    default: any. One for a whole study: hours on different kinds are no measure of the same thing."""
     frozen: dict[Literal["vgg16", "features", "inception", "representation", "text"], str] = Field(default_factory=dict)
     """Local files of the frozen networks' weights, in their published formats: `vgg16` for `losses.lpips`, `features`
     for `losses.vf`, `inception` for `downstream.curve`, `representation` for what `ps-vae` and its like stand on,

@@ -47,25 +47,35 @@ def trial_spending(row: TrialPlan, prices: Prices) -> Spending | None:
     price = getattr(prices, row.trial.workers.device)
     if price is None:
         return None
-    workers, hours = row.trial.workers.workers, row.seconds_left / HOUR
-    machines = math.ceil(workers / NODE)
-    again = (Nodes.restart + lost_seconds(row, price)) / HOUR
+    return _spending(row.trial.label, row.seconds_left, row.trial.workers.workers, price, lost_seconds(row, price))
+
+
+def spending(plan: Plan, prices: Prices) -> Spending | None:
+    """Of all trials and latents that have a price; None where none has one."""
+    errands = [work for work in plan.agenda.works if work.id not in {row.trial.id for row in plan.rows_left}]
+    costs = [trial_spending(row, prices) for row in plan.rows_left] + [
+        _spending(work.id, work.seconds, work.slots, price, 0.0)
+        for work in errands
+        if (price := getattr(prices, work.kind)) is not None
+    ]
+    found = [cost for cost in costs if cost is not None]
+    return sum(found[1:], found[0]) if found else None
+
+
+def _spending(label: str, seconds: float, workers: int, price: Price, lost: float) -> Spending:
+    """Args: seconds: of work that is left; lost: of work that a preemption undoes."""
+    machines, hours = math.ceil(workers / NODE), seconds / HOUR
+    again = (Nodes.restart + lost) / HOUR
     share = price.preemptions * machines * again
     if share >= 1:
         raise SpecError(
-            f"resources.prices: {row.trial.label} is preempted {price.preemptions * machines:g} "
+            f"resources.prices: {label} is preempted {price.preemptions * machines:g} "
             f"times an hour and needs {again:.2f} hours to come back, so it never ends - lower `preemptions`, or plan "
             "for machines on demand"
         )
     taken = price.preemptions * machines * hours / (1 - share)
     idle = taken * Nodes.away / HOUR * (workers - workers / machines)
     return Spending(hours * workers * price.on_demand, (hours / (1 - share) * workers + idle) * price.spot, taken)
-
-
-def spending(plan: Plan, prices: Prices) -> Spending | None:
-    """Of all trials that have a price; None where none has one."""
-    found = [cost for row in plan.rows_left if (cost := trial_spending(row, prices)) is not None]
-    return sum(found[1:], found[0]) if found else None
 
 
 def spot_seconds(plan: Plan, prices: Prices) -> float | None:
@@ -86,12 +96,13 @@ def _simulated(plan: Plan, kind: str, price: Price) -> float | None:
     works = [_fitting(work, capacity) for work in plan.agenda.works if work.kind == kind]
     if not works:
         return None
+    # latents go on where their last whole shard ended
     lost: Mapping[str, float] = {row.trial.id: lost_seconds(row, price) for row in plan.rows_left}
     nodes = Nodes(
         capacity,
         size=min(NODE, capacity),
         hourly=price.preemptions,
-        lost=statistics.fmean(lost[work.id] for work in works),
+        lost=statistics.fmean(lost.get(work.id, 0.0) for work in works),
     )
     runs = [simulate(works, replace(nodes, seed=seed), plan.agenda.order).seconds for seed in range(DRAWS)]
     return statistics.median(runs)

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from transvae_platform.errors import SpecError, UnreachableError
+from transvae_platform.redaction import refuse_password
 
 NATIVE = ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
 """Schemes that pyarrow opens itself."""
@@ -83,11 +84,14 @@ def open_store(location: str, key: str = "data.path") -> tuple[pafs.FileSystem, 
     """(file system, path within it) of a location; `key` of the study file is named where it is wrong.
 
     Raises:
-        SpecError: nothing opens the URI's scheme, or the URI is malformed.
+        SpecError: nothing opens the URI's scheme, the URI is malformed, or carries a password.
         UnreachableError: the store does not answer.
     """
     path = local_path(location)
-    return (pafs.LocalFileSystem(), path) if path is not None else _open_uri(location, key)
+    if path is not None:
+        return pafs.LocalFileSystem(), path
+    refuse_password(key, location)
+    return _open_uri(location, key)
 
 
 def open_file(location: str) -> pa.NativeFile:
