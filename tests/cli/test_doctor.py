@@ -162,8 +162,8 @@ def test_checkpoint_that_the_platform_would_reject_or_cannot_read(diagnose, heal
         (trial.folder / "checkpoints" / "step_000000040").rename(trial.folder / "checkpoints" / "step_000000060")
     _, found = diagnose("tiny", "--home", healthy)
     assert [text.split(": ")[-1] for text in found["checkpoints"]] == [
-        "state.json is that of step 40 - an older one is taken on the next start; a study that is finished has lost "
-        "this one"
+        "state.json is that of step 40 - an older one is taken on the next start, and of the best one its second copy "
+        "is registered"
     ] * 2
     for trial in trials:
         (trial.folder / "checkpoints" / "step_000000060").rename(trial.folder / "checkpoints" / "step_000000040")

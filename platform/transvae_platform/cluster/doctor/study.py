@@ -105,7 +105,9 @@ def _checkpoints(state: StudyState, alive: bool) -> Iterator[Finding]:
                     good += 1
             except UserError as error:
                 if step in store.steps():  # not removed by its writer while it was read
-                    way_out = "an older one is taken on the next start; a study that is finished has lost this one"
+                    way_out = (
+                        "an older one is taken on the next start, and of the best one its second copy is registered"
+                    )
                     yield Finding("checkpoints", "wrong", str(error), way_out)
         for path in sorted(folder.glob("bad_*")):
             way_out = f"an older one was taken; look at the disk, then delete {path}"
