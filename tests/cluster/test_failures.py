@@ -107,6 +107,11 @@ def test_killed_processes_never_count_as_the_same_failure(fails, folder):
     assert records[-1]["reason"].startswith("the process of training worker 0 died")
 
 
+def test_a_rank_that_lost_another_one_is_not_the_reason(fails):
+    (record,) = fails(RuntimeError("Connection closed by peer"), GONE)
+    assert record["reason"] == "ModuleNotFoundError: No module named 'kernels'"
+
+
 def test_nodes_that_were_taken_away_are_not_charged(fails, journal, folder):
     journal.append("started")
     fails(died(preempted=True), GONE)

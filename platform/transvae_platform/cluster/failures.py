@@ -137,11 +137,13 @@ def record_failure(job: dict[str, Any], reason: str, detail: str) -> None:
 
 
 def root_cause(failures: Mapping[int, BaseException]) -> tuple[BaseException, str]:
-    """The first worker's own exception, and in one line what a person would look for in the logs."""
+    """The exception that the others follow from, and in one line what a person would look for in the logs."""
     for rank, error in failures.items():  # what other ranks say of it follows from it, what Ray says is a paragraph
         if _dead(error):
             return error, f"the process of training worker {rank} died: killed, out of memory, or crashed"
-    first = next(iter(failures.values()))
+    # a rank whose collective lost another rank says so by one of these
+    own = [error for error in failures.values() if not isinstance(error, RuntimeError | ConnectionError)]
+    first = (own or [*failures.values()])[0]
     return first, one_line(first)
 
 
