@@ -133,14 +133,16 @@ def test_an_attempt_is_spared_once_however_many_notices_it_heard(journal, folder
     assert charged(folder) == 1
 
 
-def test_a_submission_that_is_over_tells_nothing(fails, tmp_path):
+def test_a_submission_that_is_over_tells_nothing(fails, tmp_path, caplog):
     (tmp_path / "lock").write_text("1 another")
     assert fails(GONE) == []
+    assert not caplog.records, "it is no error"
 
 
-def test_a_full_disk_ends_no_controller(fails, folder, monkeypatch):
+def test_a_full_disk_ends_no_controller(fails, folder, monkeypatch, caplog):
     monkeypatch.setattr(Journal, "append", lambda *_, **__: (_ for _ in ()).throw(UserError("no room")))
     assert fails(GONE) == []
+    assert "a failed attempt is not told: no room" in caplog.text
 
 
 def test_workers_that_are_started_after_the_end_return_at_once(fails, job):

@@ -67,11 +67,12 @@ class TellFailures(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         # an error here would end the controller and with it the trial
-        with suppress(SupersededError):
-            try:
-                tell_failure(self._job, worker_exceptions)
-            except (UserError, OSError) as error:  # a full disk: the attempt counts all the same, by Ray
-                logging.getLogger(__name__).error("a failed attempt is not told: %s", error)
+        try:
+            tell_failure(self._job, worker_exceptions)
+        except SupersededError:
+            logging.getLogger(__name__).info("a later submission runs the trial: its journal is not ours any more")
+        except (UserError, OSError) as error:  # a full disk: the attempt counts all the same, by Ray
+            logging.getLogger(__name__).error("a failed attempt is not told: %s", error)
 
 
 def tell_failure(job: dict[str, Any], failures: Mapping[int, BaseException]) -> None:
