@@ -1,11 +1,10 @@
 """Trials that cannot train, with real Ray: why is said while the study runs, and they end soon."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import yaml
+from tests.faults.commands import submit
 from tests.faults.intrusion import intruded
 from tests.faults.toys import SPEC
 
@@ -28,11 +27,7 @@ def test_a_trial_whose_code_is_wrong_says_so_and_ends_after_two_of_its_attempts(
     spec = {"study": "toys", **SPEC, "grid": {**SPEC["grid"], "seeds": [0]}, "resources": {"max_failures": 99}}
     file = tmp_path / "toys.yaml"
     file.write_text(yaml.safe_dump(spec))
-    command = [sys.executable, "-m", "transvae_platform", "study", "submit", str(file)]
-    said = subprocess.run(
-        [*command, "--home", str(tmp_path / "runs")],
-        env=environment, capture_output=True, text=True, timeout=DEADLINE_SECONDS,
-    )  # fmt: skip
+    said = submit(file, tmp_path / "runs", environment, DEADLINE_SECONDS)
     assert said.returncode == 3, said.stderr
     reason = "ModuleNotFoundError: No module named 'transvae_kernels'"
     for number in (1, 2):
