@@ -158,6 +158,18 @@ def test_status_says_who_runs_the_study_and_what_is_wrong(transvae, submitted, m
     assert "shows no life" in transvae("study", "status", "tiny", "--home", submitted).out
 
 
+def test_status_shows_why_attempts_failed(transvae, submitted):
+    folder = next(submitted.glob("studies/tiny/trials/vit-*"))
+    journal = Journal(folder / "journal.jsonl")
+    for number in (1, 2):
+        journal.append("attempt_failed", reason=f"OSError: {number}", charged=True, attempt=number, of=3, died=False)
+    document = json.loads(transvae("study", "status", "tiny", "--home", submitted, "--json").out)
+    (row,) = [row for row in document["trials"] if row["trial"].startswith("vit-")]
+    assert [failure["attempt"] for failure in row["failed_attempts"]] == [1, 2]
+    said = "".join(transvae("study", "status", "tiny", "--home", submitted).out.split())
+    assert "attempt2of3failed:OSError:2" in said
+
+
 def test_status_shows_what_a_running_trial_survives(transvae, submitted):
     state = StudyState(submitted / "studies" / "tiny")
     (running,) = state.in_state("running")

@@ -162,8 +162,8 @@ def test_checkpoint_that_the_platform_would_reject_or_cannot_read(diagnose, heal
         (trial.folder / "checkpoints" / "step_000000040").rename(trial.folder / "checkpoints" / "step_000000060")
     _, found = diagnose("tiny", "--home", healthy)
     assert [text.split(": ")[-1] for text in found["checkpoints"]] == [
-        "state.json is that of step 40 - an older one is taken on the next start; a study that is finished has lost "
-        "this one"
+        "state.json is that of step 40 - an older one is taken on the next start, and of the best one its second copy "
+        "is registered"
     ] * 2
     for trial in trials:
         (trial.folder / "checkpoints" / "step_000000060").rename(trial.folder / "checkpoints" / "step_000000040")
@@ -180,6 +180,21 @@ def test_checkpoint_that_the_platform_would_reject_or_cannot_read(diagnose, heal
     code, found = diagnose("tiny", "--home", healthy)
     assert code == 1
     assert "the checkpoint cannot be read (Input/output error)" in found["checkpoints"][0]
+
+
+def test_second_copy_that_is_damaged_is_a_warning_until_the_trial_is_registered(diagnose, healthy, trials):
+    trial = trials[0]
+    store = CheckpointStore(trial.folder / "checkpoints", keep=3)
+    spare = store.keep_spare(20, lambda folder: Weights(20, trial.trial.id).write(folder, Ranks()))
+    Journal(trial.folder / "journal.jsonl").append("checkpoint", step=20, sha256="", best_step=20, spare=spare)
+    assert diagnose("tiny", "--home", healthy) == (0, {})
+    (trial.folder / "checkpoints" / "spare_000000020" / "state.json").write_text("{}")
+    code, found = diagnose("tiny", "--home", healthy)
+    assert code == 0
+    assert "second copy of the best weights: " in found["checkpoints"][0]
+    journal = Journal(healthy / "studies" / "tiny" / "journal.jsonl")
+    journal.append("registered", trial=trial.trial.id, name="a", version=1, uri="models:/a/1", psnr=17.5, sha256="")
+    assert "checkpoints" not in diagnose("tiny", "--home", healthy)[1]
 
 
 def test_failed_trial_and_killed_submission(diagnose, submitted):

@@ -37,3 +37,32 @@ def test_a_fresh_study_extrapolates_after_a_tenth(view):
     assert eta(view, 0.05) == "about 3 min left"
     assert eta(view, 0.2) == "about 2 min left"
     assert eta(view, 1.0) == ""
+
+
+def test_every_failed_attempt_is_said_once_while_the_study_runs(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(module, "Console", lambda **_: Console(file=said, width=200))
+    view = StudyProgress(SimpleNamespace(rows=[], wall_seconds=1.0))
+    view._next_line = float("inf")  # the lines that tell how far it is
+
+    def attempt(number, at, charged=True):
+        return {"reason": f"OSError: {number}", "attempt": number, "of": 3, "charged": charged, "at": at}
+
+    trial = SimpleNamespace(
+        id="vit-T-s1-abc", cell="", label="vit-T", seed=1, recipe=SimpleNamespace(steps=9), workers=None
+    )
+    known = SimpleNamespace(
+        trial=trial, state="running", step=0, train={}, validation={}, broken=[attempt(1, 1.0)], skipped=0
+    )
+    state = SimpleNamespace(name="tiny", trials={"": known}, in_state=lambda _: [])
+    view.listen(state, "checking")
+    assert said.getvalue() == "", "it is older than this view"
+    known.broken.append(attempt(2, 2.0))
+    known.broken.append(attempt(2, 3.0, charged=False))
+    for _ in range(2):
+        view.listen(state, "checking")
+    lines = [line.partition("] ")[2] for line in said.getvalue().splitlines()]
+    assert lines == [
+        "vit-T s1: attempt 2 of 3 failed: OSError: 2",
+        "vit-T s1: an attempt failed, which is not charged: OSError: 2",
+    ]

@@ -52,8 +52,8 @@ def drive(job, monkeypatch, names):
         told = []
 
         def trainer(*_, scaling_config, run_config, **others):
-            charged = run_config.failure_config
-            assert (charged.max_failures, charged.max_preemption_failures) == (retries, -1)
+            failures = run_config.failure_config
+            assert (failures.max_failures, failures.max_preemption_failures) == (retries, -1)
             assert scaling_config.num_workers == 1
             names.append(run_config.name)
             return SimpleNamespace(fit=fit)
@@ -165,7 +165,7 @@ def test_a_dead_process_is_the_reason_and_not_what_others_say_of_it(drive, tmp_p
 
 
 def test_workers_that_died_for_good_leave_their_reason_in_the_journal(drive, job, tmp_path):
-    failure = ray.train.WorkerGroupError("rank 0 failed", {0: RuntimeError("Traceback ...\nOSError: disk full")})
+    failure = ray.train.WorkerGroupError("rank 0 failed", {0: OSError("disk full\nand more")})
 
     def fit():
         raise failure
@@ -216,12 +216,6 @@ def test_a_worker_whose_disk_is_full_trains_on(attempt, tmp_path):
 
     attempt(full)
     assert [record["step"] for record in read_journal(tmp_path / "trial" / "journal.jsonl")] == [1]
-
-
-def test_an_attempt_is_spared_once_however_many_notices_it_heard(journal, tmp_path):
-    for event in ("started", "preempted", "preempted", "started", "started", "preempted"):
-        journal.append(event)
-    assert worker.charged(tmp_path / "trial") == 1
 
 
 def test_a_driver_that_dies_in_a_later_round_leaves_its_reason(job, journal, tmp_path, monkeypatch):

@@ -95,6 +95,12 @@ class Bench:
                 return raylets[_parent(process)], int(process.name)
         raise AssertionError(f"no process trains {folder.name}")
 
+    def drivers(self) -> list[int]:
+        """The processes that drive a trial of this cluster, Tune's actors: another Ray of this machine has its own."""
+        head = find_raylet(self.cluster.head_node.node_id).process.name
+        found = [process for process in Path("/proc").glob("[0-9]*") if _is(process, "ray::ImplicitFunc.train")]
+        return [int(process.name) for process in found if _parent(process) == head]
+
     def lose(self, node: Any) -> None:
         """End all processes of a node at once."""
         self.workers.remove(node)
@@ -195,11 +201,6 @@ def spot_watch(node: Any) -> Iterator[Callable[[float], float]]:
         watcher.wait()
         server.shutdown()
         server.server_close()
-
-
-def drivers() -> list[int]:
-    """The processes of this machine that drive a trial: Tune's actors."""
-    return [int(process.name) for process in Path("/proc").glob("[0-9]*") if _is(process, "ray::ImplicitFunc.train")]
 
 
 def _is(process: Path, title: str) -> bool:

@@ -2,8 +2,9 @@
 
 What is killed, drawn from a seed: a training worker; the submitting process (its Ray is left to notice); the MLflow
 server, which comes back later; everything that the submission started, at once; all workers of the trials that run,
-some steps after a notice that their nodes go away. Real trials, real Ray, a real server; half of the trials on two
-workers. The loss of the ViT trials breaks for some steps, also in the twin: the guard takes them back in any case.
+once they have heeded a notice that their nodes go away. Most fall among the steps of trials, some into starts.
+Real trials, real Ray, a real server; half of the trials on two workers. The loss of the ViT trials breaks for some
+steps, also in the twin: the guard takes them back in any case.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.faults.intrusion import intruded
 from tests.faults.mlflow_server import Mlflow, wait_for
 from torch import Tensor
 
+from transvae_platform.study.journal import JournalReader
 from transvae_platform.study.state import StudyState
 from transvae_platform.tracking import points
 from transvae_platform.training.checkpoint import CheckpointStore
@@ -44,9 +46,13 @@ SPEC: dict[str, Any] = {
     "data": {"source": "bundled", "resolution": 32, "view": {"kind": "crops", "per_photograph": 32}},
     "recipe": {"steps": STEPS, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 20, "schedule": "cosine"},
     "evaluation": {"every": EVERY, "log_every": 1, "images": 16, "pictures": 2},
-    # kills of workers are charged to a trial; here no number of them shall end one
-    "resources": {"max_failures": 1000, "overrides": {"vit-*": {"workers": 2}}},
+    "resources": {"overrides": {"vit-*": {"workers": 2}}},
 }
+UNDER_KILLS = {"max_failures": 1000}
+"""Kills of workers are charged to a trial; no number of them shall end one. Not for the twin, which nobody kills."""
+KINDS = ("worker", "submission", "server", "group", "notice")
+EARLY = 0.25
+"""Share of the kills that do not wait for a step: they fall into starts."""
 AWAY_SECONDS = 20.0  # how long the server stays away at most
 CALM_SECONDS = 1800.0  # for an undisturbed study on busy cores; ends a hang, judges no speed
 AGAIN = {0, 4, -signal.SIGKILL}
@@ -98,6 +104,7 @@ class Home:
 
     folder: Path
     tracking: str | None = None
+    resources: dict[str, Any] = field(default_factory=dict)
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -112,7 +119,7 @@ class Home:
         """The command, the same every time; its processes are found again by a mark in their environment."""
         self.folder.mkdir(exist_ok=True)
         file = self.folder / "soak.yaml"
-        file.write_text(yaml.safe_dump(SPEC))
+        file.write_text(yaml.safe_dump({**SPEC, "resources": {**SPEC["resources"], **self.resources}}))
         environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
         environment |= {MARK: self.token, **({"MLFLOW_TRACKING_URI": self.tracking} if self.tracking else {})}
         environment[f"{MARK}_NOTICE"] = str(self.notice)
@@ -155,19 +162,33 @@ def undisturbed(folder: Path) -> tuple[Home, float]:
     return home, first - began
 
 
+@dataclass
+class Strike:
+    """A kill that is to come."""
+
+    kind: str
+    at: float
+    """Not before this moment (monotonic)."""
+    steps: int = 0
+    """Not before the trials have recorded so many more steps."""
+
+
 class Round:
     """One study under kills until `end` (monotonic), and then in peace to its own end.
 
-    `pause` is the mean of the seconds between two kills.
+    `pause` is the mean of the seconds before a kill that waits for no step.
     """
 
     def __init__(self, folder: Path, chance: random.Random, pause: float, end: float) -> None:
         folder.mkdir()
         self.server = Mlflow(folder).start()
-        self.home = Home(folder, self.server.uri)
+        self.home = Home(folder, self.server.uri, UNDER_KILLS)
         self.kills: Counter[str] = Counter()
         self.submissions = 0
         self._chance, self._pause, self._end = chance, pause, end
+        self._bag: list[str] = []
+        """Kinds that are still to come before each comes again: short soaks deal every kind, too."""
+        self._readers: dict[Path, JournalReader] = {}
         self._back: float | None = None
         """When the server is started again, while it is away."""
 
@@ -180,7 +201,7 @@ class Round:
             self.server.kill()
 
     def _until_done(self) -> None:
-        process, (struck, kind) = self._submit(), self._next()
+        process, strike = self._submit(), self._next()
         hang = self._end + CALM_SECONDS
         while True:
             now = time.monotonic()
@@ -193,19 +214,29 @@ class Round:
                 if code == 0:  # it may have ended while the server was away: what it says is judged by the caller
                     return
                 time.sleep(self._chance.uniform(0, 3))
-                process, struck = self._submit(), max(struck, time.monotonic() + 1)
-            if struck <= now < self._end and self._strike(process, kind):
-                struck, kind = self._next()
+                process, strike.at = self._submit(), max(strike.at, time.monotonic() + 1)
+            strike.steps -= self._steps()
+            if strike.at <= now < self._end and strike.steps <= 0 and self._strike(process, strike.kind):
+                strike = self._next()
             time.sleep(0.05)
 
     def _submit(self) -> subprocess.Popen[bytes]:
         self.submissions += 1
         return self.home.submit()
 
-    def _next(self) -> tuple[float, str]:
+    def _next(self) -> Strike:
         """When the next kill is, and of what."""
-        kind = self._chance.choice(("worker", "submission", "server", "group", "notice"))
-        return time.monotonic() + self._chance.expovariate(1 / self._pause), kind
+        self._bag = self._bag or self._chance.sample(KINDS, len(KINDS))
+        kind = self._bag.pop()
+        if self._chance.random() < EARLY:
+            return Strike(kind, time.monotonic() + self._chance.expovariate(1 / self._pause))
+        return Strike(kind, time.monotonic(), self._chance.randint(1, STEPS))
+
+    def _steps(self) -> int:
+        """Steps that the trials have recorded since the last call."""
+        for path in self.home.study.glob("trials/*/journal.jsonl"):
+            self._readers.setdefault(path, JournalReader(path))
+        return sum(record["event"] == "step" for reader in self._readers.values() for record in reader.new())
 
     def _strike(self, submission: subprocess.Popen[bytes], kind: str) -> bool:
         """Kill one of a kind; False where none is there yet: a worker is waited for until it trains."""

@@ -2,12 +2,11 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.faults.commands import submit
 from tests.faults.intrusion import intruded
 
 from transvae_dashboards.laws import fit_study
@@ -56,11 +55,7 @@ def write_study(folder: Path) -> Path:
 def test_a_trial_that_diverges_fails_alone_and_is_neither_kept_nor_registered_nor_fitted(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment = intruded(tmp_path / "first", "transvae_platform.training.loop", POISON, environment)
-    command = ["study", "submit", str(write_study(tmp_path)), "--home", str(tmp_path / "runs")]
-    done = subprocess.run(
-        [sys.executable, "-m", "transvae_platform", *command],
-        capture_output=True, text=True, env=environment, timeout=DEADLINE_SECONDS,
-    )  # fmt: skip
+    done = submit(write_study(tmp_path), tmp_path / "runs", environment, DEADLINE_SECONDS)
     assert done.returncode == 3, done.stderr
     state = StudyState(tmp_path / "runs" / "studies" / "poisoned")
     trials = {trial.trial.family: trial for trial in state.trials.values()}
@@ -73,7 +68,9 @@ def test_a_trial_that_diverges_fails_alone_and_is_neither_kept_nor_registered_no
     records = read_journal(bad.folder / "journal.jsonl")
     assert [(record["from"], record["to"]) for record in records if record["event"] == "rewound"] == [(40, 20)] * 2
     assert [record["step"] for record in records if record["event"] in ("validated", "checkpoint")] == [20, 20]
-    assert [path.name for path in sorted((bad.folder / "checkpoints").iterdir())] == ["step_000000020"]
+    assert [path.name for path in sorted((bad.folder / "checkpoints").iterdir())] == [
+        "spare_000000020", "step_000000020",
+    ]  # fmt: skip
     assert bad.registered is None
 
     assert good.state == "finished"

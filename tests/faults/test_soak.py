@@ -34,6 +34,7 @@ def test_studies_under_random_kills_end_as_their_twin(tmp_path, capsys):
             records = read_journal(journal)
             totals["attempts"] += check_journal(records)
             totals["notices heeded"] += sum(record["event"] == "preempted" for record in records)
+            totals["resumed"] += sum(record["event"] == "started" and record["step"] > 0 for record in records)
             totals["rewinds"] += sum(record["event"] == "rewound" for record in records)
         before = {path: path.read_bytes() for path in disturbed.home.study.glob("trials/*/journal.jsonl")}
         disturbed.finish()
@@ -47,6 +48,8 @@ def test_studies_under_random_kills_end_as_their_twin(tmp_path, capsys):
             assert len(held) == len(dict(held)), f"{identity}: MLflow holds a step twice"
             assert dict(held) == wanted, identity
         assert len(StudyState(disturbed.home.study).submissions) <= disturbed.submissions
+    assert totals["resumed"], f"no attempt went on from a checkpoint: {totals}; raise SOAK_MINUTES"
+    assert totals["notices heeded"], f"no trial heard of a notice: {totals}; raise SOAK_MINUTES"
     with capsys.disabled():
         print(
             "\n"

@@ -55,7 +55,7 @@ def test_killed_driver_is_followed_by_another_and_the_trial_ends_with_the_same_w
     def meanwhile(folders):
         (folder,) = folders.values()
         nodes.wait_for_step(folder, nodes.EVERY + 50)
-        (driver,) = nodes.drivers()
+        (driver,) = bench.drivers()
         nodes.kill(driver)
 
     (folder,) = bench.run("driverless", (trial,), meanwhile).values()

@@ -31,7 +31,7 @@ def test_costs_are_those_of_the_accounting(grid, tmp_path):
         assert row.parameters == cost.parameters
         assert row.forward_flops == cost.forward_flops
         assert row.training_flops == cost.training_flops * images
-        assert row.disk_bytes == 16 * cost.parameters * 3
+        assert row.disk_bytes == (16 * 3 + 4) * cost.parameters
         assert row.seconds == pytest.approx(row.training_flops / ASSUMED_RATE["cpu"] + START_SECONDS["cpu"])
         assert (row.measured, row.state, row.devices) == (None, "queued", "1 x cpu")
 

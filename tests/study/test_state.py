@@ -164,6 +164,21 @@ def test_failed_trial_keeps_its_reason_until_it_is_tried_again(study):
     assert (trial.step, trial.attempts) == (0, 2)
 
 
+def test_attempts_that_fail_are_known_while_the_trial_is_tried_again(study):
+    journal = study.queue(study.trials[0])
+    start(journal)
+    journal.append("attempt_failed", reason="OSError: away", charged=True, attempt=1, of=3, died=False)
+    journal.append("attempt_failed", reason="ImportError: gone", charged=True, attempt=2, of=3, died=False)
+    (trial,) = StudyState(study.folder).in_state("running")
+    assert [record["reason"] for record in trial.broken] == ["OSError: away", "ImportError: gone"]
+    assert (trial.attempts, trial.reason) == (2, None)
+    start(journal)
+    assert [trial.attempts for trial in StudyState(study.folder).trials.values()] == [3]
+    journal.append("queued")  # by a later submission: what failed before is over
+    (trial,) = StudyState(study.folder).in_state("queued")
+    assert trial.broken == []
+
+
 def test_later_submission_may_move_a_trial_to_other_resources(study, writer):
     study.queue(study.trials[0])
     moved = writer(resources__workers=2)

@@ -41,6 +41,9 @@ class Averaged:
     trial: str
 
     def write(self, folder: Path, ranks: Ranks) -> None:
+        self.write_result(folder)
+
+    def write_result(self, folder: Path) -> None:
         self.model.save_pretrained(folder / "ema")
         (folder / "state.json").write_text(
             json.dumps({"step": self.step, "trial": self.trial, "lineage": self.lineage})

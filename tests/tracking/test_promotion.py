@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from transvae_platform.cli.main import main
+from transvae_platform.cli.render_registry import print_version
 from transvae_platform.errors import SpecError, UserError
 from transvae_platform.tracking import promotion
 from transvae_platform.tracking.promotion import Candidate, promote, promotions, refusals, sha256
@@ -146,7 +147,7 @@ def test_one_error_names_every_failed_condition(client, study, register, name):
     assert not promotions(client, name)
 
 
-def test_registration_asks_the_same_before_it_moves_best(client, study, register, name):
+def test_registration_asks_the_same_before_it_moves_best(client, study, register, name, capsys):
     study.train(study.trials[0], 20.0)
     register(study.trials[0])
     study.lineage = {**study.lineage, "commit": "unknown"}
@@ -157,6 +158,21 @@ def test_registration_asks_the_same_before_it_moves_best(client, study, register
     assert len(client.search_model_versions(f"name='{name}'")) == 2, "it can be loaded by its number"
     promote(client, best_version(client, name), "best", "command", allow_unknown_code=True)
     assert str(client.get_registered_model(name).aliases["best"]) == "2"
+    promote(client, client.get_model_version(name, "1"), "champion", "command", allow_unknown_code=True)
+    recorded = {(move.alias, move.version): move.unknown_code for move in promotions(client, name)}
+    assert recorded == {("best", "1"): False, ("best", "2"): True, ("champion", "1"): False}, "only where it was needed"
+    print_version(described(client, best_version(client, name)), "")
+    assert capsys.readouterr().out.count("(command, unknown code allowed)") == 1
+    rows = {row["uri"]: row["unknown_code"] for row in registered_models(client) if row["study"] == study.spec.study}
+    assert rows == {f"models:/{name}@best": "allowed", f"models:/{name}@champion": ""}
+
+
+def test_records_of_earlier_releases_say_nothing_of_unknown_code(client, study, register, name):
+    study.train(study.trials[0], 20.0)
+    register(study.trials[0])
+    earlier = {"version": "1", "previous": "", "by": "a@b", "how": "command"}
+    client.set_registered_model_tag(name, "promoted.champion.2026-01-01T00:00:00.000000Z", json.dumps(earlier))
+    assert [move.unknown_code for move in promotions(client, name, "champion")] == [False]
 
 
 def test_bytes_are_those_that_the_registry_gives(client, study, register, name, home):

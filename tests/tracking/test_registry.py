@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tracking.conftest import Study
+from tests.tracking.conftest import Averaged, Study
 
 from transvae import create_model
 from transvae_platform.errors import UserError
 from transvae_platform.tracking import registry
-from transvae_platform.tracking.promotion import promote
+from transvae_platform.tracking.promotion import promote, sha256
 from transvae_platform.tracking.registry import (
     best_version,
     load_model,
@@ -19,6 +19,7 @@ from transvae_platform.tracking.registry import (
     registered_name,
 )
 from transvae_platform.tracking.runs import Tracker
+from transvae_platform.training.checkpoint import open_checkpoints
 
 
 @pytest.fixture
@@ -244,6 +245,29 @@ def test_the_next_best_checkpoint_takes_the_place_of_one_that_training_does_not_
     assert (version.tags["step"], version.tags["val.psnr"], found["psnr"]) == ("40", "20", 20.0)
     assert "step_000000020: the checkpoint cannot be used" in found["instead_of"]
     assert register(trial) == found
+
+
+@pytest.mark.parametrize("checkpoints", [None, "memory://spares/"])
+def test_the_second_copy_of_a_damaged_best_checkpoint_gives_the_very_result(client, server, home, checkpoints):
+    study = Study(home, "memory-copy" if checkpoints else "copy", checkpoints)
+    trial, store = study.trials[0], open_checkpoints(study.trials[0], study.folder / "trials" / study.trials[0].id)
+    study.start(trial)
+    study.validate(trial, 20, 21.0, seed=1)
+    with store.verified(20) as best:
+        expected = sha256(best / "ema" / "model.safetensors")
+    torch.manual_seed(1)
+    again = Averaged(20, create_model(trial.model), study.lineage, trial.id)
+    spare = store.keep_spare(20, again.write_result)
+    study.own[trial.id].append("checkpoint", step=20, sha256=store._recorded.get(20, ""), best_step=20, spare=spare)
+    study.validate(trial, 40, 19.0, best=20, seed=2)
+    study.finish(trial)
+    store.place.remove("step_000000020")
+    state = study.state()
+    tracker = Tracker(server, state, home)
+    assert tracker.send(now=True)
+    known = state.trials[trial.id]
+    found = register_best(client, tracker.experiment_id, tracker.run_id(known), known)
+    assert (found["sha256"], found["psnr"], "instead_of" in found) == (expected, 21.0, False)
 
 
 def test_what_the_registry_has_is_not_lost_with_its_checkpoint(client, study, register):

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from transvae_platform.study.plan import Plan
+from transvae_platform.study.record import Record
 from transvae_platform.study.state import OVER, StudyState, TrialState
 
 COLOURS = {"running": "cyan", "finished": "green", "failed": "red", "stopped": "yellow", "queued": "dim"}
@@ -33,6 +34,8 @@ class StudyProgress:
         self._done_before: float | None = None
         self._next_line = 0.0
         self._stage = "checking"
+        self._told: set[tuple[str, float]] | None = None
+        """Failed attempts that were told or are older than this view: the trial's id, and when."""
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -64,6 +67,7 @@ class StudyProgress:
 
     def listen(self, state: StudyState, stage: str) -> None:
         """Take the study's state and the stage; called every two seconds."""
+        self._tell_failures(state)
         done = self._done_share(state)
         eta = self._eta(done)
         if stage != self._stage:
@@ -78,10 +82,22 @@ class StudyProgress:
             counts += f", {failed} failed"
         self._print_line(f"{stage}: {counts}{f', running {running}' if running else ''} {eta}".rstrip())
 
+    def _tell_failures(self, state: StudyState) -> None:
+        """A line for every attempt that has failed since the last call."""
+        found = [(trial, record) for trial in state.trials.values() for record in trial.broken]
+        keys = {(trial.trial.id, record["at"]) for trial, record in found}
+        told, self._told = keys if self._told is None else self._told, keys
+        for trial, record in found:
+            if (trial.trial.id, record["at"]) not in told:
+                self._say(f"{name_of(trial)}: {failed_attempt(record)}")
+
     def _print_line(self, text: str) -> None:
         if self._console.is_terminal or time.monotonic() < self._next_line:
             return
         self._next_line = time.monotonic() + LINE_EVERY_SECONDS
+        self._say(text)
+
+    def _say(self, text: str) -> None:
         self._console.print(f"[{time.strftime('%H:%M:%S')}] {text}", markup=False, highlight=False, soft_wrap=True)
 
     def _done_share(self, state: StudyState) -> float:
@@ -116,6 +132,17 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.0f} d"
 
 
+def failed_attempt(record: Record) -> str:
+    """`attempt 2 of 3 failed: ...` of a record `attempt_failed`."""
+    which = f"attempt {record['attempt']} of {record['of']} failed"
+    return f"{which if record['charged'] else 'an attempt failed, which is not charged'}: {record['reason']}"
+
+
+def name_of(trial: TrialState) -> str:
+    """`transvae-T s1`: the short name of a trial, with its seed where that is not 0."""
+    return trial.trial.label + (f" s{trial.trial.seed}" if trial.trial.seed else "")
+
+
 def quality(metrics: Mapping[str, float | None]) -> str:
     """The one number of a validation that tells most: PSNR in dB, or of a generator its distance, or its loss."""
     shown = {
@@ -144,9 +171,8 @@ def _row(trial: TrialState) -> tuple[str, ...]:
     train = trial.train[max(trial.train)] if trial.train else None
     loss = train["metrics"]["train/loss"] if train else None  # null in the journal where it was not finite
     colour = COLOURS[trial.state]
-    seed = f" s{trial.trial.seed}" if trial.trial.seed else ""
     return (
-        trial.trial.label + seed,
+        name_of(trial),
         f"[{colour}]{trial.state}[/]",
         f"{trial.step}/{trial.trial.recipe.steps}",
         f"{loss:.4f}" if loss is not None else "",

@@ -40,7 +40,6 @@ def print_version(version: dict[str, Any], call: str) -> None:
     for move in version["promotions"]:
         before = f", before it {move['previous']}" if move["previous"] else ""
         to = f"@{move['alias']} to version {move['version']}{before}"
-        out.print(
-            f"  {move['at'][:19]}Z {to}, by {move['by']} ({move['how']})", markup=False, highlight=False, soft_wrap=True
-        )
+        how = move["how"] + (", unknown code allowed" if move["unknown_code"] else "")
+        out.print(f"  {move['at'][:19]}Z {to}, by {move['by']} ({how})", markup=False, highlight=False, soft_wrap=True)
     out.print(f"\nload:    from transvae_platform import load_model; vae = {call}", soft_wrap=True, highlight=False)

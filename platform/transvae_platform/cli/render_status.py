@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from transvae_platform.cli.progress import format_seconds, quality
+from transvae_platform.cli.progress import failed_attempt, format_seconds, quality
 from transvae_platform.cli.render import SCHEMA_VERSION
 from transvae_platform.cli.tables import console, table
 from transvae_platform.study.eta import seconds_left, study_seconds_left
@@ -76,6 +76,9 @@ def _trial(trial: TrialState, left: float | None, waits_for: str | None) -> dict
         "seconds": round(trial.seconds, 1),
         "seconds_left": _rounded(left),
         "reason": trial.reason,
+        "failed_attempts": [
+            {key: record[key] for key in ("attempt", "of", "charged", "reason")} for record in trial.broken
+        ],
         "alarm": trial.alarm,
         "waits_for": waits_for,
         "lost": trial.lost,
@@ -90,6 +93,9 @@ def _remark(row: dict[str, Any]) -> str:
         return str(row["reason"] or row["alarm"] or row["waits_for"])
     if row["unregistered"]:
         return f"not registered: {row['unregistered']}"
+    if row["failed_attempts"]:
+        told = failed_attempt(row["failed_attempts"][-1])
+        return f"earlier: {told}" if row["state"] == "finished" else told
     return f"earlier: {row['lost'][-1]}" if row["lost"] else ""
 
 

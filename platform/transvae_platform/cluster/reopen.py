@@ -1,7 +1,8 @@
 """Finished trials whose result is lost.
 
 A finished trial's result is its best checkpoint, which the registry takes. Where that is damaged:
-1. The registry may have it already, in whole files: then nothing is lost.
+1. The registry may have it already, in whole files, or the second copy of its weights is whole
+   (`training/checkpoint.py`, 6): then nothing is lost.
 2. If no good checkpoint of the last step is left, the trial is not finished: the next submission continues it from its
    newest good checkpoint, through the same steps to the same bytes.
 3. If the last step is there, training has nowhere to go on to. The next best checkpoint that was validated becomes the

@@ -26,8 +26,9 @@ import ray
 from ray import tune
 
 from transvae_platform.cluster.devices import local_devices
+from transvae_platform.cluster.failures import charged, record_failure
 from transvae_platform.cluster.queue import Errand, StudyQueue
-from transvae_platform.cluster.worker import WELL, charged, drive_trial, ended, record_failure
+from transvae_platform.cluster.worker import WELL, drive_trial, ended
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.study.journal import read_journal
 from transvae_platform.study.lease import Fence

@@ -8,6 +8,7 @@ good checkpoint by itself.
 from __future__ import annotations
 
 import os
+import traceback
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import ray.train
 from ray import tune
-from ray.exceptions import RayActorError
 
+from transvae_platform.cluster.failures import TellFailures, charged, fence_of, given_up, record_failure, root_cause
 from transvae_platform.study.journal import PATIENCE, Journal, JournalReader, read_journal
-from transvae_platform.study.lease import Fence, SupersededError
+from transvae_platform.study.lease import SupersededError
 from transvae_platform.study.stopping import asked_to_stop
 from transvae_platform.study.trial import Trial
 
@@ -45,7 +46,7 @@ def drive_trial(config: dict[str, Any]) -> None:
     job = config["job"]
     trial, folder = Trial.model_validate(job["trial"]), Path(job["folder"])
     with suppress(SupersededError):
-        _fence(job).check()
+        fence_of(job).check()
         deaths = charged(folder) - job["charged"]
         if deaths > trial.max_failures:
             record_failure(job, f"its processes died {deaths} times", "the driver's among them")
@@ -53,18 +54,7 @@ def drive_trial(config: dict[str, Any]) -> None:
         try:
             _run(_trainer(job, trial, trial.max_failures - deaths), folder)
         except ray.train.TrainingFailedError as error:
-            record_failure(job, _root_cause(error), str(error))
-
-
-def charged(folder: Path) -> int:
-    """Attempts at a trial that count as failures if they are over: all but those that a preemption ended."""
-    count, spared = 0, True
-    for record in read_journal(folder / "journal.jsonl"):
-        if record["event"] == "started":
-            count, spared = count + 1, False
-        elif record["event"] == "preempted" and not spared:  # one attempt may hear of several notices
-            count, spared = count - 1, True
-    return count
+            record_failure(job, _reason(error), str(error))
 
 
 def _trainer(job: dict[str, Any], trial: Trial, retries: int) -> TorchTrainer:
@@ -85,6 +75,7 @@ def _trainer(job: dict[str, Any], trial: Trial, retries: int) -> TorchTrainer:
             # a new name per driver: Ray must start from nothing, our checkpoints say where to continue
             name=f"{trial.id}-{uuid.uuid4().hex}",
             storage_path=job["ray_storage"],
+            callbacks=[TellFailures(job)],
             # what a trial is not charged for: nodes that were taken away (no limit), and waiting for new ones (none)
             failure_config=ray.train.FailureConfig(
                 max_failures=retries, max_preemption_failures=-1, controller_failure_limit=-1
@@ -115,6 +106,8 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     from transvae_platform.world import World
 
     trial, folder = Trial.model_validate(job["trial"]), Path(job["folder"])
+    if (reason := given_up(folder)) is not None:
+        return {"failed": reason}
     context = ray.train.get_context()
     world = World(
         rank=context.get_world_rank(),
@@ -122,13 +115,17 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         device=get_device(),
         wrap=prepare_model,
         notice=_notice,
-        stop=partial(asked_to_stop, _fence(job)),
+        stop=partial(asked_to_stop, fence_of(job)),
     )
     journal = None
     if world.rank == 0:
-        journal = Journal(folder / "journal.jsonl", _fence(job).attempt(folder), patience=PATIENCE)
+        journal = Journal(folder / "journal.jsonl", fence_of(job).attempt(folder), patience=PATIENCE)
     try:
         return train_one(job, trial, world, journal)
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]  # the traceback itself does not travel
+        error.add_note(f"at {frame.filename}:{frame.lineno}, in {frame.name}")
+        raise
     finally:
         if journal:
             journal.close()
@@ -172,33 +169,12 @@ def _notice() -> Notice | None:
     return Notice(tuple(info.preempted_node_ids), deadline)
 
 
-def record_failure(job: dict[str, Any], reason: str, detail: str) -> None:
-    """Write the failure of a trial whose workers were given up: the reason into its journal, the rest beside it.
-
-    Raises:
-        UserError: there is no room for it; the next submission finds a trial that did not end.
-    """
-    folder = Path(job["folder"])
-    journal = Journal(folder / "journal.jsonl", _fence(job).attempt(folder))
-    journal.append("failed", reason=f"{reason} (more in {folder / 'failure.txt'})")
-    journal.close()
-    with suppress(OSError):  # the disk may have taken the line and take no more
-        (folder / "failure.txt").write_text(detail)
-
-
-def _fence(job: dict[str, Any]) -> Fence:
-    return Fence(Path(job["fence"]["lock"]), job["fence"]["token"])
-
-
-def _root_cause(error: BaseException) -> str:
-    """The last line of the first worker's own exception: what a person would look for in the logs."""
-    failures = getattr(error, "worker_failures", None) or {}
-    for rank, failure in failures.items():  # what other ranks say of it follows from it, what Ray says is a paragraph
-        if isinstance(getattr(failure, "health_check_failure", None), RayActorError):
-            return f"the process of training worker {rank} died: killed, out of memory, or crashed"
-    first = next(iter(failures.values()), error)
-    lines = [line.strip() for line in str(first).splitlines() if line.strip()]
-    return lines[-1] if lines else type(first).__name__
+def _reason(error: ray.train.TrainingFailedError) -> str:
+    """Why a trial's workers were given up, in one line."""
+    if failures := getattr(error, "worker_failures", None):
+        return root_cause(failures)[1]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]  # of the controller: a whole traceback
+    return lines[-1] if lines else type(error).__name__
 
 
 def ended(folder: Path, since: int = 0, outcomes: Sequence[str] = (*WELL, "failed")) -> bool:

@@ -31,6 +31,7 @@ ASSUMED_RATE = {"cpu": 2e10, "gpu": 3e14}
 START_SECONDS = {"cpu": 20.0, "gpu": 40.0}
 """From a free slot to the first step: processes, imports, model (cpu: measured on 2 cores; gpu: assumption)."""
 BYTES_PER_PARAMETER = 16  # a checkpoint: fp32 weights, their average and AdamW's two moments
+SPARE_BYTES = 4  # per parameter: the second copy of the best averaged weights
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,6 @@ def build_plan(
         rate = measured.get(_rate_key(trial))
         busy = rate[0] * trial.recipe.steps if rate else (training + losses) / (ASSUMED_RATE[device] * workers)
         known = current.trials.get(trial.id) if current else None
-        kept = trial.evaluation.keep_checkpoints + trial.evaluation.keep_best
         rows.append(
             TrialPlan(
                 trial=trial,
@@ -176,11 +176,17 @@ def build_plan(
                 step=known.step if known else 0,
                 measured=rate[1] if rate else None,
                 memory_bytes=memory_bytes(trial, int(counts["parameters"])),
-                disk_bytes=int(counts["parameters"]) * BYTES_PER_PARAMETER * kept,
+                disk_bytes=checkpoint_bytes(trial, int(counts["parameters"])),
                 state=known.state if known else "queued",
             )
         )
     return Plan(tuple(rows), dict(slots), images, plan_latents(trials, images or 0, ASSUMED_RATE))
+
+
+def checkpoint_bytes(trial: Trial, parameters: int) -> int:
+    """Disk that a trial's checkpoints need at most."""
+    kept = trial.evaluation.keep_checkpoints + trial.evaluation.keep_best
+    return parameters * (BYTES_PER_PARAMETER * kept + SPARE_BYTES)
 
 
 def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:

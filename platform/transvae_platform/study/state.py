@@ -46,6 +46,8 @@ class TrialState:
     """Why the trial failed or was stopped."""
     diverged: bool = False
     """Whether it failed because its training broke down, which every attempt would."""
+    broken: list[Record] = field(default_factory=list)
+    """Attempts of this submission that failed (`cluster/failures.py`): the reason, and which of how many each was."""
     started: list[Record] = field(default_factory=list)
     """The `started` record of every attempt: device, world size, lineage, the step it resumed from."""
     lost: list[str] = field(default_factory=list)
@@ -114,7 +116,7 @@ class TrialState:
         self.at = record["at"]
         match record["event"]:
             case "started":
-                self.state, self.reason, self.attempts = "running", None, self.attempts + 1
+                self.state, self.reason, self.attempts, self._begun = "running", None, self.attempts + 1, True
                 self.doubtful = False
                 self.alarm = None  # of a process that is gone; what is still wrong will be told again
                 self.started.append(record)
@@ -145,8 +147,14 @@ class TrialState:
             case "failed" | "stopped" as end:
                 self.state, self.reason, self.alarm = end, record["reason"], None
                 self.diverged = record.get("diverged", False)
-            case "queued" | "paused":  # a later submission, or a later round of this one, goes on with it
+            case "attempt_failed":
+                self.broken.append(record)
+                self.attempts += not self._begun  # it failed before it could say that it began
+                self.state, self.reason, self._begun = "running", None, False  # Ray tries again, or `failed` follows
+            case "queued" | "paused" as how:  # a later submission, or a later round of this one, goes on with it
                 self.state, self.reason, self.alarm = "queued", None, None
+                if how == "queued":
+                    self.broken = []
             case "preempted":
                 self.preemptions += 1
             case "damaged":
@@ -183,6 +191,8 @@ class TrialState:
 
     _last: Record | None = None
     """The newest timed record of the last attempt."""
+    _begun: bool = False
+    """Whether the newest attempt said that it began."""
 
 
 class StudyState:

@@ -8,7 +8,8 @@ Protocol
    every value of them is finite; the lineage names the commit, what the sources differed by (or that they did not),
    the data, the environment and the seed, and the texts it names are kept. One error names everything that is not.
 3. The alias is set, then the move is recorded as a tag of the registered model, `promoted.<alias>.<time>`: version,
-   version before, by whom and how. Records are never changed. A move that a kill left unrecorded is recorded when it is
+   version before, by whom and how, and whether a person allowed code that nothing names (`--allow-unknown-code`), where
+   that was needed. Records are never changed. A move that a kill left unrecorded is recorded when it is
    asked for again.
 """
 
@@ -22,7 +23,7 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -85,6 +86,8 @@ class Promotion:
     by: str
     how: str
     """`command` (a person chose) or `registration` (the best one after a study)."""
+    unknown_code: bool = False
+    """Whether its code is not known, and a person allowed that."""
 
 
 def promote(
@@ -112,14 +115,11 @@ def promote(
     if before == str(version.version):  # set by a promotion that was killed before it was recorded
         before = past[-1].version if past else ""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    move = {
-        "version": str(version.version),
-        "previous": before,
-        "by": f"{getpass.getuser()}@{platform.node()}",
-        "how": how,
-    }
-    client.set_registered_model_tag(version.name, f"promoted.{alias}.{now}", json.dumps(move))
-    return Promotion(alias, now, **move)
+    by = f"{getpass.getuser()}@{platform.node()}"
+    move = Promotion(alias, now, str(version.version), before, by, how, unknown_code(version.tags))
+    record = {key: value for key, value in asdict(move).items() if key not in ("alias", "at")}
+    client.set_registered_model_tag(version.name, f"promoted.{alias}.{now}", json.dumps(record))
+    return move
 
 
 def promotions(client: MlflowClient, name: str, alias: str | None = None) -> list[Promotion]:
@@ -209,18 +209,22 @@ def _of_lineage(candidate: Candidate, allow_unknown_code: bool) -> Iterator[str]
     for tag, what in FACTS.items():
         if tags.get(tag, UNKNOWN) in ("", UNKNOWN):
             yield f"lineage: the {what} is not recorded (tag {tag}) - train it again with this version of the project"
-    difference = tags.get("lineage.difference", UNKNOWN)
-    unknown = tags.get("lineage.commit", UNKNOWN) == UNKNOWN or difference == UNKNOWN
-    if unknown and not allow_unknown_code:
+    if unknown_code(tags) and not allow_unknown_code:
         yield (
             "lineage: no commit is known, or not what the sources differed by - run studies from a git checkout, or "
             "promote it with --allow-unknown-code"
         )
+    difference = tags.get("lineage.difference", UNKNOWN)
     named = {f"{difference}.diff"} if difference not in (CLEAN, UNKNOWN) else set()
     if environment := tags.get("lineage.environment"):
         named.add(f"{environment}.txt")
     for name in sorted(named - candidate.texts):
         yield f"lineage: {name} is not among the {LINEAGE} files of the study's run - submit the study again"
+
+
+def unknown_code(tags: Mapping[str, str]) -> bool:
+    """Whether nothing names the code that a version was trained with: its commit, and what the sources differed by."""
+    return UNKNOWN in (tags.get("lineage.commit", UNKNOWN), tags.get("lineage.difference", UNKNOWN))
 
 
 def _candidate(client: MlflowClient, version: ModelVersion, folder: Path) -> Candidate:

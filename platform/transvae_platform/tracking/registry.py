@@ -222,6 +222,7 @@ def registered_models(client: MlflowClient) -> list[dict[str, str]]:
                     "promoted_at": move.at if move and known else "",
                     "promoted_by": f"{move.by} ({move.how})" if move and known else "",
                     "previous": move.previous if move and known else "",
+                    "unknown_code": "allowed" if move and known and move.unknown_code else "",
                 }
             )
     return sorted(rows, key=lambda row: row["uri"])

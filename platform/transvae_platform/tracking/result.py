@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from transvae_platform.errors import UnreachableError, UserError
 from transvae_platform.study.state import TrialState
 from transvae_platform.tracking.promotion import HASHES, WEIGHTS, of_values, sha256
-from transvae_platform.training.checkpoint import open_checkpoints
+from transvae_platform.training.checkpoint import DamagedError, open_checkpoints
 from transvae_platform.training.recorded import recorded_checkpoints
 
 IMAGES = "images"
@@ -40,9 +40,17 @@ def candidates(trial: TrialState, best: int) -> Iterator[int]:
 
 @contextmanager
 def verified_result(trial: TrialState, step: int) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A checkpoint of a finished trial, verified, and the tags of its version."""
+    """A checkpoint of a finished trial, or the second copy of its weights, verified, and the tags of its version."""
     store = open_checkpoints(trial.trial, trial.folder, recorded=recorded_checkpoints(trial.folder))
-    with store.verified(step) as found:
+    with ExitStack() as opened:
+        try:
+            found = opened.enter_context(store.verified(step))
+        except DamagedError as damage:
+            spare = recorded_checkpoints(trial.folder, "spare").get(step, "")
+            try:
+                found = opened.enter_context(store.verified(step, spare))
+            except DamagedError:
+                raise damage from None
         if step not in trial.validation:
             raise UserError(f"{trial.trial.id}: the record of its validation at step {step} is damaged - submit again")
         lineage = json.loads((found / "state.json").read_text())["lineage"]

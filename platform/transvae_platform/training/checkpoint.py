@@ -18,7 +18,11 @@ Protocol
    One that cannot be removed is tried again after the next.
 5. Rank 0 alone commits, sets aside and removes, and before each it asks the fence (`study/lease.py`, 5): a writer
    whose submission was superseded changes nothing.
-6. A checkpoint counts for a trial's journal when it is committed, not before. A crash between the two is harmless: the
+6. After a checkpoint that is its trial's best, rank 0 writes what the registry takes of it (`ema/`, `state.json`) a
+   second time, from memory, as `spare_000000300`, in the same way; spares of other steps are removed. It is verified
+   like a checkpoint, and read only where the best one is damaged or gone (`tracking/result.py`). Where it cannot be
+   written there is an alarm, and nothing else changes.
+7. A checkpoint counts for a trial's journal when it is committed, not before. A crash between the two is harmless: the
    next attempt continues from the checkpoint and records it.
 """
 
@@ -26,6 +30,7 @@ from __future__ import annotations
 
 import re
 import time
+import uuid
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -45,6 +50,8 @@ READ_PAUSES = (1.0, 5.0)
 """Seconds before a checkpoint that cannot be read is tried again: a disk or a mount may come back (assumption)."""
 PREFIX = "step_"
 NAME = re.compile(f"{PREFIX}([1-9][0-9]*)?[0-9]{{9}}")
+SPARE = "spare_"
+"""Begins the name of the second copy of a trial's best weights."""
 OWN_FILES = "shard-{:05d}-"
 """How the names of the files begin that a rank (counted from 1) writes; rank 0 also writes those of other names."""
 
@@ -145,39 +152,62 @@ class CheckpointStore:
             self._on_bad(step, f"checkpoint of step {step} is damaged ({wrong}), moved to {aside}")
         yield None
 
+    def keep_spare(self, step: int, write: Callable[[Path], None]) -> str:
+        """Write the second copy of the best weights, and remove an earlier one; returns its manifest's SHA-256."""
+        draft, committed = self.place.draft(_name(step, SPARE), uuid.uuid4().hex[:8]), False
+        try:
+            draft.folder.mkdir(parents=True)
+            write(draft.folder)
+            files = hash_files(draft.folder, [path for path in sorted(draft.folder.rglob("*")) if path.is_file()])
+            self.place.send(draft, files)
+            self._pass_fence()
+            sha256 = self.place.commit(draft, files)
+            committed = True
+        finally:
+            self.place.discard(draft, committed)
+        for name in self.place.names():
+            if name.startswith(SPARE) and name != draft.name:
+                self.place.remove(name)
+        return sha256
+
     @contextmanager
-    def verified(self, step: int) -> Iterator[Path]:
+    def verified(self, step: int, spare: str | None = None) -> Iterator[Path]:
         """The local folder of a step's checkpoint after comparing it with its manifest, while the block lasts.
+
+        Args:
+            spare: the SHA-256 of the manifest of its second copy, empty if that is not known: take the copy instead.
 
         Raises:
             DamagedError: it is missing or damaged.
             UnreachableError: it cannot be read, or the store does not give it.
         """
-        where = f"{self.place.location}/{_name(step)}"
+        name = _name(step) if spare is None else _name(step, SPARE)
+        where = f"{self.place.location}/{name}"
         with ExitStack() as opened:
             try:
-                folder = opened.enter_context(self.place.fetched(_name(step)))
+                folder = opened.enter_context(self.place.fetched(name))
             except OSError as error:
                 raise UnreachableError(f"{where}: the checkpoint cannot be fetched ({reason(error)})") from None
             try:
-                wrong = self._fault(step, folder)
+                wrong = self._fault(step, folder, spare)
             except OSError as error:
                 raise UnreachableError(f"{where}: the checkpoint cannot be read ({reason(error)})") from None
             if wrong is not None:
                 raise DamagedError(f"{where}: the checkpoint cannot be used: {wrong}")
             yield folder
 
-    def _fault(self, step: int, folder: Path) -> str | None:
+    def _fault(self, step: int, folder: Path, spare: str | None = None) -> str | None:
+        recorded = self._recorded.get(step, "") if spare is None else spare
         for pause in READ_PAUSES:
             try:
-                return self._look(step, folder)
+                return self._look(step, folder, recorded)
             except OSError:
                 time.sleep(pause)
-        return self._look(step, folder)
+        return self._look(step, folder, recorded)
 
-    def _look(self, step: int, folder: Path) -> str | None:
+    def _look(self, step: int, folder: Path, recorded: str) -> str | None:
         wrong = fault(folder)
-        if wrong is None and self._recorded.get(step, "") not in ("", sha256_of(folder / MANIFEST)):
+        if wrong is None and recorded not in ("", sha256_of(folder / MANIFEST)):
             return f"{MANIFEST} is not the one that the trial's journal tells of"
         return wrong or other_identity(folder, step, self._owner)
 
@@ -200,5 +230,5 @@ def open_checkpoints(
     return CheckpointStore(location, trial.evaluation.keep_checkpoints, fence, on_bad, recorded, trial.id)
 
 
-def _name(step: int) -> str:
-    return f"{PREFIX}{step:09d}"
+def _name(step: int, prefix: str = PREFIX) -> str:
+    return f"{prefix}{step:09d}"

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from transvae_platform.training.weights import TrialWeights
 
 
-def recorded_checkpoints(folder: Path) -> dict[int, str]:
+def recorded_checkpoints(folder: Path, of: str = "sha256") -> dict[int, str]:
     """The SHA-256 of each checkpoint's manifest by step, ascending; of a trial's folder.
+
+    Of second copies (`training/checkpoint.py`, 6) with `of="spare"`.
 
     What came after the checkpoint from which an attempt went on, or a rewind, is not told: it never happened.
     """
@@ -26,8 +28,8 @@ def recorded_checkpoints(folder: Path) -> dict[int, str]:
                 known = _up_to(record["resumed_from"], known)
             case "rewound":
                 known = _up_to(record["to"], known)
-            case "checkpoint":
-                known[record["step"]] = record["sha256"] or ""
+            case "checkpoint" if of in record:
+                known[record["step"]] = record[of] or ""
     return dict(sorted(known.items()))
 
 

@@ -25,7 +25,7 @@ from transvae_platform.errors import UserError
 from transvae_platform.study.journal import Journal
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.manifest import Hashes
-from transvae_platform.training.ranks import Ranks, SaveError
+from transvae_platform.training.ranks import TROUBLE, Ranks, SaveError, reason
 from transvae_platform.training.shard_check import ShardCheck
 from transvae_platform.training.weights import Snapshot, TrialWeights
 from transvae_platform.world import World
@@ -189,7 +189,8 @@ class Saver:
         self._failed, self._newest = None, step
         if self._journal:
             best = save.snapshot.best_steps[0] if save.snapshot.best_steps else None
-            self._journal.append("checkpoint", step=step, sha256=save.sha256, best_step=best)
+            spare = {"spare": save.spare} if save.spare else {}
+            self._journal.append("checkpoint", step=step, sha256=save.sha256, best_step=best, **spare)
         if save.leftover is not None:
             self._beside.append((save.leftover, f"{save.leftover}; training goes on"))
         if self._alarms and not self._beside:
@@ -215,6 +216,8 @@ class _Save(threading.Thread):
         super().__init__(name="saver", daemon=True)
         self.snapshot, self._behind = snapshot, behind
         self.sha256 = ""
+        self.spare = ""
+        """The SHA-256 of the manifest of the second copy, if there is one."""
         self.leftover: str | None = None
         self.error: BaseException | None = None
         self._store, self._ranks = store, ranks
@@ -225,8 +228,17 @@ class _Save(threading.Thread):
             self.sha256 = save_checkpoint(self._store, self.snapshot, self._ranks)
             if self._ranks.rank == 0:
                 self.leftover = self._store.retain(self.snapshot.step, self.snapshot.needed)
+                if self.snapshot.step in self.snapshot.best_steps[:1]:
+                    self._keep_spare()
         except BaseException as error:  # noqa: BLE001 - handed to the training thread, which raises it
             self.error = error
+
+    def _keep_spare(self) -> None:
+        try:
+            self.spare = self._store.keep_spare(self.snapshot.step, self.snapshot.write_result)
+        except TROUBLE as error:
+            where = self._store.place.location
+            self.leftover = f"{where}: a second copy of the best weights cannot be written ({reason(error)})"
 
     def _refuse_ahead(self) -> None:
         if self._behind is not None:

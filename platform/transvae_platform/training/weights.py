@@ -56,9 +56,10 @@ class Snapshot:
     def write(self, folder: Path, ranks: Ranks) -> None:
         """Put the files of `training/checkpoint.py` (1) into a folder; all ranks call it."""
         ranks.together(lambda: write_tensors(folder / "state", self.tensors, ranks))
-        ranks.together(lambda: self._write_rest(folder) if ranks.rank == 0 else None)
+        ranks.together(lambda: self.write_result(folder) if ranks.rank == 0 else None)
 
-    def _write_rest(self, folder: Path) -> None:
+    def write_result(self, folder: Path) -> None:
+        """On rank 0: the averaged weights and what they are of."""
         self.publish(folder / "ema", self.averaged)
         (folder / "state.json").write_text(json.dumps(self.values, indent=1))
 

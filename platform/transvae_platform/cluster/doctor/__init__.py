@@ -19,7 +19,7 @@ from transvae_platform.study.calibration import find_rates
 from transvae_platform.study.costs import model_cost
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import build_grid
-from transvae_platform.study.plan import BYTES_PER_PARAMETER
+from transvae_platform.study.plan import checkpoint_bytes
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
 
@@ -64,4 +64,4 @@ def _disk_needed(state: StudyState | None, spec: StudySpec | None, rates: Mappin
         counted = [
             (trial, model_cost(trial)["parameters"]) for trial in (build_grid(spec, "", rates=rates) if spec else ())
         ]
-    return sum(int(count) * BYTES_PER_PARAMETER * (trial.evaluation.keep_checkpoints + 1) for trial, count in counted)
+    return sum(checkpoint_bytes(trial, int(count)) for trial, count in counted)

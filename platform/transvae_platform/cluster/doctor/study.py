@@ -105,8 +105,11 @@ def _checkpoints(state: StudyState, alive: bool) -> Iterator[Finding]:
                     good += 1
             except UserError as error:
                 if step in store.steps():  # not removed by its writer while it was read
-                    way_out = "an older one is taken on the next start; a study that is finished has lost this one"
+                    way_out = (
+                        "an older one is taken on the next start, and of the best one its second copy is registered"
+                    )
                     yield Finding("checkpoints", "wrong", str(error), way_out)
+        yield from _second_copy(store, trial)
         for path in sorted(folder.glob("bad_*")):
             way_out = f"an older one was taken; look at the disk, then delete {path}"
             yield Finding("checkpoints", "warn", f"damaged and set aside: {path.name} of {trial.trial.id}", way_out)
@@ -114,6 +117,19 @@ def _checkpoints(state: StudyState, alive: bool) -> Iterator[Finding]:
             what = f"{len(left)} unfinished by a killed writer in {folder}"
             yield Finding("checkpoints", "warn", what, "none is needed: the next start of the trial removes them")
     yield Finding("checkpoints", "ok", f"{good} equal their manifests (newest and best of each trial)")
+
+
+def _second_copy(store: CheckpointStore, trial: TrialState) -> Iterator[Finding]:
+    recorded = recorded_checkpoints(trial.folder, "spare")
+    if trial.registered is not None or not recorded:
+        return
+    step = max(recorded)
+    try:
+        with store.verified(step, recorded[step]):
+            pass
+    except UserError as error:
+        way_out = "none is needed while the checkpoint itself is whole; look at the disk"
+        yield Finding("checkpoints", "warn", f"the second copy of the best weights: {error}", way_out)
 
 
 def _worth_reading(store: CheckpointStore, trial: TrialState) -> list[int]:
