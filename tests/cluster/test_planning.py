@@ -56,3 +56,11 @@ def test_a_study_that_chooses_a_kind_of_gpu_has_the_slots_of_that_kind(cluster, 
     assert (plan("H100"), plan("A100")) == (16, 8)
     with pytest.raises(SpecError, match=r"resources\.accelerator: no node type .* L40S - its head declares A100, H100"):
         plan("L40S")
+
+
+def test_a_feature_network_that_does_not_exist_is_refused_in_a_plan_for_elsewhere(tmp_path):
+    spec = load_study(
+        FIGURE5, ("recipe.losses.vf.features=resnet50", "grid.families={vit: [T]}", "resources.overrides={}")
+    )
+    with pytest.raises(SpecError, match=r"recipe.losses.vf.features: 'resnet50' is no vision transformer of timm"):
+        plan_study(prepare_elsewhere(spec, tmp_path), tmp_path, gpus_elsewhere=8)

@@ -87,7 +87,7 @@ def test_without_further_losses_the_result_is_what_it_always_was(weight, reducti
     before = config.l1 * pixel + config.kl * scale * divergence
     total, terms = Objective(config)(x, y, mu, logvar)
     assert torch.equal(total, before)
-    assert set(terms) == {"l1", "kl", "l1_sum", "kl_sum", "total"}
+    assert set(terms) == {"l1", "kl", "l1_sum", "kl_sum", "kl_weight", "kl_weight_sum", "total"}
     inputs = (y, mu, logvar)
     ours, theirs = torch.autograd.grad(total, inputs), torch.autograd.grad(before, inputs)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
@@ -162,11 +162,24 @@ def test_the_total_is_va_vaes(family, reduction):
 def test_every_weight_and_term_is_on_record_in_both_conventions():
     _, _, terms = _Step().generator(ALL)
     assert set(terms) == {
-        "l1", "l1_sum", "lpips", "lpips_sum", "kl", "kl_sum", "vf", "vf_distance", "vf_cosine", "vf_weight",
-        "vf_weight_sum", "vf_clamped", "gan", "gan_weight", "gan_weight_sum", "gan_clamped", "total",
+        "l1", "l1_sum", "lpips", "lpips_sum", "kl", "kl_sum", "kl_weight", "kl_weight_sum", "vf", "vf_distance",
+        "vf_cosine", "vf_weight", "vf_weight_sum", "vf_clamped", "gan", "gan_weight", "gan_weight_sum", "gan_clamped",
+        "total",
     }  # fmt: skip
     for name, values in (("l1", 3072), ("lpips", 3072), ("kl", 128), ("gan_weight", 3072), ("vf_weight", 3072)):
         assert terms[f"{name}_sum"].item() == pytest.approx(values * terms[name].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["sum_per_sample", "mean"])
+def test_the_weight_of_kl_is_what_it_is_multiplied_with_in_both_conventions(reduction):
+    step = _Step()
+    objective = ObjectiveConfig(kl=0.5, lpips=0.0, reduction=reduction)
+    total, _, terms = step.generator(objective, discriminator=None)
+    share = (total - terms["l1"]).item()
+    assert share == pytest.approx((terms["kl_weight"] * terms["kl"]).item(), rel=1e-3)
+    # LDM's total is 3072 times the mean over pixel values
+    assert share * 3072 == pytest.approx((terms["kl_weight_sum"] * terms["kl_sum"]).item(), rel=1e-3)
+    assert terms["kl_weight" if reduction == "mean" else "kl_weight_sum"].item() == pytest.approx(0.5, rel=1e-6)
 
 
 def test_terms_of_random_networks_are_called_so():

@@ -1,8 +1,10 @@
 """What a training needs of a device, as the plan estimates it."""
 
 import pytest
+import torch
 
-from transvae.memory import count_activations
+from transvae.losses.adversarial import PatchDiscriminator
+from transvae.memory import count_activations, kept_bytes
 from transvae.registry import model_config
 from transvae_platform.errors import SpecError
 from transvae_platform.study.costs import RUNTIME_BYTES, memory_bytes
@@ -62,3 +64,23 @@ def test_sharded_weights_need_a_share_of_the_memory_and_room_for_the_whole_avera
     assert needed("ddp") - needed("fsdp") > 14e9
     # with much to keep for the backward pass, what a rank gathers of the weights comes on top of it
     assert needed("ddp", 512) - needed("fsdp", 512) == pytest.approx(20e9 - 20e9 / 8 - 0.15 * 4e9, rel=0.02)
+
+
+def test_a_discriminator_that_judges_while_the_encoder_learns_needs_memory(grid):
+    def needed(gan, **recipe):
+        trial = grid(
+            grid={"families": {"vit": ["T"]}, "ladder": "paper", "code": "f16d32"},
+            data__resolution=256,
+            recipe__batch_size=32,
+            recipe__losses={"gan": gan},
+            **recipe,
+        )[0]
+        return memory_bytes(trial, 10**6)
+
+    network = PatchDiscriminator().requires_grad_(False).to("meta")
+    kept = kept_bytes(network, torch.empty(32, 3, 256, 256, device="meta", requires_grad=True))
+    assert needed({}) - needed(None) == pytest.approx(1.1 * kept, rel=0.05)
+    # later the encoder keeps nothing, which is more than a discriminator does
+    stage = {"recipe__decoder_stage": {"steps": 10}}
+    assert needed({}, **stage) == needed(None)
+    assert needed({"start": 0}, **stage) == needed({})

@@ -31,6 +31,13 @@ def test_a_model_with_a_batch_of_its_own_has_a_rate_and_a_warmup_of_its_own(grid
     assert (found["cnn-T"].warmup_steps, found["transvae-T"].warmup_steps) == (3, 5), "a started step counts"
 
 
+@pytest.mark.parametrize(("scaling", "found"), [("linear", "2"), ("sqrt", "1.41421")])
+def test_a_rule_that_leads_beyond_every_rate_is_refused_with_its_number(grid, scaling, found):
+    rule = {"rate": 1.0 if scaling == "sqrt" else 0.25, "at_batch": 4 if scaling == "sqrt" else 1, "scaling": scaling}
+    with pytest.raises(SpecError, match=rf"recipe.learning_rate: .* is {found} at the batch of 8 of \S+-T, above 1 - "):
+        grid(recipe__learning_rate=rule)
+
+
 def test_rules_and_sources_decide_nothing_but_their_numbers(grid):
     plain = grid(recipe__learning_rate=0.01, recipe__warmup_steps=4)
     rules = grid(

@@ -62,6 +62,11 @@ def test_ids_depend_on_the_section(grid, change):
         (keys(("vit",)), "recipe.semantic: is for s-vae, ps-vae, rae, none of which"),
         (keys(("s-vae",)), "recipe.semantic.pixel_stage: is for ps-vae, which is not in the grid"),
         (keys(semantic=0.0), "s-vae-T: recipe.semantic: neither semantic nor cosine has a weight"),
+        (
+            keys(("rae",), pixel_stage=None, l1=0.0, mse=0.0, lpips=None),
+            "rae-T: recipe.semantic: neither l1, mse nor lpips has a weight",
+        ),
+        (keys(("ps-vae",), l1=0.0, mse=0.0, lpips=None), "ps-vae-T: recipe.semantic: neither l1, mse nor lpips"),
         (keys(pixel_stage={"steps": 99}), "ps-vae-T: recipe.semantic.pixel_stage.steps: more than the 40 steps"),
         ({**keys(("s-vae", "ps-vae")), "recipe__losses": {"l1": 2.0}}, "recipe.losses: no family of the grid reads it"),
         (
@@ -73,6 +78,13 @@ def test_ids_depend_on_the_section(grid, change):
 def test_what_cannot_work_is_refused_by_name(grid, change, told):
     with pytest.raises(SpecError, match=told):
         grid(**change)
+
+
+def test_weights_that_a_family_does_not_read_are_not_asked_for(grid):
+    no_pixels = {"l1": 0.0, "mse": 0.0, "lpips": None}
+    (s_vae,) = grid(**keys(("s-vae",), pixel_stage=None, **no_pixels))
+    (rae,) = grid(**keys(("rae",), pixel_stage=None, semantic=0.0))
+    assert (s_vae.family, rae.family) == ("s-vae", "rae")
 
 
 def test_codes_of_families_that_are_not_there_are_refused(spec):

@@ -74,9 +74,10 @@ class Objective(nn.Module):
 
     `total` is a scalar in fp32, scaled as a per-element mean whatever the reduction (see above). `terms` holds detached
     scalars: "l1" and "kl" as per-element means, "l1_sum" and "kl_sum" as LDM logs them (sum per image, mean over the
-    batch), and "total". Further losses add "lpips" and "lpips_sum"; "vf", "vf_distance" and "vf_cosine"; "gan"; for
-    vf and gan "_weight" (as multiplied with the loss in `total`), "_weight_sum" (in LDM's units) and, if adaptive,
-    "_clamped" (1 where the bound cut the ratio). What random networks say is called "lpips_random", "vf_random", ...
+    batch), and "total". Further losses add "lpips" and "lpips_sum"; "vf", "vf_distance" and "vf_cosine"; "gan".
+    What is in `total` of kl, vf and gan has "_weight" (as multiplied with the mean in `total`), "_weight_sum" (in LDM's
+    units; those of l1 and lpips are equal in both) and, if adaptive, "_clamped" (1 where the bound cut the ratio). What
+    random networks say is called "lpips_random", "vf_random", ...
 
     `lpips` and `vision` are the frozen networks (perceptual.py, features.py), required for terms with a weight.
     """
@@ -136,7 +137,10 @@ class Objective(nn.Module):
 
         judged = nll
         if not config.encoder_frozen:
-            judged = nll + config.kl * (latent_values / pixel_values if summed else 1.0) * divergence
+            per_latent_value = config.kl * (latent_values / pixel_values if summed else 1.0)
+            judged = nll + per_latent_value * divergence
+            terms["kl_weight"] = nll.new_full((), per_latent_value)
+            terms["kl_weight_sum"] = terms["kl_weight"] * (pixel_values / latent_values)
         for term in aligned:
             judged = judged + weighted.get(term.name, 0.0)
         total = judged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from transvae.config import AutoencoderConfig
+from transvae_platform.errors import SpecError
 from transvae_platform.study.counts import Count, counts
 from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.generator_plan import generator_activations, generator_cost, sampling_flops
@@ -17,6 +18,7 @@ RUNTIME_BYTES = {"cpu": 600 * 10**6, "gpu": 1500 * 10**6}
 """A process with torch and Ray (cpu: measured); CUDA's context and libraries (gpu: assumption)."""
 SLACK = 1.1  # of activations: what kernels need while they run, and gaps between tensors (assumption)
 LPIPS_BYTES_PER_PIXEL = 2200  # VGG16's activations in fp32 for one image, and its normalised features (counted)
+PATCHGAN_BYTES_PER_PIXEL = 375  # of the published discriminator for one image, in fp32 (counted)
 FROZEN_BYTES = 1_217_000_000  # DINOv2 ViT-L/14 in fp32: 304 M parameters; others are smaller
 GATHERED_SHARE = (
     0.15  # of the weights, gathered at a time by FSDP: what lies outside of blocks, two blocks (assumption)
@@ -99,6 +101,9 @@ def memory_bytes(trial: Trial, parameters: int) -> int:
         kept = _activations(config, size, bf16, recipe.gradient_checkpointing)
     if recipe.losses.lpips or (recipe.semantic and recipe.semantic.lpips and has_pixels(trial)):
         kept += LPIPS_BYTES_PER_PIXEL * size * size
+    # beside a frozen encoder, which keeps more for its backward pass than a discriminator does, it costs nothing
+    if (gan := recipe.losses.gan) and recipe.gan_start + gan.alone < recipe.stage_edge:
+        kept += PATCHGAN_BYTES_PER_PIXEL * size * size
     networks = FROZEN_BYTES if recipe.losses.vf and recipe.losses.vf.network == "pretrained" else 0
     networks += twin_bytes(trial) if recipe.semantic else 0
     activations = int(images * kept * SLACK)
@@ -125,7 +130,10 @@ def _features(name: str, size: int, compression: int, match: str) -> int:
     def count() -> Count:
         from transvae.losses.cost import features_flops
 
-        return (features_flops(name, size, compression, match),)
+        try:
+            return (features_flops(name, size, compression, match),)
+        except ValueError as error:  # a plan for another machine looks for no network before this
+            raise SpecError(f"recipe.losses.vf.features: {error}") from None
 
     return counts().get("features", [name, size, compression, match], count)[0]
 

@@ -113,7 +113,7 @@ def _trial(spec: StudySpec, family: str, size: str, variant: Variant, seed: int,
     workers = _resolve_workers(spec, cell)
     initial = made.initial.get(cell)
     check_batch(spec, "recipe.batch_size", cell, recipe.batch_size, workers)
-    if contradictions := recipe.contradictions():
+    if contradictions := recipe.contradictions(family):
         raise SpecError("\n".join(f"{spec.study}: {cell}: recipe.{message}" for message in contradictions))
     if late := [step for step in spec.evaluation.at if step > recipe.steps]:
         raise SpecError(f"{spec.study}: evaluation.at: {late[0]} is beyond the {recipe.steps} steps of {cell}")

@@ -14,7 +14,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from transvae_platform.errors import SpecError
 from transvae_platform.study.section import MOST, Name, Section
 
-Rate = Annotated[float, Field(gt=0, le=1)]
+HIGHEST_RATE = 1
+"""Rates above this are typing errors (assumption)."""
+Rate = Annotated[float, Field(gt=0, le=HIGHEST_RATE)]
 Steps = Annotated[int, Field(ge=0, le=MOST)]
 
 
@@ -90,11 +92,17 @@ def learning_rate(rule: float | RateByBatch | Calibrated, batch: int, cell: str,
         rates: what the calibration study says, by `family-size`.
 
     Raises:
-        SpecError: the calibration study has no rate for it.
+        SpecError: the rule leads beyond every rate, or the calibration study has none for it.
     """
     if isinstance(rule, RateByBatch):
         ratio = batch / rule.at_batch
-        return rule.rate * (ratio if rule.scaling == "linear" else math.sqrt(ratio))
+        found = rule.rate * (ratio if rule.scaling == "linear" else math.sqrt(ratio))
+        if found > HIGHEST_RATE:
+            raise SpecError(
+                f"recipe.learning_rate: {rule.rate:g} at a batch of {rule.at_batch}, {rule.scaling}, is {found:g} at "
+                f"the batch of {batch} of {cell}, above {HIGHEST_RATE} - correct rate or at_batch"
+            )
+        return found
     if isinstance(rule, Calibrated):
         if cell not in rates:
             raise SpecError(

@@ -153,8 +153,8 @@ class TrialRecipe(Recipe):
             return self.losses.gan.start
         return self.stage_edge if self.decoder_stage else 0
 
-    def contradictions(self) -> list[str]:
-        """What cannot work together in a recipe whose overrides were applied: key, reason and way out of each."""
+    def contradictions(self, family: str) -> list[str]:
+        """What cannot work together in a family's recipe, overrides applied: key, reason and way out of each."""
         found, second = [], "semantic.pixel_stage" if self.semantic else "decoder_stage"
         stages = [("warmup_steps", self.warmup_steps, self.stage_edge)]
         if self.second_stage:
@@ -166,7 +166,7 @@ class TrialRecipe(Recipe):
         ]
         if self.stage_edge < 0:
             found.append(f"{second}.steps: more than the {self.steps} steps of the recipe - they are its last")
-        return found + (self.semantic.contradictions() if self.semantic else self._contradictions_of_losses())
+        return found + (self.semantic.contradictions(family) if self.semantic else self._contradictions_of_losses())
 
     def _contradictions_of_losses(self) -> list[str]:
         found, losses = [], self.losses

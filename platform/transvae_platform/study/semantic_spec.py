@@ -18,6 +18,8 @@ from transvae_platform.study.section import MOST, Section
 Reduction = Literal["mean", "sum_channels", "sum_per_sample"]
 FAMILIES = ("s-vae", "ps-vae", "rae")
 """Those that this section is for."""
+DECODE_FEATURES, DECODE_PIXELS = ("s-vae", "ps-vae"), ("ps-vae", "rae")
+"""Those of them that read the weights of features, and of pixels."""
 
 
 class PixelStage(Section):
@@ -61,8 +63,13 @@ class Semantic(Section):
     """Of PS-VAE. Without it all steps train everything, from the vision network's own weights on; S-VAE has stage 1
     only, RAE stage 2 only."""
 
-    def contradictions(self) -> list[str]:
-        """What cannot work together: key, reason and way out."""
-        if not (self.semantic or self.cosine):
-            return ["semantic: neither semantic nor cosine has a weight, nothing would teach the latent - give one"]
-        return []
+    def contradictions(self, family: str) -> list[str]:
+        """What cannot work together for one of FAMILIES: key, reason and way out."""
+        found = []
+        if family in DECODE_FEATURES and not (self.semantic or self.cosine):
+            found.append(
+                "semantic: neither semantic nor cosine has a weight, nothing would teach the latent - give one"
+            )
+        if family in DECODE_PIXELS and not (self.l1 or self.mse or self.lpips):
+            found.append("semantic: neither l1, mse nor lpips has a weight, nothing would teach pixels - give one")
+        return found
