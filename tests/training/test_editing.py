@@ -1,6 +1,7 @@
 """Edits: an image whose caption says how it is made of another one, from the captions file to what is drawn."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from tests.training.twins import KilledError, assert_same, kill_at, last_state
 
 from transvae import Autoencoder, create_model
 from transvae.generation import TextDiT
-from transvae.generation.text import open_text_encoder
+from transvae.generation.text import Text, open_text_encoder
 from transvae_platform.data.latents.extract import extract_latents, plan_extraction
 from transvae_platform.data.listing import list_source
 from transvae_platform.data.listing.captions import with_captions
@@ -29,6 +30,7 @@ from transvae_platform.study.data_spec import Sampling
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import read_journal
 from transvae_platform.study.spec import StudySpec
+from transvae_platform.study.trial import Initial
 from transvae_platform.training.checkpoint import CheckpointStore
 from transvae_platform.training.text_generating import TextGenerating
 from transvae_platform.world import World
@@ -68,9 +70,10 @@ def edits(tmp_path_factory):
 
 @pytest.fixture
 def task(edits):
-    def make(**text):
+    def make(initial=None, **text):
         down = {**DOWNSTREAM, "text": {**DOWNSTREAM["text"], **text}}
         trial = build_grid(StudySpec.model_validate({**SPEC, "data": DATA, "downstream": down}), "f" * 16)[-1]
+        trial = trial.model_copy(update={"initial": initial})
         (train_latents, held_out), vae = edits
         decode = Autoencoder.from_pretrained(vae).decode
         return TextGenerating(trial, World(), latent_space(train_latents), decode, ENCODER, held_out)
@@ -156,6 +159,47 @@ def test_what_is_drawn_follows_the_source_of_its_caption(task):
     assert [not torch.equal(a, b) for a, b in zip(plain, without, strict=True)] == is_edit
     stronger = drawer.spec.model_copy(update={"editing": drawer.spec.editing.model_copy(update={"guidance": 4.0})})
     assert [not torch.equal(a, b) for a, b in zip(plain, first(spec=stronger), strict=True)] == is_edit
+
+
+def test_a_generator_of_text_is_where_one_of_edits_starts(task, edits, tmp_path):
+    """It draws what that drew, whatever the source, on the normalisation that its weights were trained with."""
+    first = task(editing=None)
+    for layer in (first.model.out, first.model.modulation, *(block.modulation for block in first.model.blocks)):
+        torch.nn.init.normal_(layer.weight, std=0.3)
+    first.model.latents = dataclasses.replace(first.model.latents, mean=(0.5,) * 8, std=(2.0,) * 8)
+    first.model.save_pretrained(tmp_path)
+    weights = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
+    initial = Initial(folder=str(tmp_path), weights_sha256=weights)
+
+    one = task(initial=initial)
+    batch = one.make_stream(edits[0][0], batch_size=4, seed=0).batch(0)
+    x_Bdhw, _, t_B, tokens, mask, _, source_Bdhw = one.on_path(batch, 0, 0, torch.zeros(2, 4, dtype=torch.bool))
+    assert source_Bdhw.any()
+    drawn, expected = (
+        one.model(x_Bdhw, t_B, Text(tokens, mask), source_Bdhw),
+        first.model(x_Bdhw, t_B, Text(tokens, mask)),
+    )
+    assert expected.any()
+    torch.testing.assert_close(drawn, expected)
+    assert torch.equal(one._scale.normalise(batch.latents), (batch.latents.float() - 0.5) / 2.0)
+    assert (one.model.latents.mean, one.model.latents.fingerprint) == ((0.5,) * 8, one._space.fingerprint)
+    run(one, edits[0], tmp_path / "run")
+    assert one.model.patches.weight[:, 8:].any()  # the source channels learn
+
+    first.model.latents = dataclasses.replace(first.model.latents, tokenizer={**one._space.tokenizer, "config": "x"})
+    first.model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"downstream.start_from: .* was trained on latents of test, these are of test"):
+        task(initial=initial)
+    first.model.latents = one._space
+    first.model.conditions = dataclasses.replace(first.model.conditions, encoder={"kind": "hashed", "seed": 1})
+    first.model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"downstream.start_from: .* reads the text encoder .*'seed': 1.* - give that"):
+        task(initial=initial)
+    with torch.no_grad():
+        first.model.null_E.add_(1)
+    first.model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"downstream.start_from: the weights in .* are no longer those"):
+        task(initial=initial)
 
 
 def test_an_edit_whose_source_is_missing_is_named(edits, monkeypatch):

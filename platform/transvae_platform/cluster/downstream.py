@@ -108,7 +108,7 @@ def _refuse_no_edits(made: TrainingData) -> None:
         if not edits:
             raise SpecError(
                 "downstream.text.editing: none of the training images is an edit, or none of those held out - give "
-                "lines of data.captions a source, or remove the key"
+                "lines of data.captions a source, name columns in data.edits, or remove the key"
             )
 
 

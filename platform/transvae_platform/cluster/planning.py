@@ -38,7 +38,7 @@ class Prepared:
     trials: tuple[Trial, ...]
     """Their ids are final once the data set is made."""
     initial: Mapping[str, Initial]
-    """What they start from, by `family-size`, if not from random weights."""
+    """What they start from, by `family-size`, of generators by `label`, if not from random weights."""
     rates: Mapping[str, float]
     """Their learning rates, by `family-size`, if a calibration study found them."""
 
@@ -122,7 +122,7 @@ def _refuse_missing_files(spec: StudySpec, trials: Sequence[Trial]) -> None:
 def _find_initial(
     spec: StudySpec, begun: StudyState | None, home: Path, tracking_uri: str | None, rates: Mapping[str, float]
 ) -> Mapping[str, Initial]:
-    if spec.recipe.start_from is None:
+    if spec.recipe.start_from is None and (spec.downstream is None or spec.downstream.start_from is None):
         return {}
     from transvae_platform.cluster.initial import find_initial
 

@@ -33,7 +33,11 @@ def find_source(section: Data, home: Path, key: str = "data") -> Source:
         made = _find_parts(section, home, key)
         train, held_out = made.samples("train"), made.samples("validation")
     else:
-        listing = list_bundled() if section.path is None else list_source(section.path, section.layout, home=home)
+        listing = (
+            list_bundled()
+            if section.path is None
+            else list_source(section.path, section.layout, home=home, edits=section.edits)
+        )
         if section.captions is not None:
             listing = with_captions(listing, Path(section.captions))
         table = split_listing(listing, section)

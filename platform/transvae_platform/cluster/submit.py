@@ -20,6 +20,7 @@ from transvae_platform.cluster.devices import check_devices, local_devices
 from transvae_platform.cluster.downstream import Generators, find_tokenizers, refuse_labels
 from transvae_platform.cluster.follow import Follower, Listener, take_turn
 from transvae_platform.cluster.frozen import fetch_frozen
+from transvae_platform.cluster.initial import refuse_other_tokenizers
 from transvae_platform.cluster.planning import Prepared, prepare, refuse_too_few, unfinished
 from transvae_platform.cluster.registering import Registrar
 from transvae_platform.cluster.reopen import reopen_lost
@@ -87,6 +88,7 @@ def submit_study(
         if left:
             spec = fetch_frozen(prepared.spec, prepared.trials, home)
             tokenizers = find_tokenizers(left, home, tracking_uri)
+            refuse_other_tokenizers(left, tokenizers)
             listen(state, "starting Ray")
             with ray_session(address):
                 accelerator = None if address is None else spec.resources.accelerator  # one machine has what it has

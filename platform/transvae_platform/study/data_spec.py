@@ -21,6 +21,9 @@ Geometry = Literal["shorter_side", "adm", "shorter_side_bilinear"]
 INGEST_KEYS = ("view", "holdout", "quarantine", "seed")
 """What was decided when a data set was made: a study that trains on it cannot change it."""
 
+TABLES = ("parquet", "huggingface")
+"""Layouts whose images are rows of tables."""
+
 SMALLEST_SHARE = 1024
 """Choices between data sets or sizes repeat after so many samples or steps, in which each has its exact share."""
 
@@ -115,6 +118,25 @@ class Sampling(Section):
         return self
 
 
+class EditColumns(Section):
+    """Columns of a table whose rows hold two images, one an edit of the other (names: InstructPix2Pix's set)."""
+
+    source: str = "original_image"
+    """The image that was edited,"""
+    edit: str = "edited_image"
+    """and what became of it."""
+    instruction: str = "edit_prompt"
+    """How the one is made of the other: the edit's caption."""
+    caption: str | None = "original_prompt"
+    """What the source shows: its caption; null: sources have none, which text-to-image studies refuse."""
+
+    @model_validator(mode="after")
+    def _are_two_images(self) -> EditColumns:
+        if self.source == self.edit:
+            raise ValueError(f"edits: source and edit are the same column {self.source!r}")
+        return self
+
+
 class Data(Section):
     """Which photographs, how they are cut into samples, and which are held out for validation."""
 
@@ -133,6 +155,9 @@ class Data(Section):
     """Of `bundled` and `folder`: a JSON Lines file with captions, relative to the study file, in lines such as
     `{"file_name": "rocket.jpg", "caption": "a rocket on its pad"}`, with
     `"source": "pad.jpg"` for an edit of that image. WebDataset, Parquet and COCO bring their own."""
+    edits: EditColumns | None = None
+    """Of `folder` with Parquet or Hugging Face tables: the columns of rows that hold two images, one an edit of the
+    other. Each row gives two images of the data set; without this key a table has one image column."""
     resolution: Annotated[int, Field(ge=8, le=4096)]
     """Height and width of a sample in pixels."""
     view: Annotated[CentreView | CropsView, Field(discriminator="kind")] = CentreView()
@@ -162,6 +187,10 @@ class Data(Section):
             )
         if self.layout != "auto" and self.source != "folder":
             raise ValueError("`layout` belongs to `source: folder`")
+        if self.edits is not None and (self.source != "folder" or self.layout not in ("auto", *TABLES)):
+            raise ValueError("`edits` belongs to `source: folder` with tables (parquet, huggingface)")
+        if self.edits is not None and self.captions is not None:
+            raise ValueError("`edits` names the columns of captions, `captions` a file of them - keep one")
         self._refuse_idle_keys()
         if self.model_resolution > self.resolution:
             raise ValueError(f"sampling.crop.size is above the samples' resolution of {self.resolution}")

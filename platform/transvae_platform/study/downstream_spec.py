@@ -157,14 +157,19 @@ class Downstream(Section):
         tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+/[1-9]\d*$")], ...], Field(min_length=1)
     ]
     """Sizes with their patches, e.g. `[B/1, XL/1]` or `[micro-S/1]`."""
-    vaes: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
-    """Patterns over the autoencoders' names (`transvae-T`, `transvae-T-no-vf`): whose latents are trained on."""
+    vaes: tuple[str, ...] = ("*",)
+    """Patterns over the autoencoders' names (`transvae-T`, `transvae-T-no-vf`): whose latents are trained on; `[]`:
+    those of `tokenizers` alone."""
     tokenizers: dict[Name, TokenizerSource] = Field(default_factory=dict)
     """Further tokenizers whose latents generators are trained on, by the name that their trials bear."""
     text: TextSpec | None = None
     """Generators read the images' captions instead of their labels; none without this section."""
     classes: Annotated[int, Field(ge=1, le=MOST)] = 1000
     """Labels are 0 to classes - 1 (ImageNet: 1000). 1: labels are not read, all images are of one class."""
+    start_from: str | None = None
+    """Generators to start from instead of random weights: `models:/NAME@alias`, or a folder; `{model}` stands for the
+    name of each (`t2i-B-1-on-vae`). They are of the same network and were trained on latents of the same one of
+    `tokenizers`, whose normalisation is kept; one without `text.editing` gets channels for sources, of weight zero."""
     qk_norm: bool = False
     """RMSNorm of queries and keys (LightningDiT: off; its author: against divergence after 200 epochs, at some FID)."""
     latents: Latents = Latents()
@@ -182,6 +187,8 @@ class Downstream(Section):
     def _parts_fit(self) -> Downstream:
         if len(set(self.generators)) != len(self.generators):
             raise ValueError(f"generators names one twice: {list(self.generators)}")
+        if not self.vaes and not self.tokenizers:
+            raise ValueError("vaes: none, and no tokenizers: there are no latents to train on - name one of either")
         if self.evaluation.sets:
             raise ValueError("evaluation.sets are for autoencoders - remove them")
         for pattern in self.recipe.overrides:
@@ -227,7 +234,7 @@ class Downstream(Section):
 
     def decides(self, name: str) -> dict[str, Any]:
         """What decides the result of a generator beside its latents, its network and its seed."""
-        values = self.model_dump(mode="json", exclude={"generators", "vaes", "tokenizers", "resources"})
+        values = self.model_dump(mode="json", exclude={"generators", "vaes", "tokenizers", "start_from", "resources"})
         for key in ("sets", *NO_RESULT):
             del values["evaluation"][key]
         if self.text is None:  # these keys came later: studies that were begun before go on

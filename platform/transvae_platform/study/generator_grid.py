@@ -86,8 +86,10 @@ def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: s
     recipe = down.recipe.of(name)
     check_batch(spec, "downstream.recipe.batch_size", name, recipe.batch_size, workers)
     variant, flat, family = f"on-{source.label}", name.replace("/", "-"), "t2i" if down.text else "dit"
+    initial = made.initial.get(f"{family}-{flat}-{variant}")
     identity: dict[str, Any] = {
         **source.generator, "network": config.to_dict(), "seed": source.seed, "data": made.data, **down.decides(name),
+        **({"initial": initial.weights_sha256} if initial else {}),
     }  # fmt: skip
     return Trial(
         id=f"{family}-{flat}-{variant}-s{source.seed}-{stable_hash(identity)[:HASH_LENGTH]}",
@@ -105,6 +107,7 @@ def _generator_trial(spec: StudySpec, down: Downstream, source: _Source, name: s
         evaluation=down.evaluation,
         workers=workers,
         max_failures=spec.resources.max_failures,
+        initial=initial,
         checkpoints=spec.resources.checkpoints,
         frozen={str(key): file for key, file in spec.resources.frozen.items()},
         generator=Generator(

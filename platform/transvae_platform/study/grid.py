@@ -43,7 +43,8 @@ def build_grid(
     """All trials of a study, largest models first within the grid's order of families; generators after autoencoders.
 
     Args:
-        initial: what the trials of a `family-size` start from, where `recipe.start_from` names it.
+        initial: what the trials of a `family-size` start from, where `recipe.start_from` names it; what generators do
+            by their `label`, where `downstream.start_from` does.
         sets: the fingerprints of those of `evaluation.sets` that are made, by name.
         rates: learning rates by `family-size`, where `recipe.learning_rate` names a calibration study.
 

@@ -109,6 +109,10 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
         }
     )
     recipe = spec.recipe.model_copy(update={"start_from": full("recipe.start_from", spec.recipe.start_from)})
+    downstream = spec.downstream
+    if downstream:
+        start_from = full("downstream.start_from", downstream.start_from)
+        downstream = downstream.model_copy(update={"start_from": start_from})
     tables = spec.tables
     if tables and tables.reconstruction and tables.reconstruction.files:
         key = "tables.reconstruction.files"
@@ -121,6 +125,7 @@ def load_study(path: Path, overrides: tuple[str, ...] = ()) -> StudySpec:
             "evaluation": spec.evaluation.model_copy(update={"sets": sets}),
             "resources": resources,
             "recipe": recipe,
+            "downstream": downstream,
             "tables": tables,
             "scales": {},
         }

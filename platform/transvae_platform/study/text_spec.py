@@ -75,4 +75,4 @@ class TextSpec(Section):
     `recipe.label_dropout` trains."""
     editing: Editing | None = None
     """Train on edits, too: images whose captions are instructions of how to make them from another one. The lines of
-    `data.captions` name that one as `source`."""
+    `data.captions` name that one as `source`, or `data.edits` the columns of both."""

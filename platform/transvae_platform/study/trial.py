@@ -49,7 +49,7 @@ PIXELLESS = "s-vae"
 
 
 class Initial(Section):
-    """A model that a trial starts from (`recipe.start_from`)."""
+    """A model that a trial starts from (`recipe.start_from`, of generators `downstream.start_from`)."""
 
     folder: str
     """As `save_pretrained` wrote it; all nodes see it."""

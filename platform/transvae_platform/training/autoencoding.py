@@ -22,12 +22,11 @@ from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.batches import Batch, TrainStream, to_model_input
 from transvae_platform.data.stream.hashing import Purpose, keys
 from transvae_platform.data.stream.noise import normal_noise
-from transvae_platform.errors import UserError
 from transvae_platform.evaluation.reconstruction import evaluate_reconstruction, save_pictures
 from transvae_platform.study.trial import Trial
 from transvae_platform.training.adversary import Adversary
 from transvae_platform.training.criterion import Criterion, make_projection
-from transvae_platform.training.manifest import sha256_of
+from transvae_platform.training.initial import initial_folder
 from transvae_platform.training.network import Network
 from transvae_platform.training.parts import Stateful
 from transvae_platform.training.task import Task
@@ -70,13 +69,7 @@ class Autoencoding(Task[Batch]):
         """Drawn from the global generator, or the registered model that the trial starts from."""
         if self.trial.initial is None:
             return create_model(self.config)
-        folder, expected = Path(self.trial.initial.folder), self.trial.initial.weights_sha256
-        if sha256_of(folder / storage.WEIGHTS) != expected:
-            raise UserError(
-                f"recipe.start_from: the weights in {folder} are no longer those that the study began with (SHA-256 "
-                f"{expected}) - put them back, or give the study a new name"
-            )
-        return Autoencoder.from_pretrained(folder)
+        return Autoencoder.from_pretrained(initial_folder(self.trial))
 
     def blocks(self) -> Iterator[nn.Module]:
         for stage in self.network.modules():

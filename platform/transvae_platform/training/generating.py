@@ -32,6 +32,7 @@ from transvae_platform.evaluation.curve import Meter
 from transvae_platform.evaluation.generation import Decode, Drawer, draw_images
 from transvae_platform.evaluation.reconstruction import spread, write_grid
 from transvae_platform.study.trial import Trial
+from transvae_platform.training.initial import initial_folder, initial_space
 from transvae_platform.training.task import Task
 from transvae_platform.world import World
 
@@ -53,10 +54,12 @@ class Generating(Task[LatentBatch]):
             meter: measures samples at every validation.
 
         Raises:
-            UserError: the latents are of another resolution or content than the trial's.
+            UserError: the latents are of another resolution or content than the trial's, or of another tokenizer than
+                those of what it starts from.
         """
         super().__init__(trial, world)
         assert trial.generator is not None
+        space = initial_space(trial, space)
         self._of, self._space, self._decode, self._meter = trial.generator, space, decode, meter
         config = self.make_config()
         for what, expected, found in (
@@ -87,7 +90,12 @@ class Generating(Task[LatentBatch]):
         return [self._meter.origin] if self._meter else []
 
     def initial_model(self) -> LightningDiT | TextDiT:
-        return LightningDiT(DiTConfig(**self.trial.model_config_values), self._space)
+        """Drawn from the global generator, or what `downstream.start_from` names."""
+        if self.trial.initial is None:
+            return LightningDiT(DiTConfig(**self.trial.model_config_values), self._space)
+        model = LightningDiT.from_pretrained(initial_folder(self.trial)).train()
+        model.latents = self._space
+        return model
 
     def blocks(self) -> Iterable[nn.Module]:
         return self.model.blocks

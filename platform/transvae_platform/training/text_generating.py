@@ -23,6 +23,7 @@ from transvae.generation import folder as generator_folder
 from transvae.generation.diffusion import add_noise, noise_loss
 from transvae.generation.folder import TextConditions
 from transvae.generation.text import Text, TextEncoder
+from transvae.generation.text_dit import for_editing
 from transvae.generation.text_guidance import drop_for_editing
 from transvae.generation.transport import interpolate, logit_normal_times, velocity_loss
 from transvae_platform.data.sets.mixture import Samples
@@ -37,6 +38,7 @@ from transvae_platform.evaluation.prompted import Prompted, on
 from transvae_platform.evaluation.reconstruction import spread, to_8bit, write_grid
 from transvae_platform.study.trial import Trial
 from transvae_platform.training.generating import Generating
+from transvae_platform.training.initial import initial_folder
 from transvae_platform.world import World
 
 MOST_CAPTIONS = 10_000
@@ -96,7 +98,25 @@ class TextGenerating(Generating):
         return Reading(self.model)
 
     def initial_model(self) -> TextDiT:
-        return TextDiT(self.make_config(), self._space, self._conditions)
+        """As of `Generating`; with editing a network that was trained without gets source channels of weight zero.
+
+        Raises:
+            UserError: what it starts from reads another text encoder.
+        """
+        if self.trial.initial is None:
+            return TextDiT(self.make_config(), self._space, self._conditions)
+        folder = initial_folder(self.trial)
+        model = TextDiT.from_pretrained(folder)
+        if model.conditions is None or dict(model.conditions.encoder) != self._encoder.identity:
+            raise UserError(
+                f"{self.trial.id}: downstream.start_from: {folder} reads the text encoder "
+                f"{model.conditions and dict(model.conditions.encoder)}, not {self._encoder.identity} - give that one "
+                "as downstream.text.encoder"
+            )
+        if self._spec.editing and not model.config.editing:
+            model = for_editing(model)
+        model.latents, model.conditions = self._space, self._conditions
+        return model.train()
 
     def make_stream(self, samples: Samples, **options: Any) -> LatentStream:
         edits = self._spec.editing is not None

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from transvae_platform.data.sets.stores import printable
 from transvae_platform.errors import SpecError
+from transvae_platform.study.data_spec import EditColumns
 
 CAPTION_NAMES = ("caption", "text", "captions")
 LABEL_NAMES = ("label", "labels", "cls", "class")
@@ -42,7 +43,7 @@ def find_fields(schema: pa.Schema, where: str) -> Fields:
     binary = [name for field in schema if (name := _bytes_column(field))]
     marked = [name for name in binary if _kind(features, name) == "Image"]
     images = marked or [name for name in binary if _kind(features, name) in (None, "Image", "Value")]
-    image = _only("image", images, where)
+    image = _only("image", images, where, "; where one is an edit of the other, name both in data.edits")
     if image is None:
         raise SpecError(
             f"data.path: {where} has no image column ({_named(schema.names) or 'no columns'}) - images are expected "
@@ -58,6 +59,29 @@ def find_fields(schema: pa.Schema, where: str) -> Fields:
             f"data.path: {where}: the features of {printable(str(label))!r} name no classes - save the data set again"
         )
     return Fields(image, label, _caption(schema, where), tuple(map(printable, classes or ())))
+
+
+def find_edit_fields(schema: pa.Schema, where: str, columns: EditColumns) -> tuple[Fields, Fields]:
+    """Those of edits, and those of their sources, in a table that holds both in one row; labels are not read.
+
+    Raises:
+        SpecError: a column is missing, or of another type.
+    """
+
+    def typed(key: str, what: str, found: Callable[[pa.Field], str | None]) -> str:
+        name = getattr(columns, key)
+        column = found(schema.field(name)) if schema.names.count(name) == 1 else None
+        if column is None:
+            raise SpecError(
+                f"data.path: {where} has no column {printable(name)!r} of {what}, which data.edits.{key} names "
+                f"({_named(schema.names) or 'no columns'}) - correct the name"
+            )
+        return column
+
+    source, edit = (typed(key, "encoded images", _bytes_column) for key in ("source", "edit"))
+    instruction = typed("instruction", "strings", _caption_column)
+    caption = typed("caption", "strings", _caption_column) if columns.caption is not None else None
+    return Fields(edit, None, instruction, ()), Fields(source, None, caption, ())
 
 
 def _refuse_other_labels(schema: pa.Schema, labels: Sequence[str], where: str) -> None:
@@ -137,11 +161,11 @@ def _kind(features: dict[str, Any], column: str) -> str | None:
     return None if kind is None else str(kind)
 
 
-def _only(role: str, names: Sequence[str], where: str) -> str | None:
+def _only(role: str, names: Sequence[str], where: str, hint: str = "") -> str | None:
     if len(names) > 1:
         raise SpecError(
             f"data.path: {where} has several columns that could be the {role} ({_named(names)}) - keep one of "
-            "them, or rename the others"
+            f"them, or rename the others{hint}"
         )
     return names[0] if names else None
 
@@ -158,6 +182,10 @@ def _bytes_column(field: pa.Field) -> str | None:
         if index >= 0 and _is_binary(field.type.field(index).type):
             return f"{field.name}.bytes"
     return None
+
+
+def _caption_column(field: pa.Field) -> str | None:
+    return str(field.name) if _is_caption(field.type) else None
 
 
 def _any_of(*tests: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:

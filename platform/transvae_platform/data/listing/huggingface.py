@@ -16,9 +16,10 @@ from transvae_platform.data.listing.schema import Listing, split_in, with_suffix
 from transvae_platform.data.listing.tables import list_rows
 from transvae_platform.data.sets.stores import as_utf8, open_file, printable, reaching
 from transvae_platform.errors import SpecError
+from transvae_platform.study.data_spec import EditColumns
 
 
-def list_saved(location: str, files: pa.Table) -> Listing:
+def list_saved(location: str, files: pa.Table, edits: EditColumns | None = None) -> Listing:
     """The rows of the Arrow files that each `state.json` names; files beside them, such as caches, are left out.
 
     Broken is a `state.json` that is missing, damaged or selects rows, as old versions of `datasets` wrote it, and a
@@ -47,7 +48,7 @@ def list_saved(location: str, files: pa.Table) -> Listing:
             wanted[name] = split
     chosen = files.filter(pc.is_in(files["name"], value_set=pa.array(list(wanted), pa.string())))
     splits_of = pa.array([wanted[name] for name in chosen["name"].to_pylist()], pa.string())
-    return list_rows(location, "huggingface", chosen.append_column("split", splits_of), broken)
+    return list_rows(location, "huggingface", chosen.append_column("split", splits_of), broken, edits)
 
 
 def _files_of(location: str, marks: dict[str, str], folder: str, split: str) -> list[tuple[str, str, str | None]]:

@@ -1,4 +1,5 @@
-"""Parquet and Arrow files: one image per row. Only footers, schemas, labels and captions are read while listing.
+"""Parquet and Arrow files: one image per row, or an image with an edit of it (`edits.py`). Only footers, schemas,
+labels and captions are read while listing.
 
 The split is told by a file's name (`data/train-00000-of-00001.parquet`, `validation/0000.parquet`). An Arrow file may
 be of the file or of the stream format; a stream has no index, so one on a store is read through once while listing.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +18,15 @@ import pyarrow.parquet as pq
 
 from transvae_platform.data.listing.broken import list_each
 from transvae_platform.data.listing.detect import TABLE_SUFFIXES
-from transvae_platform.data.listing.fields import LABEL_NAMES, Fields, find_fields, plain_captions, plain_labels
+from transvae_platform.data.listing.edits import EDIT_PART, SOURCE_PART
+from transvae_platform.data.listing.fields import (
+    LABEL_NAMES,
+    Fields,
+    find_edit_fields,
+    find_fields,
+    plain_captions,
+    plain_labels,
+)
 from transvae_platform.data.listing.schema import (
     LISTING_SCHEMA,
     Listing,
@@ -28,6 +38,7 @@ from transvae_platform.data.listing.schema import (
 )
 from transvae_platform.data.sets.stores import first_line, local_path, map_file, open_file, printable, reaching
 from transvae_platform.errors import SpecError
+from transvae_platform.study.data_spec import EditColumns
 
 ARROW_MAGIC = b"ARROW1"
 """The first bytes of Arrow's file format; a stream begins otherwise."""
@@ -39,8 +50,8 @@ DIGITS = 6
 """Row numbers in names are padded, so that they sort like numbers."""
 
 
-def list_tables(location: str, files: pa.Table) -> Listing:
-    """The rows of all Parquet and Arrow files.
+def list_tables(location: str, files: pa.Table, edits: EditColumns | None = None) -> Listing:
+    """The rows of all Parquet and Arrow files; with `edits` two images of each, whose labels are not read.
 
     Broken is a file that cannot be read, or whose image, label or caption column is missing or ambiguous.
 
@@ -49,12 +60,16 @@ def list_tables(location: str, files: pa.Table) -> Listing:
             folders only.
     """
     tables = with_suffix(files, TABLE_SUFFIXES)
-    return list_rows(location, "parquet", tables.append_column("split", map_strings(tables["name"], split_in)))
+    return list_rows(
+        location, "parquet", tables.append_column("split", map_strings(tables["name"], split_in)), edits=edits
+    )
 
 
-def list_rows(location: str, layout: str, files: pa.Table, broken: Sequence[str] = ()) -> Listing:
+def list_rows(
+    location: str, layout: str, files: pa.Table, broken: Sequence[str] = (), edits: EditColumns | None = None
+) -> Listing:
     """As `list_tables`, for exactly these files, which have a column `split`, and beside those broken already."""
-    results, unread = list_each(_rows_of_file, files.sort_by("name").to_pylist())
+    results, unread = list_each(partial(_rows_of_file, edits), files.sort_by("name").to_pylist())
     broken = (*broken, *unread)
     classes = {fields.classes: fields for _, fields in results if fields.classes}
     if len(classes) > 1:
@@ -110,54 +125,69 @@ def is_parquet(path: str) -> bool:
     return name.lower().endswith(".parquet")
 
 
-def _rows_of_file(name: str, path: str, size: int, stamp: str, split: str | None) -> tuple[pa.Table, Fields]:
+def _rows_of_file(
+    edits: EditColumns | None, name: str, path: str, size: int, stamp: str, split: str | None
+) -> tuple[pa.Table, Fields]:
     try:
         with reaching(path):
-            count, labels, captions, fields = _read_parquet(path) if is_parquet(path) else _read_arrow(path)
+            count, texts, images = (_read_parquet if is_parquet(path) else _read_arrow)(path, edits)
+            read = [_attributes(texts, fields, count, printable(path)) for fields in images.values()]
     except pa.ArrowInvalid as error:
         raise SpecError(
             f"data.path: {printable(path)} cannot be read ({first_line(error)}) - mend or remove it"
         ) from None
     digits = max(DIGITS, len(str(count - 1)))
     numbers = pa.array(np.arange(count, dtype=np.int64))
-    row_names = pc.binary_join_element_wise(name, pc.utf8_lpad(numbers.cast(pa.string()), digits, "0"), "/")
-    columns = {
-        "name": row_names,
-        "path": pa.repeat(path, count),
-        "row": numbers,
-        "column": pa.repeat(fields.image, count),
-        "split": pa.repeat(pa.scalar(split, pa.string()), count),
-        "label": labels,
-        "caption": captions,
-        "stamp": pa.repeat(stamp, count),
-    }
-    return pa.table(columns), fields
-
-
-_Read = tuple[int, pa.Array, pa.Array, Fields]
-
-
-def _read_parquet(path: str) -> _Read:
-    with open_file(path) as file, pq.ParquetFile(file) as parquet:
-        fields = find_fields(parquet.schema_arrow, printable(path))
-        wanted = [name for name in (fields.label, fields.caption) if name]
-        count = parquet.metadata.num_rows
-        return (
-            count,
-            *_attributes(parquet.read(columns=wanted) if wanted else None, fields, count, printable(path)),
-            fields,
+    padded = pc.utf8_lpad(numbers.cast(pa.string()), digits, "0")
+    pieces = [
+        pa.table(
+            {
+                "name": pc.binary_join_element_wise(f"{name}/{part}", padded, ""),
+                "path": pa.repeat(path, count),
+                "row": numbers,
+                "column": pa.repeat(fields.image, count),
+                "split": pa.repeat(pa.scalar(split, pa.string()), count),
+                "label": labels,
+                "caption": captions,
+                "stamp": pa.repeat(stamp, count),
+            }
         )
+        for (part, fields), (labels, captions) in zip(images.items(), read, strict=True)
+    ]
+    return pa.concat_tables(pieces), next(iter(images.values()))
 
 
-def _read_arrow(path: str) -> _Read:
+_Images = dict[str, Fields]
+"""The columns of each image of a row, by what stands before the row's number in the image's name."""
+_Read = tuple[int, pa.Table | None, _Images]
+"""How many rows, the columns with their labels and captions, and which those are."""
+
+
+def _images_of(schema: pa.Schema, path: str, edits: EditColumns | None) -> tuple[_Images, list[str]]:
+    """What a row holds, and the columns that are read to list it."""
+    where = printable(path)
+    if edits is None:
+        images = {"": find_fields(schema, where)}
+    else:
+        images = dict(zip((EDIT_PART, SOURCE_PART), find_edit_fields(schema, where, edits), strict=True))
+    wanted = [name for fields in images.values() for name in (fields.label, fields.caption) if name]
+    return images, list(dict.fromkeys(wanted))
+
+
+def _read_parquet(path: str, edits: EditColumns | None) -> _Read:
+    with open_file(path) as file, pq.ParquetFile(file) as parquet:
+        images, wanted = _images_of(parquet.schema_arrow, path, edits)
+        return parquet.metadata.num_rows, parquet.read(columns=wanted) if wanted else None, images
+
+
+def _read_arrow(path: str, edits: EditColumns | None) -> _Read:
     with map_file(path) as file:
-        fields = find_fields(open_arrow(file)[0], printable(path))
-        wanted = [name for name in (fields.label, fields.caption) if name]
+        images, wanted = _images_of(open_arrow(file)[0], path, edits)
         count, pieces = 0, []
         for batch in open_arrow(file, wanted)[1]:
             count += batch.num_rows
             pieces += [pa.table(batch)] if wanted else []
-    return count, *_attributes(pa.concat_tables(pieces) if pieces else None, fields, count, printable(path)), fields
+        return count, pa.concat_tables(pieces) if pieces else None, images
 
 
 def _attributes(table: pa.Table | None, fields: Fields, count: int, where: str) -> tuple[pa.Array, pa.Array]:

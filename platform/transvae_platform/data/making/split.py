@@ -74,8 +74,8 @@ def _first_images(table: pa.Table, data: Data) -> np.ndarray:
         return own
     if isinstance(data.view, CropsView):
         raise SpecError(
-            "data.view: crops of an image and of its edit would not show the same part, and data.captions names edits "
-            "- give a view of whole images, e.g. {kind: centre}"
+            "data.view: crops of an image and of its edit would not show the same part, and there are edits "
+            "(data.captions, data.edits) - give a view of whole images, e.g. {kind: centre}"
         )
     source = np.where(table[SOURCE].is_null(), own, table[SOURCE].fill_null(0))
     first = source
