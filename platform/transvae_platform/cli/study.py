@@ -38,7 +38,12 @@ def plan(
     home: Home = Path("runs"),
     gpus: Annotated[
         int | None,
-        typer.Option(help="Plan for a cluster with so many GPUs; images and files are not looked for here.", min=1),
+        typer.Option(
+            help="Plan for a cluster with so many GPUs; images and files are not looked for here. By default, where this "
+            "machine has none and the study needs them, as many as its largest trial takes.",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     price: Annotated[
         float | None,
@@ -54,12 +59,16 @@ def plan(
 ) -> None:
     """Print every trial with its parameters, FLOPs, time, memory and disk, and what all cost. Changes nothing."""
     from transvae_platform.cli.render_plan import plan_document, print_plan
-    from transvae_platform.cluster.planning import plan_study, prepare, prepare_elsewhere
+    from transvae_platform.cluster.planning import gpus_that_are_missing, plan_study, prepare, prepare_elsewhere
     from transvae_platform.study.load import load_study
 
     spec = load_study(file, tuple(changes or ()))
+    cluster = os.environ.get("RAY_ADDRESS")
+    if gpus is None and cluster is None and (gpus := gpus_that_are_missing(spec, home.resolve())):
+        say = "this machine has no GPU: planned for as many elsewhere as the largest trial takes"
+        typer.echo(f"{say}, {gpus}; --gpus N for a larger cluster", err=True)
     prepared = prepare(spec, home.resolve()) if gpus is None else prepare_elsewhere(spec, home.resolve())
-    planned = plan_study(prepared, home.resolve(), os.environ.get("RAY_ADDRESS"), gpus)
+    planned = plan_study(prepared, home.resolve(), cluster, gpus)
     prices = spec.resources.prices.at(price)
     informed = None
     if informed_by is not None:

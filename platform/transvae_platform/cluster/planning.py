@@ -90,6 +90,17 @@ def prepare_elsewhere(spec: StudySpec, home: Path) -> Prepared:
     return Prepared(spec, assume_source(spec.data), sets, trials, {}, rates)
 
 
+def gpus_that_are_missing(spec: StudySpec, home: Path) -> int | None:
+    """How many GPUs the largest trial takes, if it takes any and this machine has none at all.
+
+    Raises: as `prepare_elsewhere`.
+    """
+    if local_devices()[1]:
+        return None
+    workers = [trial.workers for trial in prepare_elsewhere(spec, home).trials]
+    return max((asked.workers for asked in workers if asked.device == "gpu"), default=None)
+
+
 def refuse_impossible_losses(trials: Sequence[Trial]) -> None:
     """Losses that the images of a trial are too small for, or that do not fit its latents.
 
