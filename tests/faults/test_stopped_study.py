@@ -24,6 +24,7 @@ def transvae(monkeypatch, capsys):
 
 
 def test_a_stopped_study_is_saved_and_resumed_to_the_same_result(study, transvae, monkeypatch):
+    monkeypatch.setenv("TOY_STEP_SECONDS", "0.5")  # 20 s for the first trial: the wish must come before its end
     first = study.submit()
     study.wait_for("step", 3)
     code, said, _ = transvae("study", "stop", "toys", "--home", study.home)
@@ -34,6 +35,7 @@ def test_a_stopped_study_is_saved_and_resumed_to_the_same_result(study, transvae
     assert paused[0]["step"] < 40
     assert sum(study.executions().values()) == 1, "no other trial began"
     assert study.state().notes == [], "a budget has nothing to do with it"
+    monkeypatch.setenv("TOY_STEP_SECONDS", "0.01")
     again, _, complaint = transvae("study", "resume", "toys", "--home", study.home)
     assert again in (0, None), complaint
     assert study.values() == {trial: expected(trial) for trial in study.values()}
