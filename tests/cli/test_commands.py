@@ -11,6 +11,7 @@ import pytest
 
 from transvae.accounting import count_model
 from transvae_platform.cluster import planning, schedule, submit
+from transvae_platform.cluster.devices import local_devices
 from transvae_platform.errors import SpecError
 from transvae_platform.study import lease
 from transvae_platform.study.identity import refuse_changed_study
@@ -74,6 +75,17 @@ def test_plans_of_studies_with_and_without_generators_are_printed(transvae, tmp_
     answer = transvae("study", "plan", file, "--gpus", "64", "--home", tmp_path / "runs")
     assert (answer.code, answer.err) == (0, "")
     assert "left to run" in answer.out
+
+
+@pytest.mark.skipif(local_devices()[1] > 0, reason="this machine has a GPU")
+def test_a_study_that_needs_gpus_is_planned_where_there_are_none(transvae, tmp_path):
+    file = Path(__file__).parents[2] / "studies" / "figure5_scaling.yaml"
+    answer = transvae("study", "plan", file, "--home", tmp_path / "runs")
+    assert answer.code == 0
+    assert "planned for as many elsewhere as the largest trial takes, 8; --gpus N" in answer.err
+    assert "20 trials, 20 left to run" in answer.out
+    here = transvae("study", "plan", file, "resources.device=cpu", "--home", tmp_path / "runs")
+    assert "data.path: /shared/imagenet does not exist" in here.err  # nothing is missing but the images
 
 
 def everything(folder):

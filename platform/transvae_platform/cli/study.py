@@ -39,8 +39,8 @@ def plan(
     gpus: Annotated[
         int | None,
         typer.Option(
-            help="Plan for a cluster with so many GPUs; images and files are not looked for here. By default, where this "
-            "machine has none and the study needs them, as many as its largest trial takes.",
+            help="Plan for a cluster with so many GPUs; images and files are not looked for here. Default where the "
+            "study needs GPUs and this machine has none: as many as its largest trial takes.",
             min=1,
             show_default=False,
         ),
