@@ -84,8 +84,6 @@ def test_a_study_that_needs_gpus_is_planned_where_there_are_none(transvae, tmp_p
     assert answer.code == 0
     assert "planned for as many elsewhere as the largest trial takes, 8; --gpus N" in answer.err
     assert "20 trials, 20 left to run" in answer.out
-    here = transvae("study", "plan", file, "resources.device=cpu", "--home", tmp_path / "runs")
-    assert "data.path: /shared/imagenet does not exist" in here.err  # nothing is missing but the images
 
 
 def everything(folder):
@@ -207,7 +205,6 @@ def test_schema_is_printed_as_a_document(transvae):
         (["study", "plan", "{folder}/tini.yaml"], "no such study file - did you mean {folder}/tiny.yaml?"),
         (["study", "plan", "{file}", "recipe.stepz=3"], "recipe.stepz: unknown key - did you mean 'steps'?"),
         (["study", "submit", "{file}", "recipe.stepz=3"], "recipe.stepz: unknown key - did you mean 'steps'?"),
-        (["study", "plan", "{file}", "resources.device=gpu"], "asks for 1 GPU, but this machine has 0"),
         (["study", "submit", "{file}", "resources.device=gpu"], "asks for 1 GPU, but this machine has 0"),
         (
             ["study", "plan", "{file}", "grid.families.cnn=[giant_printed]"],

@@ -75,7 +75,8 @@ def test_its_own_features_are_those_of_the_twin_while_it_is_frozen(trial, sample
     task.enter_stage(False)
     x_B3HW = torch.rand(2, 3, 32, 32) * 2 - 1
     made = task.network(x_B3HW, torch.zeros(2, 16, 4, 4))
-    assert torch.equal(made.target, task._target(x_B3HW))
+    # the twin runs without gradients, where some processors take kernels that round in another order
+    torch.testing.assert_close(made.target, task._target(x_B3HW), rtol=0, atol=1e-5)
     assert made.reconstruction is None
     task.enter_stage(True)
     assert task.network(x_B3HW, torch.zeros(2, 16, 4, 4)).target is None
