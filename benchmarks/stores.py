@@ -42,7 +42,7 @@ def main() -> None:
     )
     try:
         with tempfile.TemporaryDirectory() as folder:
-            rounds = run(Path(folder), options)
+            rounds = run(Path(folder), options, server)
     finally:
         server.terminate()
     medians = {
@@ -63,7 +63,7 @@ def main() -> None:
     print(json.dumps(result, indent=1))
 
 
-def run(folder: Path, options: dict[str, int]) -> dict[str, list[dict[str, float]]]:
+def run(folder: Path, options: dict[str, int], server: subprocess.Popen) -> dict[str, list[dict[str, float]]]:
     from transvae_platform.data.sets.stores import open_store
     from transvae_platform.data.sets.transfer import copy_set
 
@@ -75,6 +75,8 @@ def run(folder: Path, options: dict[str, int]) -> dict[str, list[dict[str, float
             open_store(f"s3://bucket{query}")[0].create_dir("bucket")
             break
         except OSError:
+            if server.poll() is not None:
+                sys.exit("the server ended at once: pip install 'moto[server]', and see that the port is free")
             time.sleep(0.2 * (attempt + 1))
     list(copy_set(folder / "set", manifest, location))
     half, everything, local = manifest.bytes // 2, 10 * manifest.bytes, str(folder / "set")

@@ -24,14 +24,15 @@ def quality_panel(rows: Sequence[TrialRow], x_name: XName = "parameters") -> Pan
         tops: dict[str, tuple[float, float]] = {}
         for family in families:
             colour, marker = COLOURS[family], MARKERS[family]
+            own = [row for row in shown if row.family == family]
+            axes.plot([x_of(row, x_name) for row in own], [row.psnr for row in own], marker=marker, color=colour, ms=3,
+                      alpha=0.45, mew=0, ls="none")  # fmt: skip
             means = []
             for size in SIZES:
-                cell = [row for row in shown if (row.family, row.size) == (family, size)]
+                cell = [row for row in own if row.size == size]
                 value = mean(row.psnr for row in cell)
                 if value is None:
                     continue
-                axes.plot([x_of(row, x_name) for row in cell], [row.psnr for row in cell], marker=marker, color=colour,
-                          ms=3, alpha=0.45, mew=0, ls="none")  # fmt: skip
                 means.append((x_of(cell[0], x_name), value))
                 tops[size] = max(tops.get(size, means[-1]), means[-1], key=lambda point: point[1])
             axes.plot(*zip(*means, strict=True), marker=marker, color=colour, ms=5.5, lw=1, mec=PAPER, mew=0.6)

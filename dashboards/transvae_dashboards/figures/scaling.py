@@ -73,10 +73,11 @@ def _family(report: FitReport, fit: FamilyFit, xs: Sequence[float], limits: tupl
     with canvas(f"scaling-{report.x_name}-{fit.family}", label, of=fit.family) as drawing:
         axes = drawing.axes
         _law(axes, fit, colour, BEYOND)
+        seeds = [(size.x, value) for size in fit.sizes for value in size.values]
+        axes.plot(*zip(*seeds, strict=True), marker=marker, color=colour, ls="none", ms=3.2, alpha=0.45, mew=0)
+        axes.plot([size.x for size in fit.sizes], [size.mean for size in fit.sizes], marker=marker, color=colour, ms=6,
+                  mec=PAPER, mew=0.7, ls="none")  # fmt: skip
         for size in fit.sizes:
-            axes.plot([size.x] * len(size.values), size.values, marker=marker, color=colour, ls="none", ms=3.2,
-                      alpha=0.45, mew=0)  # fmt: skip
-            axes.plot([size.x], [size.mean], marker=marker, color=colour, ms=6, mec=PAPER, mew=0.7, ls="none")
             above = 11 if fit.hold_out is not None and fit.hold_out.size == size.size else 7
             axes.annotate(SIZE_NAMES[size.size], (size.x, size.mean), xytext=(0, above), textcoords="offset points",
                           ha="center", fontsize=8.5, fontweight="bold", color=INK)  # fmt: skip
@@ -98,9 +99,9 @@ def _law(axes: Any, fit: FamilyFit, colour: str, beyond: float) -> None:
         if high <= low:
             continue
         xs = np.geomspace(low, high, SAMPLES)
-        lower, upper = fit.band(xs)
         axes.plot(xs, fit.curve(xs), color=colour, lw=1.4, ls=style)
         if beyond > 1:  # bands of several families in one chart would hide each other
+            lower, upper = fit.band(xs)
             # a lower end of zero has no place on a log axis; anything below the axes' range draws the same
             axes.fill_between(xs, np.maximum(lower, 1e-9), upper, color=colour, alpha=strength, lw=0)
 

@@ -38,6 +38,16 @@ def ingest(
             help="Share held out, 0 for none, 1 for all; default the source's own split, or 0.1.", show_default=False
         ),
     ] = None,
+    captions: Annotated[
+        str | None,
+        typer.Option(help="A JSON Lines file with captions of images that have none beside them.", show_default=False),
+    ] = None,
+    edits: Annotated[
+        str | None,
+        typer.Option(
+            help="Columns of tables with two images in a row: SOURCE,EDIT,INSTRUCTION[,CAPTION].", show_default=False
+        ),
+    ] = None,
     quarantine: Annotated[float, typer.Option(help="Largest share of unreadable, and of too small images.")] = 0.001,
     seed: Annotated[int, typer.Option(help="Of the hold-out draw.")] = 0,
     check: Annotated[bool, typer.Option("--check", help="List every unusable file and image; make nothing.")] = False,
@@ -54,7 +64,7 @@ def ingest(
 
     from transvae_platform.cli.bar import bar
     from transvae_platform.cli.render_data import print_data_set, print_problems
-    from transvae_platform.data.listing import list_source
+    from transvae_platform.data.listing.section import list_section
     from transvae_platform.data.making.ingest import ingest as make
     from transvae_platform.data.making.ingest import refuse_taken_name
     from transvae_platform.data.making.problems import find_problems
@@ -66,17 +76,18 @@ def ingest(
         {
             "source": "folder", "path": location, "layout": layout, "resolution": resolution, "seed": seed,
             "view": {"kind": "centre", "geometry": geometry, **({} if enlarge is None else {"enlarge": enlarge})},
-            "holdout": holdout, "quarantine": quarantine,
+            "holdout": holdout, "quarantine": quarantine, "captions": captions, "edits": _columns(edits),
         }
     )  # fmt: skip
-    assert data.path is not None, "the source has a path"
     if address is not None:
         from transvae_platform.cluster.jobs import Job, check_shared, submit_job
 
         check_shared("LOCATION", location)
+        if captions is not None:
+            check_shared("--captions", captions)
         submit_job(Job(same_command(context, "data"), {"data_set": name}), address, home, follow=follow)
         return
-    listing = list_source(data.path, data.layout, skip_broken=check, home=home)
+    listing = list_section(data, home, skip_broken=check)
     if check:
         with bar("checking") as listen:
             problems = sorted(find_problems(listing, data, listen))
@@ -90,6 +101,21 @@ def ingest(
         manifest = make(listing, data, home, mapper, listen)
     give_name(home, name, manifest)
     print_data_set(replace(find_data_set(home, name), manifest=manifest))  # with what was passed over today
+
+
+def _columns(edits: str | None) -> dict[str, str | None] | None:
+    """What `--edits` says, as the key `data.edits`; without a fourth name sources have no captions."""
+    if edits is None:
+        return None
+    names = edits.split(",")
+    if len(names) not in (3, 4) or not all(names):
+        from transvae_platform.errors import SpecError
+
+        raise SpecError(
+            f"--edits: {edits!r} names {len(names)} columns - give SOURCE,EDIT,INSTRUCTION or SOURCE,EDIT,INSTRUCTION,"
+            "CAPTION, e.g. original_image,edited_image,edit_prompt,original_prompt"
+        )
+    return dict(zip(("source", "edit", "instruction", "caption"), [*names, None], strict=False))
 
 
 @app.command("list")

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from transvae_platform.cluster.source import Source
-from transvae_platform.data.listing import list_source
-from transvae_platform.data.listing.bundled import list_bundled
-from transvae_platform.data.listing.captions import with_captions
+from transvae_platform.data.listing.section import list_section
 from transvae_platform.data.making.images import samples_per_item
 from transvae_platform.data.making.ingest import ingest, ingest_key
 from transvae_platform.data.making.split import split_listing
@@ -33,13 +31,7 @@ def find_source(section: Data, home: Path, key: str = "data") -> Source:
         made = _find_parts(section, home, key)
         train, held_out = made.samples("train"), made.samples("validation")
     else:
-        listing = (
-            list_bundled()
-            if section.path is None
-            else list_source(section.path, section.layout, home=home, edits=section.edits)
-        )
-        if section.captions is not None:
-            listing = with_captions(listing, Path(section.captions))
+        listing = list_section(section, home)
         table = split_listing(listing, section)
         found = find_made(home, ingest_key(table, listing.classes, section))
         made = TrainingData(((at_home(home, found), 1.0),)) if found else None

@@ -43,7 +43,7 @@ def find_fields(schema: pa.Schema, where: str) -> Fields:
     binary = [name for field in schema if (name := _bytes_column(field))]
     marked = [name for name in binary if _kind(features, name) == "Image"]
     images = marked or [name for name in binary if _kind(features, name) in (None, "Image", "Value")]
-    image = _only("image", images, where, "; where one is an edit of the other, name both in data.edits")
+    image = _only("image", images, where, "; where one is an edit of the other, name both in data.edits (--edits)")
     if image is None:
         raise SpecError(
             f"data.path: {where} has no image column ({_named(schema.names) or 'no columns'}) - images are expected "

@@ -92,8 +92,10 @@ class Ahead(Generic[AnyBatch]):
         """This worker's part of the global batch of a step (0-based); starts on the one after it."""
         expected, waiting = self._next or (-1, None)
         future = waiting if waiting and expected == step else self._reader.submit(self._stream.batch, step)
+        batch = future.result()
+        # not before: a reader that goes on at once takes Python's lock after every record from whom it has just woken
         self._next = (step + 1, self._reader.submit(self._stream.batch, step + 1))
-        return future.result()
+        return batch
 
 
 def to_model_input(images_BHWC: Tensor, device: torch.device, mirrored_B: Tensor | None = None) -> Tensor:
