@@ -98,9 +98,9 @@ def run(home: Path) -> dict:
 
 def ask(home: Path) -> dict:
     """In a process of its own: every view once, then one of them again."""
-    from transvae_dashboards.live.pages import Pages
+    from transvae_dashboards.live.server import open_dashboard
 
-    start, pages, found = time.process_time(), Pages(home), {}
+    start, pages, found = time.process_time(), open_dashboard(home, "127.0.0.1", 0).pages, {}
     trial = next(path.name for path in sorted((home / "studies" / STUDY / "trials").iterdir()))
     other = sorted((home / "studies" / STUDY / "trials").iterdir())[-1].name
     for path in (

@@ -30,7 +30,9 @@ SETTINGS: dict[str, Any] = {
     "axes.grid": True, "axes.grid.which": "major", "grid.color": RULE, "grid.linewidth": 0.6, "axes.axisbelow": True,
     "axes.facecolor": "none", "figure.facecolor": "none", "xtick.color": MUTED, "ytick.color": MUTED,
     "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0, "ytick.minor.size": 0,
-    "xtick.minor.visible": False, "ytick.minor.visible": False, "axes.titlesize": 9.5, "axes.titlelocation": "left",
+    # ticks of no length take time all the same
+    "xtick.bottom": False, "ytick.left": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
+    "axes.titlesize": 9.5, "axes.titlelocation": "left",
     "axes.titleweight": "bold", "axes.titlepad": 8, "axes.titley": 1.0, "path.simplify": True,
     "axes.unicode_minus": True,
 }  # fmt: skip
