@@ -5,7 +5,8 @@
 The smallest micro model of the quick start with its recipe, one core. Bare: `train_vae` in a process of its own, with
 journal and checkpoints, without Ray and MLflow. Platform: the command, from the first to the last byte: Ray Tune, Ray
 Train, MLflow in a fresh home. Rounds are interleaved, medians compared. Per step, between the first and the last record
-of training: wall time, and CPU time of all processes that the command started (found by a mark in their environment).
+of training: wall time, and CPU time of the process that trains. All other processes that the command started (found by
+a mark in their environment) wait and look around, however long a step takes: they are given as a share of one core.
 Start-up is broken down by the records of the journals. Wanted: at most 2 % per step. Ends with exit code 1 where wall
 or CPU time misses it. A machine that does other work measures that work: run it alone.
 """
@@ -26,6 +27,8 @@ from transvae_platform.study.journal import read_journal
 
 WANTED = 0.02
 MARK = "TRANSVAE_BENCH"
+TRAINS = b"RayTrainWorker"
+"""In the title of the platform's process that trains; the bare loop is one process."""
 TICKS = os.sysconf("SC_CLK_TCK")
 BARE = """
 import sys
@@ -111,15 +114,20 @@ def run(kind: str, home: Path, study: str, steps: int) -> dict[str, float]:
             "started to the tenth step": stepped[0]["at"] - at["started"],
         }
     between = [record["seconds_per_step"] for record in stepped if record["step"] > steps // 10]
+    (first, *before), (last, *after) = cpu
+    seconds, training, others = (now - then for now, then in zip(after, before, strict=True))
     return {
         "wall_ms_per_step": 1000 * statistics.median(between),
-        "cpu_ms_per_step": 1000 * (cpu[1][1] - cpu[0][1]) / (cpu[1][0] - cpu[0][0]),
+        "cpu_ms_per_step": 1000 * training / (last - first),
+        "cores of other processes": others / seconds,
         **{f"seconds: {name}": value for name, value in parts.items()},
     }
 
 
-def _cpu_at(home: Path, pattern: str, step: int, token: str, process: subprocess.Popen[bytes]) -> tuple[int, float]:
-    """(the newest step from this one on, CPU seconds of all marked processes) as soon as the journal tells of it."""
+def _cpu_at(
+    home: Path, pattern: str, step: int, token: str, process: subprocess.Popen[bytes]
+) -> tuple[int, float, float, float]:
+    """As soon as the journal tells of this step: (the newest step, time, CPU seconds of the training, of the rest)."""
     while process.poll() is None:
         for journal in home.glob(pattern):
             told = [
@@ -128,7 +136,7 @@ def _cpu_at(home: Path, pattern: str, step: int, token: str, process: subprocess
                 if record.get("event") == "step"
             ]
             if told and told[-1] >= step:
-                return told[-1], _cpu_seconds(token)
+                return told[-1], time.monotonic(), *_cpu_seconds(token, process.pid)
         time.sleep(0.05)
     sys.exit(f"the training ended before step {step}:\n{(home / 'platform.log').read_text()}")
 
@@ -140,16 +148,20 @@ def _read(line: str) -> dict:
         return {}
 
 
-def _cpu_seconds(token: str) -> float:
-    total = 0
+def _cpu_seconds(token: str, bare: int) -> tuple[float, float]:
+    """Of the process that trains, which is `bare` where Ray has none, and of all other marked ones together."""
+    ticks, training = {}, bare
     for folder in Path("/proc").iterdir():
         try:
             if folder.name.isdigit() and f"{MARK}={token}".encode() in (folder / "environ").read_bytes():
                 fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                total += sum(int(field) for field in fields[11:15])  # its own, and its children's that have ended
+                ticks[int(folder.name)] = sum(map(int, fields[11:15]))  # and its children's that have ended
+                if TRAINS in (folder / "cmdline").read_bytes():
+                    training = int(folder.name)
         except OSError:  # gone meanwhile, or another user's
             continue
-    return total / TICKS
+    own = ticks.pop(training)
+    return own / TICKS, sum(ticks.values()) / TICKS
 
 
 if __name__ == "__main__":
