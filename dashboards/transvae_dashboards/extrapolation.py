@@ -15,7 +15,7 @@ from transvae_dashboards.document import document, write_page
 from transvae_dashboards.markup import Html, scroll, section, table, tag
 from transvae_dashboards.reconstructions import sheet_rows, strip_of
 from transvae_dashboards.sections.pictures import column, strip_image
-from transvae_platform.evaluation.records import PICTURES, Record, shown
+from transvae_platform.evaluation.records import PICTURES, Record, kind_of, shown
 
 DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3, "rfid": 2}
 
@@ -54,14 +54,13 @@ def _section(line: Sequence[Record], home: Path) -> Html:
     first = line[0]
     head = ["Metric", *(f"{record.data['resolution']} px, n = {record.n:,}" for record in line)]
     names = list(dict.fromkeys(name for record in line for name in record.metrics))
-    body = [
-        [name, *(shown(record.metrics.get(name), DIGITS[name.removesuffix("_random")]) for record in line)]
-        for name in names
-    ]
+    body = [[name, *(shown(record.metrics.get(name), DIGITS[kind_of(name)]) for record in line)] for name in names]
     title = f"{first.model['name']} ({first.model['title']})"
     side = first.model.get("trained_at")  # not in the files of others, nor in records of earlier releases
     lead = f"Trained at {side} px. " if side else ""
     lead += f"Protocol {first.protocol['name']}, {first.data['split']} images of {first.data['source']}."
+    if any(record.data.get("enlarged") for record in line):
+        lead += " Images smaller than a test resolution were enlarged."
     if len({record.data.get("left_out_names") for record in line}) > 1:
         lead += " The columns do not hold the same images: others were left out at each resolution."
     pictures = tag("div", *(_pictures(record, home) for record in line), class_="sides")

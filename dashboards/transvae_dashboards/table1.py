@@ -7,20 +7,20 @@ elsewhere the cells stay empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from transvae_dashboards import formats
 from transvae_dashboards.document import document, write_page
 from transvae_dashboards.markup import Html, section, table, tag
 from transvae_platform.evaluation.paper import METRICS, SETS, SOURCE, TABLE1, TRAINED_ON, printed
 from transvae_platform.evaluation.protocols import ORIGINALS
-from transvae_platform.evaluation.records import Record, shown
+from transvae_platform.evaluation.records import UNPUBLISHED, Record, kind_of, shown
 
 NAMES = {"rfid": "rFID", "psnr": "PSNR", "lpips": "LPIPS", "ssim": "SSIM"}
 DIGITS = {"rfid": 2, "psnr": 2, "lpips": 3, "ssim": 3}
-RANDOM = "_random"
 APART: dict[str, Callable[[Record], str]] = {
     "weights": lambda record: str(record.model.get("weights_sha256", ""))[:8],
     "configuration": lambda record: str(record.model.get("config", ""))[:8],
@@ -58,19 +58,17 @@ def _measured(records: list[Record]) -> Html:
     named = sorted(((_told_apart(record, records), record) for record in records), key=lambda pair: pair[0])
     body = [_row(name, record, present, compared) for name, record in named]
     lead = (
-        f"Protocol {protocol['name']} ({protocol['identity']}): images {protocol['geometry']}, "
+        f"Protocol {protocol['name']} ({protocol['identity']}): images {protocol['geometry']}, {_enlarged(data)}"
         f"{protocol.get('originals', ORIGINALS)}, "  # records of earlier releases do not say it
         f"latent {protocol['latent']}, PSNR of {protocol['psnr']}, SSIM of {protocol['ssim'] or 'nothing'}, "
         f"LPIPS {protocol['trunk'] or 'none'} of {protocol['lpips'] or 'nothing'}, "
         f"FID features as {protocol['extractor']}; weights: {records[0].measured_by}."
     )
     warnings = sorted({warning for record in records for warning in record.warnings})
-    random = any(name.endswith(RANDOM) for name in present)
+    random = any(name != kind_of(name) for name in present)
     notes = [tag("p", f"Warning: {warning}", class_="note") for warning in warnings]
     if random:
-        notes.append(
-            tag("p", "Random networks: LPIPS and FID of networks without published weights mean nothing elsewhere.")
-        )
+        notes.append(tag("p", "LPIPS and FID of random or unverified networks mean nothing elsewhere."))
     notes += [tag("p", text) for record in records if (text := _how_long(record))]
     return section(
         f"{px} × {px}, {data['name']}, {data['split']}",
@@ -79,14 +77,19 @@ def _measured(records: list[Record]) -> Html:
     )  # fmt: skip
 
 
+def _enlarged(data: Mapping[str, Any]) -> str:
+    """Said, as a resize that enlarges makes other numbers; records of earlier releases do not tell."""
+    return "small ones enlarged, " if data.get("enlarged") else ""
+
+
 def _order() -> list[str]:
-    """The table's metrics in the paper's order, those of random networks beside their namesakes."""
-    return [name + suffix for name in METRICS for suffix in ("", RANDOM)]
+    """The table's metrics in the paper's order, those of other networks beside their namesakes."""
+    return [name + suffix for name in METRICS for suffix in ("", *UNPUBLISHED)]
 
 
 def _name(metric: str) -> str:
-    kind = metric.removesuffix(RANDOM)
-    return NAMES[kind] + (" (random network)" if metric.endswith(RANDOM) else "")
+    kind = kind_of(metric)
+    return NAMES[kind] + (f" ({metric.removeprefix(kind)[1:]} network)" if metric != kind else "")
 
 
 def _told_apart(record: Record, records: Sequence[Record]) -> str:
@@ -102,7 +105,7 @@ def _row(name: str, record: Record, present: Sequence[str], compared: bool) -> l
     cells = [
         name, f"{model['title']}, f{model['compression']}d{model['channels']}",
         formats.parameters(model["parameters"]), f"{record.n:,}",
-        *(shown(record.metrics.get(name), DIGITS[name.removesuffix(RANDOM)]) for name in present),
+        *(shown(record.metrics.get(name), DIGITS[kind_of(name)]) for name in present),
     ]  # fmt: skip
     return cells + ([_beside(record, name) for name in METRICS] if compared else [])
 

@@ -32,7 +32,9 @@ class DiagonalGaussian:
         Raises ValueError for noise of another shape.
         """
         if noise is None:
-            noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
+            # a generator of the CPU serves latents on any device, as in diffusers
+            device = self.mean.device if generator is None else generator.device
+            noise = torch.randn(self.mean.shape, generator=generator, device=device)
         if noise.shape != self.mean.shape:
             raise ValueError(f"noise has shape {tuple(noise.shape)}, the latent {tuple(self.mean.shape)}")
         return (self.mean + self.std * noise.to(self.mean)).to(self.dtype)

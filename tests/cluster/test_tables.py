@@ -19,15 +19,21 @@ from transvae.losses.frozen import Frozen, Origin
 from transvae.tokenizers.files import file_sha256
 from transvae_dashboards.evaluations import write_evaluations
 from transvae_platform.cluster import table_inputs, tables
+from transvae_platform.cluster.planning import prepare
 from transvae_platform.cluster.sources import find_source, make_source
 from transvae_platform.cluster.table_inputs import fetch_networks, refuse_impossible_tables
 from transvae_platform.cluster.tables import measure_models
+from transvae_platform.data.listing import list_source
 from transvae_platform.data.making import on_ray
+from transvae_platform.data.making.ingest import ingest
 from transvae_platform.data.making.work import run_locally
+from transvae_platform.data.sets.catalogue import give_name
 from transvae_platform.errors import SpecError, UnreachableError
 from transvae_platform.evaluation import finish, measure
 from transvae_platform.evaluation.latent_space.probe import ProbeProtocol
 from transvae_platform.evaluation.protocols import PRESETS
+from transvae_platform.study.data_spec import Data
+from transvae_platform.study.evaluation_spec import Evaluation
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.spec import StudySpec
@@ -194,6 +200,10 @@ def test_one_broken_model_does_not_stop_the_others(trained, worked):
         ({"reconstruction": {"data": ["coco"]}}, r"tables.reconstruction.data: no data set 'coco'"),
         ({"reconstruction": {"files": {"vgg": "/none.pth"}}}, r"files.vgg: there is no file /none.pth"),
         ({"probe": {"augment": "flip"}}, "needs the solver sgd"),
+        ({"reconstruction": {"presets": ["detok", "dcae"]}}, r"LPIPS of the preset dcae .* 31 .* of study have 16"),
+        ({"reconstruction": {"presets": ["dcae"], "data": ["larger"]}}, "those of larger have 24"),
+        ({"density": {"images": 90, "split": "validation"}}, "tables.density: 90 images are too few .* more than 90"),
+        ({"density": {}}, "tables.density: 17 images are too few"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_trains(tmp_path, images, asked, said):
@@ -220,3 +230,17 @@ def test_missing_weights_end_the_submission_before_anything_trains(tmp_path, ima
 def test_keys_of_the_study_file_are_those_of_the_measurements():
     assert set(Preset.__args__) == set(PRESETS)
     assert ProbeProtocol(**ProbeSpec().model_dump()) == ProbeProtocol()
+
+
+def test_sets_that_are_only_measured_may_be_held_out_as_a_whole(tmp_path, images):
+    spec = study(images)
+    alone = spec.data.model_copy(update={"resolution": 24, "holdout": 1.0})
+    made = ingest(list_source(str(images), "classes"), alone, tmp_path, run_locally)
+    give_name(tmp_path, "val-24", made)
+    assert made.samples("train") == 0
+    wanted = {"source": "dataset", "path": "val-24", "resolution": 24}
+    measured = spec.model_copy(update={"evaluation": Evaluation.model_validate({"sets": {"larger": wanted}})})
+    assert prepare(measured, tmp_path).sets["larger"].held_out == 24
+    trained_on = spec.model_copy(update={"data": Data.model_validate(wanted)})
+    with pytest.raises(SpecError, match="data: val-24 has validation images only, and studies train"):
+        prepare(trained_on, tmp_path)

@@ -1,9 +1,15 @@
 """The page of extrapolation: which evaluations make a line, and their pictures."""
 
+import dataclasses
+
 from PIL import Image
 
 from transvae_dashboards.extrapolation import render
-from transvae_platform.evaluation.records import Record
+from transvae_dashboards.follow.study import FollowedStudy
+from transvae_dashboards.scene import Scene
+from transvae_dashboards.views.reconstructions import reconstructions
+from transvae_platform.evaluation.protocols import PRESETS
+from transvae_platform.evaluation.records import Record, write_record
 
 
 def record(px, psnr, **data):
@@ -45,3 +51,29 @@ def test_images_that_are_left_out_at_one_resolution_are_said(tmp_path):
 def test_other_sources_are_not_set_side_by_side(tmp_path):
     text = render([record(64, 20.0), record(32, 30.0, source="/others")], tmp_path)
     assert "No model was evaluated at two resolutions" in text
+
+
+def test_numbers_of_unverified_networks_and_enlarged_images_are_named(tmp_path):
+    one, other = record(64, 20.0, enlarged=True), record(32, 30.0)
+    other.metrics["rfid_unverified"] = 1.25
+    text = render([one, other], tmp_path)
+    assert "rfid_unverified" in text
+    assert "1.25" in text
+    assert "Images smaller than a test resolution were enlarged" in text
+
+
+def test_a_studys_models_that_were_evaluated_by_hand_are_on_its_page(write_study, tmp_path):
+    study = write_study({"vit": "T"})
+    study.submit()
+    vavae = {**vars(PRESETS["vavae"]), "identity": "i"}
+    for px in (32, 64):
+        known = record(px, 20.0, fingerprint=f"f{px}", layout="folder")
+        model = {**known.model, "parameters": 9, "compression": 8, "channels": 8}
+        (folder := tmp_path / "evaluations" / known.key).mkdir(parents=True)
+        write_record(folder, dataclasses.replace(known, model=model, protocol=vavae))
+    scene = Scene(FollowedStudy(study.folder), live=True)
+    assert "No model of this study was evaluated at two resolutions" in "".join(reconstructions(scene))
+    (trial,) = study.trials
+    study.journal.append("registered", trial=trial, name="m", version=1, uri="models:/m/1", psnr=2.0, sha256="w" * 64)
+    text = "".join(reconstructions(Scene(FollowedStudy(study.folder), live=True)))
+    assert "64 px, n = 7" in text

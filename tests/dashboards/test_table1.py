@@ -9,7 +9,7 @@ import pytest
 from transvae_dashboards.table1 import render, write_table1
 from transvae_platform.evaluation.paper import SETS, TABLE1, printed
 from transvae_platform.evaluation.protocols import PRESETS
-from transvae_platform.evaluation.records import Record
+from transvae_platform.evaluation.records import Record, shown
 
 OURS = "models:/paper-transvae-L@best"
 
@@ -119,9 +119,25 @@ def test_cells_that_were_not_run_stay_empty_and_infinity_is_said():
     assert "n = 10 is few" in text
 
 
+def test_a_distance_of_equal_images_has_no_minus():
+    assert (shown(-1e-9, 2), shown(-0.26, 1), shown(0.0, 3)) == ("0.00", "-0.3", "0.000")
+
+
 def test_the_papers_table_is_whole(tmp_path):
     text = write_table1([], tmp_path / "a" / "table1.html").read_text()
     assert "Nothing was evaluated yet" in text
     assert len(TABLE1) == 24
     assert all(len(row.values) == len(SETS) and all(len(values) == 4 for values in row.values) for row in TABLE1)
     assert "surely 0.030" in text
+
+
+def test_columns_of_unverified_networks_are_shown_under_their_name():
+    text = render([record(metrics={"psnr": 20.0, "rfid_unverified": 3.5, "lpips_unverified": 0.25})])
+    assert cells(text, OURS)[4:7] == ["3.50", "20.00", "0.250"]
+    assert "rFID (unverified network)" in text
+    assert "mean nothing elsewhere" in text
+
+
+def test_images_that_were_enlarged_are_said():
+    assert "small ones enlarged" in render([record(data={**record().data, "enlarged": True})])
+    assert "small ones enlarged" not in render([record()])

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from transvae_dashboards.figures.latents import density_panels, told_apart
-from transvae_dashboards.figures.probes import probe_epoch_panel, probe_size_panel
+from transvae_dashboards.figures.latents import comparable_densities, density_panels, told_apart
+from transvae_dashboards.figures.probes import comparable_probes, probe_epoch_panel, probe_size_panel
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.printed import makers
 from transvae_dashboards.scene import Scene
@@ -75,6 +75,16 @@ def test_other_settings_have_a_table_of_their_own():
     assert render([probe("a"), probe("b", epochs=3)]).count("<h2>Linear probe") == 1  # epochs are of sgd
     assert render([probe("a"), probe("b", features="gap")]).count("<h2>Linear probe") == 2
     assert "46.61" in render([probe("a")])
+
+
+def test_charts_are_of_latents_of_one_kind_and_of_the_same_images():
+    larger, means = density("larger"), density("means")
+    larger.latents["images"], means.latents["content"] = "g", "mean"
+    first = density("first")
+    assert comparable_densities([first, larger, means, density("second")]) == [first, density("second")]
+    of_others = probe("b")
+    of_others.latents["images"] = "g"
+    assert comparable_probes([probe("a"), of_others]) == [probe("a")]
 
 
 def test_the_papers_parts_are_whole():

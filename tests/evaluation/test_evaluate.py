@@ -334,3 +334,80 @@ def test_a_model_without_pixels_is_refused_in_one_sentence(pictures, tmp_path):
     create_model("s-vae-micro-T/f8d16").save_pretrained(tmp_path / "s-vae")
     with pytest.raises(UserError, match=r"^evaluate: ours \(s-vae-micro-T/f8d16\) has no pixels: there is no reconst"):
         planned(tmp_path / "s-vae", pictures)
+
+
+PIECES = ("values-", "features-", "sums-", "result-")
+
+
+@pytest.mark.parametrize("after", [1, 3, 6, 10])
+def test_a_process_that_was_killed_while_it_tidied_up_is_continued(
+    model_folder, pictures, tmp_path, monkeypatch, after
+):
+    plan, unlink, gone = planned(model_folder, pictures), Path.unlink, []
+    whole = evaluate(plan, tmp_path / "one", run_locally, batch_size=4)
+
+    def dies(self, missing_ok=False):
+        if self.name.startswith(PIECES) and self.exists():
+            if len(gone) == after:
+                raise KeyboardInterrupt
+            gone.append(self.name)
+        unlink(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", dies)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(plan, tmp_path / "two", run_locally, batch_size=4)
+    (folder,) = (path for path in (tmp_path / "two" / "data").iterdir() if path.is_dir())
+    (folder / ".features-00000.part-1.safetensors").touch()  # of a process that was killed earlier
+    measured = []
+
+    def counted(function, work):
+        measured.extend(work)
+        return run_locally(function, work)
+
+    assert numbers(evaluate(plan, tmp_path / "two", counted, batch_size=4)) == numbers(whole)
+    assert not measured
+    final = tmp_path / "two" / "evaluations" / plan.key
+    assert {path.name for path in final.iterdir()} == {"images.parquet", "pictures.png", "record.json"}
+
+
+@pytest.mark.parametrize("name", ["values-00000.parquet", "features-00000.safetensors"])
+def test_pieces_whose_files_are_damaged_are_done_again(model_folder, pictures, tmp_path, name):
+    plan = planned(model_folder, pictures)
+    whole = evaluate(plan, tmp_path / "one", run_locally, batch_size=4)
+    interrupted(plan, tmp_path / "two")
+    (file,) = (tmp_path / "two" / "data").glob(f"*/{name}")
+    file.write_bytes(file.read_bytes()[:-9])
+    assert numbers(evaluate(plan, tmp_path / "two", run_locally, batch_size=4)) == numbers(whole)
+
+
+def test_an_evaluation_that_was_continued_elsewhere_names_both_devices(model_folder, pictures, tmp_path):
+    plan = planned(model_folder, pictures)
+    interrupted(plan, tmp_path)
+    record = evaluate(plan, tmp_path, run_locally, batch_size=4, device="cpu:0")
+    assert record.lineage["device"] == "cpu, cpu:0"
+
+
+def test_larger_images_come_in_smaller_batches_with_as_many_pictures(model_folder, pictures, tmp_path, monkeypatch):
+    assert [module.images_at_once(16, px) for px in (32, 256, 384, 512, 1024, 2048)] == [16, 16, 7, 4, 1, 1]
+    monkeypatch.setattr(module, "WHOLE", 8)  # a quarter of the pictures' pixels
+    record = evaluate(planned(model_folder, pictures), tmp_path, run_locally, batch_size=4)
+    assert record.batch_size == 1
+    with Image.open(tmp_path / "evaluations" / record.key / "pictures.png") as grid:
+        assert grid.size == (4 * 16, 2 * 16)
+
+
+def test_a_device_without_room_is_one_error_with_the_way_out(model_folder, pictures, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(measure, "reconstruct", full)
+    with pytest.raises(UserError, match=r"memory of cpu does not suffice for 4 images at a time - lower --batch-size"):
+        evaluate(planned(model_folder, pictures), tmp_path, run_locally, batch_size=4)
+
+
+def test_fid_of_an_unverified_inception_is_called_so(model_folder, pictures):
+    plan = planned(model_folder, pictures)
+    made = {"inception": {**plan.networks["inception"], "weights": "unverified"}}
+    assert finish._rfid(dataclasses.replace(plan, networks=made)) == "rfid_unverified"
+    assert finish._rfid(plan) == "rfid_random"

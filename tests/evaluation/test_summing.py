@@ -1,6 +1,7 @@
 """Sums of groups, made anywhere, are those of all features at once."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,3 +77,24 @@ def test_features_that_are_missing_are_named(pieces, tmp_path):
     told = r"kept moments of the originals were removed .* the same command .* features-00000"
     with pytest.raises(UserError, match=told):
         moments_of(pieces[0], "original", D, tmp_path, run_locally)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_sums_that_were_half_removed_are_made_again(pieces, tmp_path, monkeypatch, after):
+    monkeypatch.setattr(summing, "GROUP", 10)
+    whole = moments_of(pieces[0], "output", D, tmp_path, run_locally)
+    unlink, gone = Path.unlink, []
+
+    def dies(self, missing_ok=False):
+        if self.exists():
+            if len(gone) == after:
+                raise KeyboardInterrupt
+            gone.append(self)
+        unlink(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", dies)
+        with pytest.raises(KeyboardInterrupt):
+            moments_of(pieces[0], "output", D, tmp_path, run_locally)
+    again = moments_of(pieces[0], "output", D, tmp_path, run_locally)
+    assert again.covariance.tobytes() == whole.covariance.tobytes()

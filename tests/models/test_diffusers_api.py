@@ -56,3 +56,14 @@ def test_signatures_are_those_of_diffusers(pair):
     config = diffusers.AutoencoderKL(block_out_channels=(4,), norm_num_groups=2).config
     for key in vars(pair[1].config):
         assert key in config, key
+
+
+def test_a_generator_of_the_cpu_serves_a_model_on_another_device(pair):
+    _, vae = pair
+    with torch.no_grad():
+        elsewhere = vae.to("meta").encode(torch.zeros(1, 3, 32, 32, device="meta")).latent_dist
+    generator = torch.Generator().manual_seed(3)
+    assert elsewhere.sample(generator).device.type == "meta"
+    drawn = torch.randn(2, generator=generator)
+    torch.randn(1, 8, 4, 4, generator=(same := torch.Generator().manual_seed(3)))
+    assert torch.equal(drawn, torch.randn(2, generator=same))  # it was drawn from

@@ -41,7 +41,7 @@ def probe_panel(records: Sequence[LatentRecord]) -> Panel:
 
 
 def comparable_densities(records: Sequence[LatentRecord]) -> list[LatentRecord]:
-    """The densities of one setting, the first one's: others do not compare."""
+    """The densities of one setting, on latents of one kind and of the same images, those of the first."""
     return alike([record for record in records if record.kind == "density"], ("n", "runs", "settings"))
 
 
@@ -70,8 +70,12 @@ def colour_of(record: LatentRecord) -> str:
 
 
 def alike(records: Sequence[LatentRecord], keys: Sequence[str]) -> list[LatentRecord]:
-    """Those measured under the settings of the first: other numbers do not compare."""
-    return [r for r in records if all(r.result.get(key) == records[0].result.get(key) for key in keys)]
+    """Those measured under the settings of the first, on latents of its kind and images: others do not compare."""
+
+    def setting(record: LatentRecord) -> list[object]:
+        return [record.latents["images"], record.latents["content"], *(record.result.get(key) for key in keys)]
+
+    return [record for record in records if setting(record) == setting(records[0])]
 
 
 def told_apart(names: Sequence[str]) -> list[str]:

@@ -79,5 +79,5 @@ def probe_epoch_panel(probes: Sequence[LatentRecord]) -> Panel | None:
 
 
 def comparable_probes(records: Sequence[LatentRecord]) -> list[LatentRecord]:
-    """The probes of one setting, the first one's: others do not compare."""
+    """The probes of one setting, on latents of one kind and of the same images, those of the first."""
     return alike([record for record in records if record.kind == "probe"], PROTOCOL)

@@ -12,7 +12,12 @@ from transvae_platform.evaluation.records import all_records
 def reconstructions(scene: Scene) -> list[Html]:
     """The parts of the view."""
     home = scene.state.folder.parents[1]
-    records = [record for record in all_records(home) if record.key in scene.state.measured]
+    # by its own `tables`, or by hand
+    own = {trial.registered.get("sha256") for trial in scene.state.trials.values() if trial.registered}
+    records = [
+        record for record in all_records(home)
+        if record.key in scene.state.measured or record.model["weights_sha256"] in own
+    ]  # fmt: skip
     extrapolated = extrapolation_sections(records, home)
     if not extrapolated and not scene.live:
         return [pictures(scene)]

@@ -67,6 +67,11 @@ class Origin:
     seed: int | None = None
 
 
+def term_of(name: str, weights: str) -> str:
+    """What a term computed with one of WEIGHTS is called; see `Frozen.term`."""
+    return name if weights == "pretrained" else f"{name}_{weights}"
+
+
 class Frozen(nn.Module):
     """A network that is never trained: no gradients for its weights, always in eval mode, whatever `train` is told."""
 
@@ -83,7 +88,7 @@ class Frozen(nn.Module):
 
     def term(self, name: str) -> str:
         """What a term computed with this network is called: `name`, or `name_random`, `name_unverified`."""
-        return name if self.origin.weights == "pretrained" else f"{name}_{self.origin.weights}"
+        return term_of(name, self.origin.weights)
 
 
 def locate(network: str, published: Published, config: FrozenConfig) -> Path | None:

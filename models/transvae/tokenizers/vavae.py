@@ -21,6 +21,7 @@ from transvae.tokenizers.published import PUBLISHED
 
 PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 """Of an autoencoder: files of training runs also hold the loss, the foundation model and its projection."""
+OTHERS = "other tokenizers are read from folders of diffusers: give the one that holds config.json and the weights"
 DEEPEST = 4  # (1, 1, 2, 2, 4): the stage with attention
 RENAMED = (
     (r"^quant_conv", "encoder.moments"),
@@ -47,13 +48,13 @@ def open_vavae(file: Path) -> OurTokenizer:
     state = _read(file)
     kept = {key: value for key, value in state.items() if key.startswith(PARTS) and "loss" not in key}
     if "post_quant_conv.weight" not in kept:
-        raise TokenizerError(f"{file} holds no LDM autoencoder: there is no post_quant_conv.weight")
+        raise TokenizerError(f"{file} is no LDM autoencoder with post_quant_conv.weight, as VA-VAE's is; {OTHERS}")
     try:
         with torch.device("meta"):
             model: Autoencoder = create_model("cnn-T/f16d32", latent_dim=kept["post_quant_conv.weight"].shape[0])
         model.load_state_dict(_ours(kept), strict=True, assign=True)
     except (RuntimeError, ValueError, IndexError) as error:  # IndexError: a weight with too few dimensions
-        raise TokenizerError(f"{file} is not VA-VAE's network: {error}") from None
+        raise TokenizerError(f"{file} is not VA-VAE's network: {error}; {OTHERS}") from None
     facts = Facts(
         kind="VA-VAE",
         title=str(PUBLISHED["va-vae"].format),

@@ -24,7 +24,9 @@ def evaluate(
     ],
     preset: Annotated[list[str], typer.Option(help="Protocol: vavae, dcae, rae, detok; several.")] = ["vavae"],  # noqa: B006
     split: Annotated[Literal["validation", "train"], typer.Option(help="Which images.")] = "validation",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 16,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images of up to 256 x 256 per forward pass; of larger ones so many fewer.")
+    ] = 16,
     gpus: Gpus = 0,
     seed: Annotated[int, typer.Option(help="Of the posterior's samples.", min=0, max=2**63 - 1)] = 0,
     lpips: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from transvae_platform.cli.tables import console
 from transvae_platform.cli.text import harmless
 from transvae_platform.evaluation.latent_space.records import LatentRecord
-from transvae_platform.evaluation.records import Record, shown
+from transvae_platform.evaluation.records import Record, kind_of, shown
 
 DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4, "rfid": 3}
 UNITS = {"psnr": " dB"}
@@ -26,7 +26,7 @@ def print_record(record: Record) -> None:
 
 
 def _number(name: str, value: float | None) -> str:
-    kind = name.removesuffix("_random")
+    kind = kind_of(name)
     return f"{name} {shown(value, DIGITS[kind])}{UNITS.get(kind, '')}"
 
 

@@ -16,15 +16,18 @@ from transvae_platform.data.sets.fit import images_for
 from transvae_platform.errors import SpecError
 from transvae_platform.study.data_spec import Data
 
+TRAINED_ON = "data"
+"""The section of a study file whose images are trained on."""
 
-def find_source(section: Data, home: Path, key: str = "data") -> Source:
+
+def find_source(section: Data, home: Path, key: str = TRAINED_ON) -> Source:
     """List the images, or find the data sets.
 
     Args:
-        key: of the section in the study file.
+        key: of the section in the study file. Those of `evaluation.sets` may hold validation images only.
 
     Raises:
-        SpecError: there are none, or nothing is held out.
+        SpecError: there are none, or nothing is held out, or of what is trained on everything.
     """
     listing, made = None, None
     if section.source in ("dataset", "mixture"):
@@ -38,7 +41,7 @@ def find_source(section: Data, home: Path, key: str = "data") -> Source:
         held_out = table.column("split").to_pylist().count("validation")
         train = found.samples("train") if found else (table.num_rows - held_out) * samples_per_item(section)
     _refuse_no_validation(held_out, section, key)
-    if not train:
+    if not train and key == TRAINED_ON:
         raise SpecError(
             f"{key}: {section.path or section.source} has validation images only, and studies train - name a data set "
             "with training images, or hold out a share (data.holdout)"

@@ -8,7 +8,7 @@ Protocol
    size decides it.
 4. Moments of features merge exactly in any order (`moments.py`), one shard in memory at a time. Those of the original
    images are kept per data set and extractor in `<home>/evaluations/reference` and not computed again. Where they were
-   removed or damaged meanwhile, pieces that relied on them are done again.
+   removed or damaged meanwhile, pieces that relied on them are done again, as are pieces whose own files are damaged.
 5. Outputs that are not finite are counted, and the evaluation fails with their number and the first one's name.
 """
 
@@ -20,12 +20,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
 
 from transvae.tokenizers import PUBLISHED, TokenizerError, open_tokenizer
 from transvae.tokenizers.published import known_by
 from transvae_platform.data.making.work import Listener, Mapper, Work, run, work_folder
 from transvae_platform.data.sets.catalogue import DataSet
+from transvae_platform.data.sets.notes import read_note
 from transvae_platform.data.sets.shards import Shard
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation import finish
@@ -35,6 +38,9 @@ from transvae_platform.evaluation.protocols import Protocol
 from transvae_platform.evaluation.records import PICTURES, VERSION, Record, read_record
 from transvae_platform.evaluation.reference import kept_reference
 from transvae_platform.study.trial import stable_hash
+
+WHOLE = 256
+"""Pixels of a side up to which a batch is whole."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def evaluate(
     home: Path,
     mapper: Mapper,
     *,
-    batch_size: int = 16,  # assumption: two 256 x 256 images per pass of Inception fill a GPU at 16
+    batch_size: int = 16,  # assumption: 16 of 256 x 256 fill a GPU
     device: str = "cpu",
     listen: Listener | None = None,
 ) -> Record:
@@ -161,6 +167,7 @@ def evaluate(
     Args:
         home: visible to every worker.
         mapper: `run_locally`, or `run_on_ray` with a pool of processes.
+        batch_size: see `images_at_once`.
 
     Raises:
         UserError: outputs are not finite, or a shard or a network cannot be used.
@@ -176,17 +183,26 @@ def evaluate(
         if found := read_record(final):  # another process has done it meanwhile
             shutil.rmtree(folder)
             return found
-        work = _pieces(plan, home, folder, batch_size, device)
-        _forget_without_originals(work)
-        results = run(measure_shard, work, mapper, listen)
-        try:
-            record = finish.close(plan, home, folder, work, results, batch_size, mapper)
-        except ValueError as error:  # features that cannot be summed, or distances that cannot be solved
-            raise UserError(f"evaluate: {plan.model['name']}: no FID, {error} - no record was written") from error
+        # a process that was killed while it tidied up had measured everything
+        record = read_record(folder) or _measured(plan, home, folder, mapper, batch_size, device, listen)
+        finish.tidy(folder)
         final.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(final, ignore_errors=True)  # damaged, or of an older version
         folder.replace(final)
     return record
+
+
+def _measured(
+    plan: Evaluation, home: Path, folder: Path, mapper: Mapper, batch_size: int, device: str, listen: Listener | None
+) -> Record:
+    """Do the pieces that are not done; their record lies in the folder then."""
+    work = _pieces(plan, home, folder, batch_size, device)
+    _forget_unusable(work)
+    results = run(measure_shard, work, mapper, listen)
+    try:
+        return finish.close(plan, home, folder, work, results, mapper)
+    except ValueError as error:  # features that cannot be summed, or distances that cannot be solved
+        raise UserError(f"evaluate: {plan.model['name']}: no FID, {error} - no record was written") from error
 
 
 def geometry_of(settings: Mapping[str, Any]) -> str:
@@ -195,20 +211,36 @@ def geometry_of(settings: Mapping[str, Any]) -> str:
     return str(view.get("geometry", "unknown") if view.get("kind") == "centre" else view.get("kind", "unknown"))
 
 
-def _forget_without_originals(work: list[Work]) -> None:
-    """Pieces that were done while the originals' moments were kept, which they are no longer, count as not done."""
+def images_at_once(batch_size: int, resolution: int) -> int:
+    """Images per forward pass: so many of up to 256 x 256 pixels, of larger ones as many as have the same pixels.
+
+    A decoder's activations grow with the pixels: SD3.5-VAE's take 1 GiB for one image of 512 x 512 (measured on a CPU).
+    """
+    return max(1, min(batch_size, batch_size * WHOLE**2 // resolution**2))
+
+
+def _forget_unusable(work: list[Work]) -> None:
+    """Pieces whose files cannot be read, or that relied on moments of the originals which are gone, are not done."""
     for piece in work:
-        if not (piece["reference"] and Path(piece["features"]).exists()):
-            continue
+        result = read_note(Path(piece["result"]))
+        if result is not None and not result["broken"] and not _is_usable(piece):
+            Path(piece["result"]).unlink()
+
+
+def _is_usable(piece: Work) -> bool:
+    try:
+        pq.read_metadata(piece["values"])
         with safe_open(piece["features"], "numpy") as file:
-            if ORIGINAL not in file.keys():  # noqa: SIM118 - no mapping
-                Path(piece["result"]).unlink(missing_ok=True)
+            return not piece["reference"] or ORIGINAL in file.keys()  # noqa: SIM118 - no mapping
+    except (OSError, pa.ArrowInvalid, SafetensorError):
+        return False
 
 
 def _pieces(plan: Evaluation, home: Path, folder: Path, batch_size: int, device: str) -> list[Work]:
     common = {
         "location": plan.data.location, "model": plan.model["source"], "weights_sha256": plan.model["weights_sha256"],
-        "protocol": asdict(plan.protocol), "frozen": plan.frozen, "seed": plan.seed, "batch_size": batch_size,
+        "protocol": asdict(plan.protocol), "frozen": plan.frozen, "seed": plan.seed,
+        "batch_size": images_at_once(batch_size, plan.data.manifest.resolution),
         "device": device, "reference": kept_reference(home, finish.reference_key(plan)) is None,
     }  # fmt: skip
     return [

@@ -11,15 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from transvae.losses.frozen import term_of
 from transvae_platform.data.making.work import Mapper, Work
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.frechet import SOLVER, disagreement, frechet_distance, too_few
 from transvae_platform.evaluation.inception import DIMENSION
 from transvae_platform.evaluation.measure import ORIGINAL, OUTPUT
 from transvae_platform.evaluation.protocols import ORIGINALS
-from transvae_platform.evaluation.records import IMAGES, Record, write_record
+from transvae_platform.evaluation.records import IMAGES, PICTURES, RECORD, Record, write_record
 from transvae_platform.evaluation.reference import keep_reference, kept_reference
 from transvae_platform.evaluation.summing import moments_of
+from transvae_platform.files import whole_file
 from transvae_platform.lineage import code, library_versions
 from transvae_platform.study.trial import stable_hash
 
@@ -31,7 +33,7 @@ NAMED = ("item", "view")
 
 def close(
     plan: Evaluation, home: Path, folder: Path, work: Sequence[Work], results: Sequence[dict[str, Any]],
-    batch_size: int, mapper: Mapper,
+    mapper: Mapper,
 ) -> Record:  # fmt: skip
     """The record of an evaluation whose pieces are all done, written with the table into its folder.
 
@@ -65,20 +67,31 @@ def close(
         identical=identical,
         warnings=tuple(warnings),
         seed=plan.seed,
-        batch_size=batch_size,
+        batch_size=work[0]["batch_size"],
         lineage={
             "code": code().name,
             **library_versions(*_used(plan)),
-            "device": work[0]["device"],
+            "device": _devices(work, results),
             "solver": SOLVER,
         },
     )
-    pq.write_table(table, folder / IMAGES)
-    for piece in work:
-        for name in ("values", "features", "result"):
-            Path(piece[name]).unlink(missing_ok=True)
+    with whole_file(folder / IMAGES) as path:
+        pq.write_table(table, path)
     write_record(folder, record)
     return record
+
+
+def tidy(folder: Path) -> None:
+    """Leave of an evaluation's folder what its readers know: pieces, and what killed processes were writing, go."""
+    for path in folder.iterdir():
+        if path.name not in (RECORD, IMAGES, PICTURES):
+            path.unlink()
+
+
+def _devices(work: Sequence[Work], results: Sequence[dict[str, Any]]) -> str:
+    """Where the pieces were done: an evaluation may have been continued on another device."""
+    found: set[str] = {str(result.get("device", work[0]["device"])) for result in results}
+    return ", ".join(sorted(found))
 
 
 def _used(plan: Evaluation) -> Iterator[str]:
@@ -99,7 +112,7 @@ def reference_key(plan: Evaluation) -> str:
 
 
 def _rfid(plan: Evaluation) -> str:
-    return "rfid" if plan.networks["inception"]["weights"] == "pretrained" else "rfid_random"
+    return term_of("rfid", plan.networks["inception"]["weights"])
 
 
 def _means(plan: Evaluation, table: pa.Table) -> tuple[dict[str, float | None], int]:

@@ -42,7 +42,20 @@ def measure_shard(work: Work) -> None:
     """Reconstruct and measure the images of one shard; write values, features and, after them, the result.
 
     The result counts the images and names those whose outputs are not finite; with any, there are no features.
+
+    Raises:
+        UserError: the shard or a network cannot be used, or the memory of the device does not suffice.
     """
+    try:
+        _measure(work)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"evaluate: the memory of {work['device']} does not suffice for {work['batch_size']} images at a time - "
+            "lower --batch-size (in a study file tables.reconstruction.batch_size); what is done is kept"
+        ) from error
+
+
+def _measure(work: Work) -> None:
     shard, protocol, device = Shard(**work["images"]), Protocol(**work["protocol"]), torch.device(work["device"])
     file = open_whole(work["location"], shard)
     tokenizer = _tokenizer(work["model"], work["device"], work["weights_sha256"])
@@ -51,6 +64,7 @@ def measure_shard(work: Work) -> None:
     values: dict[str, list[NDArray[np.float64]]] = {}
     features: dict[str, list[NDArray[np.float32]]] = {ORIGINAL: [], OUTPUT: []}
     broken: list[int] = []
+    shown: list[list[Tensor]] = [[], []]
     for start in range(0, len(file), work["batch_size"]):
         part = slice(start, start + work["batch_size"])
         x_B3HW = to_model_input(torch.from_numpy(file.array("image")[part].copy()), device).contiguous()
@@ -60,9 +74,9 @@ def measure_shard(work: Work) -> None:
         broken += [int(row) for row in start + np.flatnonzero(~finite_B)]
         for name, column_B in per_image(x_B3HW, output_B3HW, protocol, lpips).items():
             values.setdefault(name, []).append(column_B.cpu().numpy())
-        if start == 0 and work["pictures"]:
-            shown = (to_8bit(images[:PICTURES]) for images in (x_B3HW, output_B3HW.nan_to_num()))
-            write_grid(list(shown), Path(work["pictures"]))
+        if work["pictures"] and start < PICTURES:
+            for row, images in zip(shown, (x_B3HW, output_B3HW.nan_to_num()), strict=True):
+                row.append(to_8bit(images[: PICTURES - start]))
         if work["reference"]:
             features[ORIGINAL].append(inception(to_8bit(x_B3HW)).cpu().numpy())
         if not broken:
@@ -74,7 +88,10 @@ def measure_shard(work: Work) -> None:
         arrays = {name: np.concatenate(parts) for name, parts in features.items() if parts}
         with whole_file(Path(work["features"])) as path:
             save_file(arrays, path)
-    write_result(work, {"images": len(file), "broken": [[int(items[row]), int(views[row])] for row in broken]})
+    if work["pictures"]:
+        write_grid([torch.cat(row) for row in shown], Path(work["pictures"]))
+    named = [[int(items[row]), int(views[row])] for row in broken]
+    write_result(work, {"images": len(file), "broken": named, "device": work["device"]})
 
 
 @torch.inference_mode()

@@ -21,6 +21,9 @@ RECORD, IMAGES, PICTURES = "record.json", "images.parquet", "pictures.png"
 VERSION = 1
 """Raised when the same inputs would give other numbers, or older readers could not read a record."""
 
+UNPUBLISHED = ("_random", "_unverified")
+"""What names of metrics end in where the network has other weights than the published ones (`losses/frozen.py`)."""
+
 NEEDED: dict[str, dict[str, Any]] = {
     "model": {"name": str, "title": str, "weights_sha256": str, "parameters": int | float, "compression": int,
               "channels": int},
@@ -48,7 +51,8 @@ class Record:
     n: int
     """Images, each counted once."""
     metrics: dict[str, float | None]
-    """psnr (dB), ssim, lpips, rfid; None where there is none. Of random networks: `lpips_random`, `rfid_random`."""
+    """psnr (dB), ssim, lpips, rfid; None where there is none. Of other networks than the published
+    ones: `lpips_random`, `rfid_unverified`."""
     identical: int
     """Images without any error."""
     warnings: tuple[str, ...]
@@ -110,8 +114,16 @@ def all_records(home: Path) -> list[Record]:
     )
 
 
+def kind_of(metric: str) -> str:
+    """`lpips` of `lpips_random` and `lpips_unverified`, which networks without published weights measured."""
+    for suffix in UNPUBLISHED:
+        metric = metric.removesuffix(suffix)
+    return metric
+
+
 def shown(value: float | None, digits: int) -> str:
     """A metric as text: an infinite PSNR is said, a missing one is a dash."""
     if value is None or math.isnan(value):
         return "–"
-    return "∞" if math.isinf(value) else f"{value:.{digits}f}"
+    # a distance of equal images is zero up to rounding, and no minus belongs before it
+    return "∞" if math.isinf(value) else f"{round(value, digits) + 0.0:.{digits}f}"

@@ -55,7 +55,7 @@ def moments_of(pieces: Sequence[Work], which: str, dimension: int, folder: Path,
     for part in work:
         total.merge(Moments.from_arrays(load_file(part["sums"])))
     for part in work:
-        for name in ("sums", "result"):
+        for name in ("result", "sums"):  # a result without its sums could not be continued
             Path(part[name]).unlink(missing_ok=True)
     return total.gaussian()
 

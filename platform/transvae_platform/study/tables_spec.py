@@ -29,7 +29,7 @@ class Reconstruction(Section):
     seed: Seed = 0
     """Of the posterior's samples."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Images per forward pass (assumption: 16 fill a GPU at 256 x 256)."""
+    """Images of up to 256 x 256 per forward pass (assumption: 16 fill a GPU); of larger ones so many fewer."""
     networks: Literal["pretrained", "random"] = "pretrained"
     """Random weights test the line: their metrics are called `lpips_random` and `rfid_random`."""
     files: dict[Literal["vgg", "alex", "inception"], str] = Field(default_factory=dict)

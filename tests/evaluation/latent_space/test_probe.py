@@ -88,3 +88,10 @@ def test_data_without_classes_is_refused(latents):
     train, validation = latents(labelled=False)
     with pytest.raises(UserError, match="have no label"):
         probe(train, validation, ProbeProtocol())
+
+
+def test_a_solver_that_diverged_is_told_instead_of_the_accuracy_of_what_it_left(latents):
+    train, validation = latents()
+    with pytest.raises(UserError, match=r"sgd with C 1e-07 ends with weights that are not finite.* rate than 0\.1"):
+        probe(train, validation, ProbeProtocol(solver="sgd", c=(1e-7,)))
+    assert probe(train, validation, ProbeProtocol(solver="sgd", c=(1e-7, 0.316))).chosen_c == 0.316

@@ -85,7 +85,7 @@ def test_q_k_and_v_keep_their_order():
 
 @pytest.mark.parametrize(
     ("state", "said"),
-    [({"weight": torch.zeros(2)}, "there is no post_quant_conv.weight"),
+    [({"weight": torch.zeros(2)}, "no LDM autoencoder with post_quant_conv.weight.*folders of diffusers"),
      ({"post_quant_conv.weight": torch.zeros(4, 4, 1, 1)}, "is not VA-VAE's network"),
      ({"post_quant_conv.weight": torch.tensor(1.0)}, "is not VA-VAE's network"),
      ({"post_quant_conv.weight": torch.zeros(0, 4)}, "is not VA-VAE's network"),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # with torch, which pages that show a measurement need not lo
 IMAGES, RUNS = 10_000, 10  # LightningDiT
 FIRST_SEED = 42  # LightningDiT's random_state; the runs after it count up
 PERPLEXITY, ITERATIONS = 30.0, 1000  # LightningDiT
+TOO_FEW = int(3 * PERPLEXITY)
+"""Images of which there is no map: t-SNE looks at three times the perplexity of neighbours."""
 
 Points = NDArray[np.float64]
 
@@ -55,10 +57,10 @@ def measure_density(
     """
     from transvae_platform.evaluation.latent_space.vectors import random_vectors
 
-    if min(images, len(latents)) <= 3 * PERPLEXITY:
+    if min(images, len(latents)) <= TOO_FEW:
         raise UserError(
             f"density: {min(images, len(latents))} images are too few for t-SNE with perplexity {PERPLEXITY:g} - take "
-            f"more than {3 * PERPLEXITY:g}"
+            f"more than {TOO_FEW}"
         )
     values = []
     for run in range(runs):

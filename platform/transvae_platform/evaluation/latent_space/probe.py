@@ -84,7 +84,7 @@ def probe(train: Latents, validation: Latents, protocol: ProbeProtocol) -> Probe
     """Fit on the training split, choose C on a part of it, measure on the validation split.
 
     Raises:
-        UserError: a split is empty, or there are no labels or fewer than two classes.
+        UserError: a split is empty, there are no labels or fewer than two classes, or the solver diverged.
     """
     if not len(train) or not len(validation):
         raise UserError("probe: the data set needs images of both splits - ingest it with --holdout")
@@ -94,13 +94,18 @@ def probe(train: Latents, validation: Latents, protocol: ProbeProtocol) -> Probe
         raise UserError(f"probe: there is one class only ({known.tolist()}) - ingest images with labels")
     c = protocol.c[0]
     if len(protocol.c) > 1:
-        c = max(protocol.c, key=lambda each: _fit(train, ids, known, protocol, each).accuracy(train, held))
+        c = max(protocol.c, key=lambda each: _fit(train, ids, known, protocol, each).worth(train, held))
     curve: list[tuple[int, float]] = []
     everything = np.arange(len(validation))
     classifier = _fit(
         train, np.arange(len(train)), known, protocol, c,
         lambda epoch, now: curve.append((epoch, now.accuracy(validation, everything))),
     )  # fmt: skip
+    if not classifier.is_finite:
+        raise UserError(
+            f"probe: {protocol.solver} with C {c:g} ends with weights that are not finite - take a larger C"
+            + (f", or a lower learning rate than {protocol.learning_rate:g}" if protocol.solver == "sgd" else "")
+        )
     return Probed(
         accuracy=classifier.accuracy(validation, everything),
         images={"train": len(train), "validation": len(validation)},
@@ -125,6 +130,15 @@ class Classifier:
     steps: int
     converged: bool | None = None
     gradient: float | None = None
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the solver did not diverge: what it left has some accuracy in any case."""
+        return bool(self.weight.isfinite().all() and self.bias.isfinite().all())
+
+    def worth(self, latents: Latents, ids: Ids) -> float:
+        """What C is chosen by: the accuracy, less than any where the solver diverged."""
+        return self.accuracy(latents, ids) if self.is_finite else -1.0
 
     def accuracy(self, latents: Latents, ids: Ids) -> float:
         """Share of images whose class has the highest score; a class never trained on counts as wrong."""
