@@ -3,8 +3,35 @@
 Legend: B batch, a input channels, b output channels, H, W map.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+FOLDED_FROM = 1024
+"""Pixels of a map from which a CPU convolves it before it is doubled. With 256 channels of 32 x 32 forward and backward
+take 0.5 x the time (one core, float32); with 512 of 16 x 16 adding up the weights takes what is saved."""
+
+
+def double_and_convolve(x_BaHW: Tensor, conv: nn.Conv2d) -> Tensor:
+    """Nearest x2, then `conv`, 3x3 with padding 1 -> (B, b, 2H, 2W).
+
+    Each output pixel sees four input pixels only, as nearest repeats them. A transposed 4x4 convolution of stride 2
+    whose weights are sums of the 3x3's is the same map (up to rounding) in 16 instead of 36 products per input pixel.
+    Whether that is quicker on GPUs has not been measured: they take the two steps.
+    """
+    height, width = x_BaHW.shape[2:]
+    folds = x_BaHW.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and height * width >= FOLDED_FROM
+    if not folds:
+        doubled: Tensor = conv(F.interpolate(x_BaHW, scale_factor=2.0, mode="nearest"))
+        return doubled
+    weight_ab44 = _fold(_fold(conv.weight, 2), 3).transpose(0, 1)
+    return F.conv_transpose2d(x_BaHW, weight_ab44, conv.bias, stride=2, padding=1)
+
+
+def _fold(weight: Tensor, dim: int) -> Tensor:
+    """The three weights of an axis as the four of a transposed convolution of stride 2."""
+    first, middle, last = weight.unbind(dim)
+    return torch.stack((last, middle + last, first + middle, first), dim)
 
 
 def average_groups(x_BaHW: Tensor, b: int) -> Tensor:
@@ -49,7 +76,7 @@ class DCUp(nn.Module):
         self.shuffled = nn.Conv2d(a, 4 * b, 1, bias=False) if dc_path else None
 
     def forward(self, x_BaHW: Tensor) -> Tensor:
-        y_BbHW: Tensor = self.conv(F.interpolate(x_BaHW, scale_factor=2.0, mode="nearest"))
+        y_BbHW = double_and_convolve(x_BaHW, self.conv)
         if self.shuffled is not None:
             duplicate = x_BaHW.repeat_interleave(self.copies, dim=1)
             y_BbHW = y_BbHW + F.pixel_shuffle(self.shuffled(x_BaHW) + duplicate, 2)
@@ -79,8 +106,7 @@ class NearestUp(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        y: Tensor = self.conv(F.interpolate(x_BCHW, scale_factor=2.0, mode="nearest"))
-        return y
+        return double_and_convolve(x_BCHW, self.conv)
 
 
 class PatchMerge(nn.Module):
