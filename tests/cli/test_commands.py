@@ -51,7 +51,7 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 def test_the_plan_of_figure_5_needs_neither_torch_nor_counting(tmp_path):
-    """As on a machine that never planned before."""
+    """As on a machine that never planned before, whose tracking server is down."""
     file = Path(__file__).parents[2] / "studies" / "figure5_scaling.yaml"
     arguments = ["study", "plan", str(file), "--gpus", "64", "--home", str(tmp_path / "runs")]
     program = (
@@ -63,8 +63,10 @@ def test_the_plan_of_figure_5_needs_neither_torch_nor_counting(tmp_path):
         f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "XDG_CACHE_HOME": str(tmp_path)}
+    environment["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"  # where nobody listens
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert "20 trials, 20 left to run" in done.stdout
+    assert "tracking: http://127.0.0.1:9 was asked for measured times" in done.stderr
     assert done.stdout.splitlines()[-1] == "loaded: []"
     assert not list(tmp_path.iterdir())  # what ships is enough
 
