@@ -10,6 +10,7 @@ import pytest
 from mlflow.entities import ViewType
 from tests.faults.mlflow_server import Mlflow, wait_for
 
+from transvae_platform.study.folders import artifacts_of
 from transvae_platform.study.rates import Rate, rate_key
 from transvae_platform.tracking.rates import EXPERIMENT, METRIC, Asked, RateRuns
 from transvae_platform.tracking.runs import Tracker
@@ -117,14 +118,21 @@ def test_rates_that_were_thrown_away_are_begun_again(client, server, study):
     trial = study.trials[0]
     run_whole(study, trial, 20.0, device="A100")
     ended = study.state().trials[trial.id]
-    RateRuns(server).keep(ended)
+    RateRuns(server, study.home).keep(ended)
     client.delete_experiment(client.get_experiment_by_name(EXPERIMENT).experiment_id)
-    RateRuns(server).keep(ended)
+    RateRuns(server, study.home).keep(ended)
     restored = client.get_experiment_by_name(EXPERIMENT)
     assert restored.lifecycle_stage == "active"
     runs = client.search_runs([restored.experiment_id], "tags.device = 'A100'", run_view_type=ViewType.ACTIVE_ONLY)
     assert len(runs) == 1
     assert len(client.get_metric_history(runs[0].info.run_id, METRIC)) == 1, "the same point twice is one"
+
+
+def test_in_a_homes_own_store_the_rates_lie_where_studies_do(client, server, study):
+    run_whole(study, study.trials[0], 20.0)
+    RateRuns(server, study.home).keep(study.state().trials[study.trials[0].id])
+    place = client.get_experiment_by_name(EXPERIMENT).artifact_location
+    assert place.startswith(artifacts_of(study.home)), "so they follow a home that is moved"
 
 
 KNOWN = {
@@ -204,7 +212,7 @@ def test_a_real_server_tells_another_home(server, home, study, tmp_path):
     study.now += 10**6  # after whatever other tests measured
     ended = study.state().trials[trial.id]
     ended.at = study.now
-    RateRuns(server).keep(ended)
+    RateRuns(server, study.home).keep(ended)
     process = Mlflow(home).start()
     try:
         wait_for(process.answers)

@@ -29,7 +29,7 @@ from urllib.request import Request, urlopen
 
 from transvae_platform.files import whole_file
 from transvae_platform.redaction import without_password
-from transvae_platform.study.folders import user_cache
+from transvae_platform.study.folders import artifacts_of, user_cache
 from transvae_platform.study.rates import Rate, rate_key, rate_of
 from transvae_platform.study.state import TrialState
 from transvae_platform.study.trial import stable_hash
@@ -47,8 +47,8 @@ NOT_THERE = "RESOURCE_DOES_NOT_EXIST"  # MLflow's word for an experiment that no
 class RateRuns:
     """The writer. Raises what the server's client does."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, server: Server, home: Path) -> None:
+        self._server, self._home = server, home
         self._experiment: str | None = None
 
     def keep(self, trial: TrialState) -> None:
@@ -73,7 +73,12 @@ class RateRuns:
             found = client.get_experiment_by_name(EXPERIMENT)
             if found is not None and found.lifecycle_stage == "deleted":  # in MLflow's trash: its name stays taken
                 client.restore_experiment(found.experiment_id)
-            self._experiment = str(client.create_experiment(EXPERIMENT) if found is None else found.experiment_id)
+            if found is None:
+                # beside those of studies: MLflow's own place for artifacts is the working directory
+                artifacts = f"{artifacts_of(self._home)}/rates" if self._server.uri.startswith("sqlite:") else None
+                self._experiment = str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+            else:
+                self._experiment = str(found.experiment_id)
         return self._experiment
 
 

@@ -65,7 +65,7 @@ class Tracker:
     def __init__(self, server: Server, state: StudyState, home: Path) -> None:
         self._server, self._state = server, state
         self._runs = StudyRuns(server, state, home)
-        self._rates = RateRuns(server)
+        self._rates = RateRuns(server, home)
         self._sent: dict[str, _Sent] = {}
         self._remade: Counter[str] = Counter()
         self._files_sent = False
