@@ -1,51 +1,16 @@
 """What trials measured travels from home to home through the tracking server, and no plan waits for a server."""
 
-import json
-import threading
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from mlflow.entities import ViewType
 from tests.faults.mlflow_server import Mlflow, wait_for
+from tests.tracking.played import answering
 
 from transvae_platform.study.folders import artifacts_of
 from transvae_platform.study.rates import Rate, rate_key
 from transvae_platform.tracking.rates import EXPERIMENT, METRIC, Asked, RateRuns
 from transvae_platform.tracking.runs import Tracker
-
-
-@contextmanager
-def answering(pages, seconds=0.0):
-    """A server that gives `pages` ({path: (status, document)}) after a while; yields its address and what was asked."""
-    asked = []
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self):
-            time.sleep(seconds)
-            asked.append((self.path, dict(self.headers)))
-            status, document = pages.get(self.path.partition("?")[0], (500, "<html>"))
-            body = document.encode() if isinstance(document, str) else json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.do_GET()
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def pages(client, device):

@@ -85,19 +85,20 @@ class RateRuns:
 class Asked:
     """A server that was asked for its rates; asking starts with the object."""
 
-    def __init__(self, uri: str | None, cache: Path | None = None, patience: float = ANSWER_SECONDS) -> None:
+    def __init__(self, uri: str | None, cache: Path | None = None, patience: float | None = None) -> None:
         """Args:
         uri: of an MLflow server; anything else is not asked and tells nothing.
         cache: the folder in which answers are kept; default the user's.
-        patience: seconds, counted from now.
+        patience: seconds, counted from now; default ANSWER_SECONDS.
         """
         self.problem: str | None = None
         """Why there was no answer, in a sentence, once `rates` was called."""
         self._uri = uri if uri and uri.startswith(("http://", "https://")) else None
         self._cache = cache or user_cache()
-        self._end, self._patience = time.monotonic() + patience, patience
+        self._patience = ANSWER_SECONDS if patience is None else patience
+        self._end = time.monotonic() + self._patience
         self._answer: dict[str, Rate] | None = None
-        self._failure = f"no answer within {patience:g} s"
+        self._failure = f"no answer within {self._patience:g} s"
         if self._uri:
             self._thread = threading.Thread(target=self._ask, args=(self._uri,), name="rates", daemon=True)
             self._thread.start()
