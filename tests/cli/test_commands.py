@@ -8,17 +8,23 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.tracking.played import answering
 
 from transvae.accounting import count_model
 from transvae_platform.cluster import planning, schedule, submit
 from transvae_platform.cluster.devices import local_devices
+from transvae_platform.cluster.planning import prepare_elsewhere
 from transvae_platform.errors import SpecError
 from transvae_platform.study import lease
 from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.lease import wait_for_lease
 from transvae_platform.study.load import load_study, study_schema
+from transvae_platform.study.plan import START_SECONDS
+from transvae_platform.study.rates import rate_key
 from transvae_platform.study.state import StudyState
+from transvae_platform.tracking import rates
+from transvae_platform.tracking.rates import METRIC
 
 HEAVY = ("torch", "mlflow", "ray", "matplotlib", "pandas", "torchmetrics")
 
@@ -51,7 +57,7 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 def test_the_plan_of_figure_5_needs_neither_torch_nor_counting(tmp_path):
-    """As on a machine that never planned before."""
+    """As on a machine that never planned before, whose tracking server is down."""
     file = Path(__file__).parents[2] / "studies" / "figure5_scaling.yaml"
     arguments = ["study", "plan", str(file), "--gpus", "64", "--home", str(tmp_path / "runs")]
     program = (
@@ -63,8 +69,10 @@ def test_the_plan_of_figure_5_needs_neither_torch_nor_counting(tmp_path):
         f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "XDG_CACHE_HOME": str(tmp_path)}
+    environment["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"  # where nobody listens
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert "20 trials, 20 left to run" in done.stdout
+    assert "tracking: http://127.0.0.1:9 was asked for measured times" in done.stderr
     assert done.stdout.splitlines()[-1] == "loaded: []"
     assert not list(tmp_path.iterdir())  # what ships is enough
 
@@ -98,6 +106,26 @@ def test_plan_shows_every_trial_and_writes_nothing(transvae, study_file, tmp_pat
     for text in ("transvae-T", "vit-T", "tiny: Does it load?", "2 trials, 2 left to run", "1 x cpu", "queued"):
         assert text in answer.out
     assert everything(tmp_path) == before
+
+
+def test_plan_takes_the_times_that_a_tracking_server_knows(transvae, study_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    trial = prepare_elsewhere(load_study(study_file), tmp_path).trials[0]
+    metric = {"key": METRIC, "value": 7.0, "timestamp": 1, "step": 0}
+    tags = [{"key": "rate", "value": rate_key(trial)}, {"key": "device", "value": "another's"}]
+    known = {
+        "/api/2.0/mlflow/experiments/get-by-name": (200, {"experiment": {"experiment_id": "1"}}),
+        "/api/2.0/mlflow/runs/search": (200, {"runs": [{"data": {"metrics": [metric], "tags": tags}}]}),
+    }
+    monkeypatch.setattr(rates, "ANSWER_SECONDS", 60.0)  # a busy machine has time
+    with answering(known) as (uri, _):
+        plan = ("study", "plan", study_file, "--home", tmp_path / "runs", "--tracking-uri", uri)
+        answer = transvae(*plan)
+        rows = json.loads(transvae(*plan, "--json").out)["trials"]
+    assert (answer.code, answer.err) == (0, "")
+    assert "times without ~ were measured on another's, 1 of them by other homes" in answer.out
+    told = [(row["measured_on"], row["seconds"]) for row in rows if row["told_by_tracking"]]
+    assert told == [("another's", 7.0 * trial.recipe.steps + START_SECONDS["cpu"])]
 
 
 def test_plan_document_has_the_counted_numbers(transvae, study_file, tmp_path):

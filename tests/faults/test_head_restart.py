@@ -11,15 +11,9 @@ import pytest
 import yaml
 from tests.faults.hosts import ROOT, hosts, missing, start_ray
 from tests.faults.nodes import events, until, wait_for_step
+from tests.faults.twins import unlike_twin
 
-from transvae_platform.data.sets.catalogue import at_home, list_data_sets
-from transvae_platform.data.sets.samples import open_data
-from transvae_platform.study.journal import Journal
 from transvae_platform.study.state import StudyState
-from transvae_platform.training.checkpoint import CheckpointStore
-from transvae_platform.training.loop import train_vae
-from transvae_platform.training.tensors import read_tensors
-from transvae_platform.world import World
 
 WHY_NOT = missing("redis-server")
 pytestmark = [pytest.mark.fault, pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))]
@@ -95,17 +89,4 @@ def test_a_study_goes_on_after_its_head_was_killed_and_came_back(network, tmp_pa
     assert node.processes("raylet") == raylet
     assert redis.poll() is None
 
-    home = FOLDER / "shared" / "runs"
-    (made,) = list_data_sets(home)
-    twin = tmp_path / "twin"
-    journal = Journal(twin / "journal.jsonl")
-    samples = open_data(at_home(home, made.manifest).location, home, 10**9)
-    train_vae(trial.trial, samples, twin, journal, World(), {})
-    journal.close()
-    undisturbed, disturbed = weights(twin), weights(folder)
-    assert [key for key in undisturbed if not (undisturbed[key] == disturbed[key]).all()] == []
-
-
-def weights(folder):
-    with CheckpointStore(folder / "checkpoints", keep=9).verified(STEPS) as path:
-        return read_tensors(path / "state")
+    assert unlike_twin(trial, FOLDER / "shared" / "runs", tmp_path / "twin") == []

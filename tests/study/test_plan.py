@@ -7,6 +7,7 @@ from transvae.losses.cost import discriminator_flops, features_flops, lpips_flop
 from transvae_platform.cluster.devices import check_devices
 from transvae_platform.errors import SpecError
 from transvae_platform.study.plan import ASSUMED_RATE, START_SECONDS, Plan, TrialPlan, build_plan
+from transvae_platform.study.rates import Rate, rate_key
 from transvae_platform.study.state import StudyState
 
 
@@ -91,6 +92,20 @@ def test_the_device_that_ran_last_counts_where_there_were_several(writer, grid, 
     (row,) = [row for row in plan(grid(), tmp_path).rows if row.trial.label == before.trials[-1].label]
     assert row.measured == "H100"
     assert row.seconds == pytest.approx(0.2 * row.steps + START_SECONDS["cpu"])
+
+
+def test_what_a_tracking_server_tells_counts_where_this_home_measured_nothing(writer, grid, tmp_path):
+    before = writer(study="earlier")
+    own = before.trials[-1]
+    measure(before, own, 20.0)
+    told = {rate_key(trial): Rate(2.0, "H100", told=True) for trial in grid()}
+    rows = build_plan(grid(), {"cpu": 2, "gpu": 0}, tmp_path, None, told=told).rows
+    assert {row.told for row in rows if row.trial.label == own.label} == {False}
+    others = [row for row in rows if row.trial.label != own.label]
+    assert len(others) == 2
+    for row in others:
+        assert (row.measured, row.told) == ("H100", True)
+        assert row.seconds == pytest.approx(2.0 * row.steps + START_SECONDS["cpu"])
 
 
 @pytest.mark.parametrize(

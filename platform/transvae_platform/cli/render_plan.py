@@ -46,7 +46,9 @@ def print_plan(spec: StudySpec, plan: Plan, prices: Prices) -> None:
         )
         out.print(_sources(plan, prices), highlight=False, markup=False)
     if devices := sorted({row.measured for row in plan.rows if row.measured}):
-        out.print(f"times without ~ were measured on {' and '.join(devices)}", markup=False, highlight=False)
+        told = sum(row.told for row in plan.rows)
+        whose = f", {told} of them by other homes: the tracking server says so" if told else ""
+        out.print(f"times without ~ were measured on {' and '.join(devices)}{whose}", markup=False, highlight=False)
     if assumed := {row.trial.workers.device for row in plan.rows if not row.measured}:
         count = sum(not row.measured for row in plan.rows)
         rates = " and ".join(f"{ASSUMED_RATE[kind]:.0e} FLOP/s per {kind}{_share(kind)}" for kind in sorted(assumed))
@@ -110,6 +112,7 @@ def _row(row: TrialPlan, prices: Prices) -> dict[str, Any]:
         "dollars": asdict(cost) if cost else None,
         "measured": row.measured is not None,
         "measured_on": row.measured,
+        "told_by_tracking": row.told,
         "memory_bytes": row.memory_bytes,
         "disk_bytes": row.disk_bytes,
         "state": row.state,

@@ -17,6 +17,7 @@ from transvae_platform.cluster.submit import submit_study
 from transvae_platform.errors import UserError
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
+from transvae_platform.tracking.rates import Asked
 from transvae_platform.tracking.runs import log_page
 from transvae_platform.tracking.server import default_tracking_uri
 
@@ -28,12 +29,13 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
 
     Raises UserError as `submit_study`; typer.Exit(3) where something is left to do.
     """
+    uri = tracking_uri or default_tracking_uri(home)
+    asked = Asked(uri)
     prepared = prepare(spec, home.resolve(), tracking_uri)
     cluster = os.environ.get("RAY_ADDRESS")
-    planned = plan_study(prepared, home.resolve(), cluster)
-    uri = tracking_uri or default_tracking_uri(home)
+    planned = plan_study(prepared, home.resolve(), cluster, told=asked.rates)
     with StudyProgress(planned) as progress:
-        state = submit_study(prepared, home, uri, progress.listen, cluster)
+        state = submit_study(prepared, home, uri, progress.listen, cluster, asked.rates)
         progress.stage("drawing the report")
         troubles: list[UserError] = []  # the study is done all the same: the rest is kept, and the outcome told
         page = _tried(troubles, lambda: write_page(state))

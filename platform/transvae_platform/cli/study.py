@@ -49,6 +49,13 @@ def plan(
         float | None,
         typer.Option(help="Dollars for an hour of one GPU on demand, instead of resources.prices.", min=0),
     ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            help="MLflow server to ask for times that other homes measured; default MLFLOW_TRACKING_URI, else none.",
+            show_default=False,
+        ),
+    ] = None,
     informed_by: Annotated[
         str | None,
         typer.Option(
@@ -61,14 +68,18 @@ def plan(
     from transvae_platform.cli.render_plan import plan_document, print_plan
     from transvae_platform.cluster.planning import gpus_that_are_missing, plan_study, prepare, prepare_elsewhere
     from transvae_platform.study.load import load_study
+    from transvae_platform.tracking.rates import Asked
 
     spec = load_study(file, tuple(changes or ()))
     cluster = os.environ.get("RAY_ADDRESS")
+    asked = Asked(tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
     if gpus is None and cluster is None and (gpus := gpus_that_are_missing(spec, home.resolve())):
         say = "this machine has no GPU: planned for as many elsewhere as the largest trial takes"
         typer.echo(f"{say}, {gpus}; --gpus N for a larger cluster", err=True)
     prepared = prepare(spec, home.resolve()) if gpus is None else prepare_elsewhere(spec, home.resolve())
-    planned = plan_study(prepared, home.resolve(), cluster, gpus)
+    planned = plan_study(prepared, home.resolve(), cluster, gpus, asked.rates)
+    if asked.problem:
+        typer.echo(asked.problem, err=True)
     prices = spec.resources.prices.at(price)
     informed = None
     if informed_by is not None:

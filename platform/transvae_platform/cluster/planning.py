@@ -6,7 +6,7 @@ counted (`study/counts.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from transvae_platform.study.calibration import find_rates
 from transvae_platform.study.folders import study_folder
 from transvae_platform.study.grid import build_grid
 from transvae_platform.study.plan import Plan, build_plan, refuse_too_big
+from transvae_platform.study.rates import Rate
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
 from transvae_platform.study.trial import PIXELLESS, Initial, Trial
@@ -150,8 +151,18 @@ def refuse_too_few(samples: int, trials: Sequence[Trial]) -> None:
         )
 
 
-def plan_study(prepared: Prepared, home: Path, address: str | None = None, gpus_elsewhere: int | None = None) -> Plan:
-    """The plan against this machine, a running cluster, or so many GPUs elsewhere; starts nothing, writes nothing."""
+def plan_study(
+    prepared: Prepared,
+    home: Path,
+    address: str | None = None,
+    gpus_elsewhere: int | None = None,
+    told: Callable[[], Mapping[str, Rate]] = dict,
+) -> Plan:
+    """The plan against this machine, a running cluster, or so many GPUs elsewhere; starts nothing, writes nothing.
+
+    Args:
+        told: gives what a tracking server knows of rates (`tracking/rates.py`); called last.
+    """
     current = open_study(study_folder(home, prepared.spec.study))
     left = unfinished(prepared.trials, current, OVER)
     memory: float | None = None
@@ -170,7 +181,7 @@ def plan_study(prepared: Prepared, home: Path, address: str | None = None, gpus_
             cpus, gpus = cluster_devices(prepared.spec.resources.accelerator)
             memory = cluster_gpu_bytes()
         check_devices(left, cpus, gpus, f"the cluster at {address}")
-    plan = build_plan(prepared.trials, {"cpu": cpus, "gpu": gpus}, home, current, prepared.source.images)
+    plan = build_plan(prepared.trials, {"cpu": cpus, "gpu": gpus}, home, current, prepared.source.images, told())
     said = prepared.spec.resources.gpu_memory
     refuse_too_big(plan, said * 1e9 if said else memory)
     return plan

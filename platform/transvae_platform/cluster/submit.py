@@ -9,7 +9,7 @@ tables 1 and 2.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from transvae_platform.study.identity import refuse_changed_study
 from transvae_platform.study.journal import Journal
 from transvae_platform.study.lease import Fence
 from transvae_platform.study.plan import build_plan
+from transvae_platform.study.rates import Rate
 from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
 from transvae_platform.study.stopping import asked_to_stop
@@ -50,12 +51,20 @@ from transvae_platform.training.places import check_place
 
 
 def submit_study(
-    prepared: Prepared, home: Path, tracking_uri: str, listen: Listener, address: str | None = None
+    prepared: Prepared,
+    home: Path,
+    tracking_uri: str,
+    listen: Listener,
+    address: str | None = None,
+    told: Callable[[], Mapping[str, Rate]] = dict,
 ) -> StudyState:
     """Run a study to its end, continue it, or follow the process that runs it; returns its state.
 
     After following, what has not ended is run here: nothing if the other process came to its end, the rest if it was
     killed. Trials that failed there are left as they are.
+
+    Args:
+        told: gives what the tracking server knows of rates, for the order and the budget.
 
     Raises:
         SpecError: the study exists with another specification, or asks for devices that are not there.
@@ -116,7 +125,7 @@ def submit_study(
                 _queue(left, journal, state, fence)
                 left = unfinished(left, state, ended)  # the record of a trial that had finished may have been damaged
                 images = sum(made.samples(split) for split in ("train", "validation"))
-                planned = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state, images)
+                planned = build_plan(left, {"cpu": cpus, "gpu": gpus}, home, state, images, told())
                 journal.append("planned", device_seconds=planned.seconds_by_trial)
                 agenda = planned.agenda
                 shared = _places(made, sets, prepared.spec)

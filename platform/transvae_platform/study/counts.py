@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, cached_property
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import transvae
+from transvae_platform.study.folders import user_cache
 from transvae_platform.study.trial import stable_hash
 
 SHIPPED = Path(__file__).with_name("counted.json")
@@ -90,5 +90,4 @@ def counting_version() -> str:
 @cache
 def counts() -> Counts:
     """The tables of this user and this version."""
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Counts(cache_home / "transvae", counting_version())
+    return Counts(user_cache(), counting_version())

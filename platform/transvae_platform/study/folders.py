@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -25,3 +26,8 @@ def load_call(uri: str, home: Path, tracking_uri: str) -> str:
     if tracking_uri == store_of(home):
         return f'load_model("{uri}", home="{home.resolve()}")'
     return f'load_model("{uri}", tracking_uri="{tracking_uri}")'
+
+
+def user_cache() -> Path:
+    """What can be lost at any time, whichever home it is for: `~/.cache/transvae`, or below `XDG_CACHE_HOME`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transvae"

@@ -1,27 +1,26 @@
 """What a study will cost, before anything is launched: per trial and in total. Changes nothing.
 
-Times come from trials of the same model, batch and device that earlier studies in the same home measured; where there
-are none, from counted FLOPs and an assumed rate, and the plan says so.
+Times come from trials of the same model, batch and device that earlier studies in the same home measured, or that a
+tracking server tells of; where there are none, from counted FLOPs and an assumed rate, and the plan says so.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from transvae_platform.errors import SpecError
 from transvae_platform.study.costs import losses_flops, memory_bytes, model_cost
-from transvae_platform.study.data_spec import training_sizes
 from transvae_platform.study.generator_plan import decoding_flops, sampling_flops
 from transvae_platform.study.latents_plan import LatentsPlan, latents_of, plan_latents
 from transvae_platform.study.ordering import good_order
+from transvae_platform.study.rates import Rate, measured_rates, rate_key
 from transvae_platform.study.scheduling import Agenda, Work, among
 from transvae_platform.study.simulation import makespan
 from transvae_platform.study.state import OVER, StudyState, studies_in
-from transvae_platform.study.trial import Trial, stable_hash
+from transvae_platform.study.trial import Trial
 
 # Sustained training rates, FLOP/s, where nothing was measured. CPU: one core on the micro ladder reaches 4 to 50
 # GFLOP/s (measured on a 2-core server CPU); GPU: 30 % of PEAK_RATE (an MFU of 0.3:
@@ -60,6 +59,8 @@ class TrialPlan:
     disk_bytes: int
     state: str
     """What the journal says of this trial: one of `STATES`."""
+    told: bool = False
+    """Whether a tracking server said how long a step takes, not the journals of this home."""
 
     @property
     def images(self) -> int:
@@ -143,14 +144,16 @@ def build_plan(
     home: Path,
     current: StudyState | None,
     images: int | None = None,
+    told: Mapping[str, Rate] | None = None,
 ) -> Plan:
     """The plan of a study's trials.
 
     Args:
         current: the study's own state if it was submitted before.
         images: that latents are made of, of both splits; None where nobody looked.
+        told: rates that a tracking server knows, by `rate_key`; those of this home go before.
     """
-    measured = _measured_step_seconds(studies_in(home))
+    measured = {**(told or {}), **measured_rates(studies_in(home))}
     by_id = {trial.id: trial for trial in trials}
     rows = []
     for trial in trials:
@@ -160,8 +163,9 @@ def build_plan(
         if of := trial.generator:
             losses = sampling_flops(trial, decoding=decoding_flops(trial, by_id.get(str(of.autoencoder))))
         device, workers = trial.workers.device, trial.workers.workers
-        rate = measured.get(_rate_key(trial))
-        busy = rate[0] * trial.recipe.steps if rate else (training + losses) / (ASSUMED_RATE[device] * workers)
+        rate = measured.get(rate_key(trial))
+        assumed = (training + losses) / (ASSUMED_RATE[device] * workers)
+        busy = rate.seconds_per_step * trial.recipe.steps if rate else assumed
         known = current.trials.get(trial.id) if current else None
         rows.append(
             TrialPlan(
@@ -174,10 +178,11 @@ def build_plan(
                 devices=f"{workers} x {device}",
                 seconds=busy + START_SECONDS[device],
                 step=known.step if known else 0,
-                measured=rate[1] if rate else None,
+                measured=rate.device if rate else None,
                 memory_bytes=memory_bytes(trial, int(counts["parameters"])),
                 disk_bytes=checkpoint_bytes(trial, int(counts["parameters"])),
                 state=known.state if known else "queued",
+                told=rate is not None and rate.told,
             )
         )
     return Plan(tuple(rows), dict(slots), images, plan_latents(trials, images or 0, ASSUMED_RATE))
@@ -207,39 +212,3 @@ def refuse_too_big(plan: Plan, gpu_bytes: float | None) -> None:
             "\n".join(lines) + "\nuse recipe.gradient_checkpointing, recipe.precision=bf16, more `workers`, a larger "
             "`accumulate` or `sharding: fsdp` in `resources`; if the estimate is wrong, a larger resources.gpu_memory"
         )
-
-
-def _rate_key(trial: Trial) -> tuple[object, ...]:
-    recipe = trial.recipe
-    return (
-        stable_hash(trial.model_config_values),
-        training_sizes(trial.sampling, trial.resolution),
-        recipe.batch_size,
-        recipe.precision,
-        recipe.gradient_checkpointing,
-        recipe.compile,
-        recipe.channels_last,
-        recipe.losses.model_dump_json(),
-        recipe.decoder_stage is None,
-        trial.workers,
-    )
-
-
-def _measured_step_seconds(studies: Iterable[StudyState]) -> dict[tuple[object, ...], tuple[float, str]]:
-    """(median seconds per step, device) of the trials that ran in one piece, validation and checkpoints included.
-
-    Where the same work ran on several kinds of devices, the one that it ran on last counts.
-    """
-    found: dict[tuple[object, ...], list[tuple[float, str, float]]] = {}
-    for study in studies:
-        for state in study.in_state("finished"):
-            if state.attempts == 1:
-                each = state.at, str(state.started[0]["device"]), state.seconds / state.trial.recipe.steps
-                found.setdefault(_rate_key(state.trial), []).append(each)
-    return {key: _newest_device(values) for key, values in found.items()}
-
-
-def _newest_device(values: Sequence[tuple[float, str, float]]) -> tuple[float, str]:
-    """Args: values: (when, device, seconds per step)."""
-    _, newest, _ = max(values)
-    return statistics.median(seconds for _, device, seconds in values if device == newest), newest

@@ -34,6 +34,7 @@ from mlflow.tracking import MlflowClient
 from transvae_platform.study.record import Record
 from transvae_platform.study.state import OVER, StudyState, TrialState
 from transvae_platform.tracking import points
+from transvae_platform.tracking.rates import RateRuns
 from transvae_platform.tracking.server import Server, answering, first_line
 from transvae_platform.tracking.study_runs import StudyRuns
 
@@ -64,6 +65,7 @@ class Tracker:
     def __init__(self, server: Server, state: StudyState, home: Path) -> None:
         self._server, self._state = server, state
         self._runs = StudyRuns(server, state, home)
+        self._rates = RateRuns(server, home)
         self._sent: dict[str, _Sent] = {}
         self._remade: Counter[str] = Counter()
         self._files_sent = False
@@ -162,6 +164,7 @@ class Tracker:
             self._send_outcome(trial, state)
             self._sent.pop(trial.trial.id)
             if self._send_points(trial, ended=True):  # protocol 6: read again, nothing is left to do
+                self._rates.keep(trial)
                 self.client.set_tag(self.run_id(trial), COMPARED, digest)
                 return
         raise ValueError(f"{self.run_id(trial)}: points are missing again after every sending")

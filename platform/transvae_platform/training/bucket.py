@@ -18,6 +18,8 @@ from transvae_platform.training.place import BAD, KEY, Draft
 from transvae_platform.training.ranks import TROUBLE
 
 COPY_BYTES = 2**22
+FOLDERLESS = ("s3", "gcs")
+"""Stores (pyarrow's `type_name`) that know no folders: each one made is a request, as many as a file is deep."""
 
 
 class Bucket:
@@ -38,7 +40,7 @@ class Bucket:
     def send(self, draft: Draft, files: Hashes) -> None:
         for file in files:
             path = f"{self._root}/{draft.name}/{draft.token}/{file}"
-            self._store.create_dir(path.rpartition("/")[0], recursive=True)
+            self._make_parent(path)
             with (draft.folder / file).open("rb") as source, self._store.open_output_stream(path) as out:
                 shutil.copyfileobj(source, out, COPY_BYTES)
 
@@ -77,6 +79,10 @@ class Bucket:
             if not name.startswith(BAD):
                 self._store.delete_dir(f"{self._root}/{name}")
 
+    def _make_parent(self, path: str) -> None:
+        if self._store.type_name not in FOLDERLESS:
+            self._store.create_dir(path.rpartition("/")[0], recursive=True)
+
     def _listing(self) -> list[tuple[str, str]]:
         """(checkpoint, file within it) of every file."""
         found = self._store.get_file_info(pafs.FileSelector(self._root, recursive=True, allow_not_found=True))
@@ -101,7 +107,7 @@ class Bucket:
         files = [file for known, file in self._listing() if known == name]
         for file in sorted(files, key=lambda file: file != MANIFEST):  # the manifest first: invisible from here on
             path = f"{self._root}/{to}/{file}"
-            self._store.create_dir(path.rpartition("/")[0], recursive=True)
+            self._make_parent(path)
             self._store.move(f"{self._root}/{name}/{file}", path)
         with suppress(FileNotFoundError):  # an object store has no empty folders
             self._store.delete_dir(f"{self._root}/{name}")
