@@ -59,6 +59,17 @@ def test_loss_panels_label_sizes_in_order_and_mark_restarts(whole):
     assert [text for text in texts(panels[3]) if text in "TBLHG"] == ["T", "B", "L"]
 
 
+def test_sizes_that_resumed_at_one_place_share_a_text(write_study):
+    study = write_study({"vit": "TBL"})
+    study.submit()
+    for trial in study.trials.values():
+        study.run(trial, resume=200)
+    state = followed(study.state())
+    for look in (Look(), Look(x_log=True)):
+        (panel,) = curve_panels(state, ordered(state.autoencoders), look)
+        assert ">T B L</text>" in panel.svg  # one text: three at one place cannot be read
+
+
 def test_forest_says_cannot_tell_in_words(fits):
     gain, alpha = forest_panels(fits["parameters"])
     assert "cannot tell" in texts(gain)  # ViT has one finished size

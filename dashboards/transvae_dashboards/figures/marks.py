@@ -16,6 +16,8 @@ ToX = Callable[[Any], np.ndarray]
 ENDS = {"preempted": "D", "failed": "x", "died": "x"}
 FEW = 24
 """Names up to which each has room (assumption)."""
+LETTER = 5.5
+"""Points that a letter of a name takes: DejaVu Sans at 7.5 points, with some air."""
 
 
 def phases(trial: TrialState) -> list[tuple[int, str]]:
@@ -61,12 +63,27 @@ def marks_of(trial: TrialState, history: History, to_x: ToX) -> list[Mark]:
 
 def draw_marks(axes: Any, marks: Sequence[Mark]) -> None:
     """All marks of a chart; names only where there are few."""
+    if axes.get_xscale() == "log":  # an attempt that began anew has no place there
+        marks = [mark for mark in marks if mark.x > 0]
     at_axis = axes.get_xaxis_transform()
     for shape in dict.fromkeys(mark.shape for mark in marks):
         xs = sorted({mark.x for mark in marks if mark.shape == shape})
         axes.plot(xs, [0] * len(xs), marker=shape, ms=3.5 if shape == "D" else 4.5, color=INK, clip_on=False,
                   ls="none", transform=at_axis)  # fmt: skip
-    named = dict.fromkeys((mark.x, mark.name) for mark in marks if mark.name)
+    named = _named(axes, marks)
     for x, name in named if len(named) <= FEW else ():
         axes.annotate(name, (x, 0), xytext=(0, 5), textcoords="offset points", xycoords=at_axis, ha="center",
                       fontsize=7.5, color=INK)  # fmt: skip
+
+
+def _named(axes: Any, marks: Sequence[Mark]) -> list[tuple[float, str]]:
+    """Where which names stand: those of marks that are too close for names of their own share one text."""
+    found: list[tuple[float, float, list[str]]] = []  # x, its place in points, names
+    order = list(dict.fromkeys(mark.name for mark in marks if mark.name))
+    for mark in sorted((mark for mark in marks if mark.name), key=lambda mark: mark.x):
+        place = float(axes.transData.transform((mark.x, 1.0))[0]) * 72 / axes.figure.dpi
+        if found and place - found[-1][1] < LETTER * (len(" ".join(found[-1][2])) + 1):
+            found[-1][2][:] = dict.fromkeys([*found[-1][2], mark.name])
+        else:
+            found.append((mark.x, place, [mark.name]))
+    return [(x, " ".join(sorted(names, key=order.index))) for x, _, names in found]
