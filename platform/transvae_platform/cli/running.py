@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from transvae_platform.cli.beside import beside
 from transvae_platform.cli.fit_files import keep_fits
 from transvae_platform.cli.progress import StudyProgress
 from transvae_platform.cli.render import print_outcome
@@ -19,6 +20,9 @@ from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
 from transvae_platform.tracking.runs import log_page
 from transvae_platform.tracking.server import default_tracking_uri
+
+if TYPE_CHECKING:
+    from transvae_dashboards.page import Beside
 
 T = TypeVar("T")
 
@@ -36,7 +40,7 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
         state = submit_study(prepared, home, uri, progress.listen, cluster)
         progress.stage("drawing the report")
         troubles: list[UserError] = []  # the study is done all the same: the rest is kept, and the outcome told
-        page = _tried(troubles, lambda: write_page(state))
+        page = _tried(troubles, lambda: write_page(state, beside(state, home, tracking_uri=uri)))
         if page is not None:
             _tried(troubles, lambda: log_page(uri, home, state, page))
         if spec.calibration is None:
@@ -54,11 +58,11 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
         raise typer.Exit(3)
 
 
-def write_page(state: StudyState) -> Path:
+def write_page(state: StudyState, shown: Beside) -> Path:
     """Draw a study's page into its folder."""
     from transvae_dashboards import write_report
 
-    return write_report(state, state.folder / "report.html")
+    return write_report(state, state.folder / "report.html", beside=shown)
 
 
 def _tried(troubles: list[UserError], work: Callable[[], T]) -> T | None:
