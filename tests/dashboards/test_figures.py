@@ -11,6 +11,7 @@ from transvae_dashboards import figure_files, formats, write_with_files
 from transvae_dashboards.exhibits import Sheet, collecting
 from transvae_dashboards.figures import timeline
 from transvae_dashboards.figures.axes import log_ticks, spread
+from transvae_dashboards.figures.canvas import canvas
 from transvae_dashboards.figures.curves import Look, curve_panels
 from transvae_dashboards.figures.forest import forest_panels
 from transvae_dashboards.figures.profile import profile_panels
@@ -68,6 +69,12 @@ def test_sizes_that_resumed_at_one_place_share_a_text(write_study):
     for look in (Look(), Look(x_log=True)):
         (panel,) = curve_panels(state, ordered(state.autoencoders), look)
         assert ">T B L</text>" in panel.svg  # one text: three at one place cannot be read
+
+
+def test_names_are_text_and_no_formulas():
+    with canvas("named", "A name") as drawing:
+        drawing.axes.set_title(r"a$\frac{$b")
+    assert r"a$\frac{$b</text>" in drawing.panel[0].svg
 
 
 def test_forest_says_cannot_tell_in_words(fits):

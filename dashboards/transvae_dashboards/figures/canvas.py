@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
     "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0, "ytick.minor.size": 0,
     "xtick.minor.visible": False, "ytick.minor.visible": False, "axes.titlesize": 9.5, "axes.titlelocation": "left",
     "axes.titleweight": "bold", "axes.titlepad": 8, "axes.titley": 1.0, "path.simplify": True,
-    "axes.unicode_minus": True,
+    "axes.unicode_minus": True, "text.parse_math": False,
 }  # fmt: skip
 
 
