@@ -41,7 +41,7 @@ def registry(scene: Scene) -> list[Html]:
     by_uri = {version["uri"]: version for version in found}
     body = [_row(scene, trial, by_uri) for trial in trials]
     head = ["Model", "Version", "Loading code", "Aliases", "Trial", "PSNR, or named", "SHA-256", "Promoted"]
-    shown = table(head, body, label="Registered models", text=(1, 2, 3, 4, 6, 7))
+    shown = table(head, body, label="Registered models", text=(1, 2, 3, 4, 6, 7), kind="registered")
     cards = [_card(scene, trial, by_uri) for trial in trials if trial.registered]
     return [section("Registry", shown, anchor="registry", lead=LEAD.format(said=said)), *cards]
 
