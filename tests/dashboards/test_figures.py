@@ -71,6 +71,18 @@ def test_sizes_that_resumed_at_one_place_share_a_text(write_study):
         assert ">T B L</text>" in panel.svg  # one text: three at one place cannot be read
 
 
+def test_phases_near_the_end_are_named_inside_their_chart(write_study):
+    study = write_study({"vit": "T"}, recipe__decoder_stage={"steps": 40})
+    study.submit()
+    study.run_all()
+    state = followed(study.state())
+    for look in (Look(), Look(x_log=True), Look(x="hours")):
+        (panel,) = curve_panels(state, ordered(state.autoencoders), look)
+        styles = re.findall(r'<text style="([^"]*)"[^>]*>(warm-up ends|decoder alone)<', panel.svg)
+        assert [word for _, word in styles] == ["warm-up ends", "decoder alone"]
+        assert "text-anchor: end" in styles[1][0]  # to the right of its line it would be cut
+
+
 def test_names_are_text_and_no_formulas():
     with canvas("named", "A name") as drawing:
         drawing.axes.set_title(r"a$\frac{$b")

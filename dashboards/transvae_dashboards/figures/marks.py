@@ -32,12 +32,16 @@ def phases(trial: TrialState) -> list[tuple[int, str]]:
 
 
 def draw_phases(axes: Any, trial: TrialState, to_x: ToX) -> None:
-    """A dotted line per change of phase, named at the top."""
+    """A dotted line per change of phase, named at the top: on its left in the right half, where there is room."""
     for step, word in phases(trial):
         x = float(to_x([step])[0])
+        if x <= 0 and axes.get_xscale() == "log":  # of device-hours nothing is known yet
+            continue
         axes.axvline(x, color=MUTED, lw=0.7, ls=":")
-        axes.annotate(word, (x, 1), xycoords=axes.get_xaxis_transform(), xytext=(3, -2), textcoords="offset points",
-                      fontsize=7, color=MUTED, va="top")  # fmt: skip
+        late = axes.transAxes.inverted().transform(axes.transData.transform((x, axes.get_ylim()[0])))[0] > 0.5
+        axes.annotate(word, (x, 1), xycoords=axes.get_xaxis_transform(), xytext=(-3 if late else 3, -2),
+                      textcoords="offset points", fontsize=7, color=MUTED, va="top",
+                      ha="right" if late else "left")  # fmt: skip
 
 
 class Mark(NamedTuple):
