@@ -22,7 +22,9 @@ from transvae_dashboards.files import as_csv, figures, write_files
 from transvae_dashboards.follow.study import followed
 from transvae_dashboards.laws import fit_study
 from transvae_dashboards.page import render
+from transvae_dashboards.scene import Scene
 from transvae_dashboards.tables import FAMILIES, ordered, study_table
+from transvae_dashboards.views.curves import curve_caption
 
 
 def loss_panels(state, **changes):
@@ -213,3 +215,17 @@ def test_profiles_show_the_alphas_that_the_data_allow(whole):
     for panel in (excess, ridge):
         last = max(float(tick) for tick in re.findall(r">(\d\.\d+)</text>", panel.svg.split("alpha</text>")[0]))
         assert last < 1.5  # of 2, to which exponents are searched
+
+
+def test_captions_of_curves_claim_no_run_and_no_measurement_that_is_not_there(write_study):
+    study = write_study({"vit": "TB"})
+    study.submit()
+    study.run(study.find("vit", "T"), until=120)
+    scene = Scene(followed(study.state()))
+    trials = ordered(scene.state.autoencoders)
+    said = {name: curve_caption(scene, trials, Look(name)) for name in ("l1", "loss", "psnr", "seconds_per_step")}
+    of = "against step. 1 trial of demo: ViT T; seed 0."  # the other one is queued
+    assert said == {
+        "l1": f"l1 of training batches and of held-out images {of}", "loss": f"loss of training batches {of}",
+        "psnr": f"psnr of held-out images {of}", "seconds_per_step": f"seconds_per_step during training {of}",
+    }  # fmt: skip

@@ -194,7 +194,10 @@ def _study_curves(scene: Scene, other: FollowedStudy) -> list[Html]:
 
 
 def _caption(panel: Panel, studies: Sequence[FollowedStudy]) -> str:
-    own = [(study.name, [t for t in study.autoencoders if t.trial.family == panel.of]) for study in studies]
+    def begun(study: FollowedStudy, trial: TrialState) -> bool:
+        return trial.trial.family == panel.of and bool(trial.validation or study.columns(trial).names)
+
+    own = [(study.name, [t for t in study.autoencoders if begun(study, t)]) for study in studies]
     return f"{panel.label}. " + " ".join(captions.of_trials(name, trials) for name, trials in own)
 
 
