@@ -82,12 +82,13 @@ def draw_marks(axes: Any, marks: Sequence[Mark]) -> None:
 
 def _named(axes: Any, marks: Sequence[Mark]) -> list[tuple[float, str]]:
     """Where which names stand: those of marks that are too close for names of their own share one text."""
+    known = list(dict.fromkeys((mark.x, mark.name) for mark in marks if mark.name))  # the seeds of a size once
+    order = list(dict.fromkeys(name for _, name in known))
     found: list[tuple[float, float, list[str]]] = []  # x, its place in points, names
-    order = list(dict.fromkeys(mark.name for mark in marks if mark.name))
-    for mark in sorted((mark for mark in marks if mark.name), key=lambda mark: mark.x):
-        place = float(axes.transData.transform((mark.x, 1.0))[0]) * 72 / axes.figure.dpi
+    for x, name in sorted(known):
+        place = float(axes.transData.transform((x, 1.0))[0]) * 72 / axes.figure.dpi
         if found and place - found[-1][1] < LETTER * (len(" ".join(found[-1][2])) + 1):
-            found[-1][2][:] = dict.fromkeys([*found[-1][2], mark.name])
+            found[-1][2][:] = dict.fromkeys([*found[-1][2], name])
         else:
-            found.append((mark.x, place, [mark.name]))
+            found.append((x, place, [name]))
     return [(x, " ".join(sorted(names, key=order.index))) for x, _, names in found]
