@@ -40,8 +40,6 @@ def measured(scene: Scene) -> tuple[list[Record], list[LatentRecord]]:
 
 def in_order(scene: Scene, latents: Sequence[LatentRecord]) -> list[LatentRecord]:
     """Latents as their makers stand in every table of the study, those of other models after them by name."""
-    known, place = (
-        makers(scene.state, latents),
-        {t.trial.id: n for n, t in enumerate(ordered(scene.state.autoencoders))},
-    )
+    known = makers(scene.state, latents)
+    place = {trial.trial.id: number for number, trial in enumerate(ordered(scene.state.autoencoders))}
     return sorted(latents, key=lambda one: place.get(known[one.key].trial.id if one.key in known else "", len(place)))
