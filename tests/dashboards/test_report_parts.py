@@ -14,6 +14,7 @@ from transvae_dashboards.page import Beside, render
 from transvae_platform.cli.beside import beside
 from transvae_platform.errors import SpecError
 from transvae_platform.study.state import StudyState
+from transvae_platform.study.trial import QUALITY, Trial
 
 
 def version_of(trial):
@@ -152,3 +153,13 @@ def test_files_of_tables_are_named_for_what_they_hold(two, tmp_path):
     names = {path.name for path in files}
     assert {"demo-lineage-of-demo-vit-b-version-1.csv", "demo-lineage-of-demo-vit-t-version-5.csv"} <= names
     assert not any("more" in name for name in names)
+
+
+def test_models_that_are_chosen_by_another_metric_show_it(two, monkeypatch):
+    study, _ = two
+    monkeypatch.setattr(Trial, "ranked_by", property(lambda self: QUALITY["semantic_random"]))
+    study.journal.append(
+        "registered", trial=study.find("vit", "T").id, name="demo.vit-T", version=1, uri="models:/demo.vit-T/1",
+        semantic_random=0.12344, sha256="1" * 64,
+    )  # fmt: skip
+    assert "semantic_random 0.1234" in render(study.state())

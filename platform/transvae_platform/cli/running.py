@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import typer
 
@@ -20,9 +20,6 @@ from transvae_platform.study.spec import StudySpec
 from transvae_platform.study.state import OVER, StudyState
 from transvae_platform.tracking.runs import log_page
 from transvae_platform.tracking.server import default_tracking_uri
-
-if TYPE_CHECKING:
-    from transvae_dashboards.page import Beside
 
 T = TypeVar("T")
 
@@ -40,7 +37,7 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
         state = submit_study(prepared, home, uri, progress.listen, cluster)
         progress.stage("drawing the report")
         troubles: list[UserError] = []  # the study is done all the same: the rest is kept, and the outcome told
-        page = _tried(troubles, lambda: write_page(state, beside(state, home, tracking_uri=uri)))
+        page = _tried(troubles, lambda: write_page(state, uri))
         if page is not None:
             _tried(troubles, lambda: log_page(uri, home, state, page))
         if spec.calibration is None:
@@ -58,10 +55,11 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
         raise typer.Exit(3)
 
 
-def write_page(state: StudyState, shown: Beside) -> Path:
-    """Draw a study's page into its folder."""
+def write_page(state: StudyState, uri: str) -> Path:
+    """Draw a study's page into its folder, with what the MLflow server at `uri` says of its models."""
     from transvae_dashboards import write_report
 
+    shown = beside(state, state.folder.parents[1], tracking_uri=uri)
     return write_report(state, state.folder / "report.html", beside=shown)
 
 
