@@ -12,12 +12,16 @@ const path = (element) => {
 };
 const find = (where, way) => { try { return way ? where.querySelector(way) : null; } catch { return null; } };
 
+const PATIENCE = 30;  // seconds for one answer (assumption: the slowest view takes one)
 let tag = null;
-async function refresh() {
+async function refresh() {  // false while nobody is to be disturbed
   const main = document.getElementById("main");
-  if (document.hidden || document.querySelector("dialog[open]")) return;
-  const answer = await fetch(location.href, { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
-  if (answer.status === 304 || !answer.ok) return;
+  if (document.hidden || document.querySelector("dialog[open]")) return false;
+  const answer = await fetch(location.href, {
+    headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store", signal: AbortSignal.timeout(1000 * PATIENCE),
+  });
+  if (answer.status === 304) return true;
+  if (!answer.ok) throw Object.assign(new Error(), { refused: true });
   tag = answer.headers.get("ETag");
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const next = fresh.getElementById("main");
@@ -34,16 +38,37 @@ async function refresh() {
     enliven(main);
   }
   const top = document.querySelector(".standing"), said = fresh.querySelector(".standing");
-  if (top && said && top.textContent !== said.textContent) top.textContent = said.textContent;
+  if (top && said && top.textContent !== said.textContent) top.replaceChildren(...said.childNodes);
   document.title = fresh.title;
   main.dataset.refresh = next.dataset.refresh || "";
+  return true;
 }
 async function look() {
   const seconds = Number(document.getElementById("main").dataset.refresh);
   if (!seconds) return;
-  await new Promise((done) => setTimeout(done, 1000 * seconds));
-  try { await refresh(); } catch { /* the server is away: it is asked again */ }
+  await pause(seconds);
+  try { if (await refresh()) warn(""); }
+  catch (error) { warn(error.refused ? "The dashboard cannot draw this page (reload it to see why)" : "The dashboard does not answer"); }
   look();
+}
+function pause(seconds) {  // or until somebody looks at the page again
+  return new Promise((done) => {
+    const end = () => { clearTimeout(timer); document.removeEventListener("visibilitychange", end); done(); };
+    const timer = setTimeout(end, 1000 * seconds);
+    document.addEventListener("visibilitychange", end);
+  });
+}
+let since = new Date();  // the last answer
+function warn(trouble) {  // an old page must not pass for a new one
+  let note = document.getElementById("old");
+  if (!trouble) { since = new Date(); note?.remove(); return; }
+  if (!note) {
+    note = Object.assign(document.createElement("p"), { id: "old", className: "notice bad" });
+    note.setAttribute("role", "status");
+    document.getElementById("main").before(note);
+  }
+  const text = `${trouble} since ${since.toLocaleString()}: what stands here is from then. It is asked again.`;
+  if (note.textContent !== text) note.textContent = text;
 }
 
 // 2. Buttons that copy the code beside them.

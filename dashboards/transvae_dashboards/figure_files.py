@@ -7,13 +7,13 @@ from pathlib import Path
 from transvae_dashboards.document import write_page
 from transvae_dashboards.exhibits import collecting
 from transvae_dashboards.files import figures, tables, write_files
-from transvae_dashboards.page import render
+from transvae_dashboards.page import ALONE, Beside, render
 from transvae_platform.study.state import StudyState
 
 
 def write_with_files(
-    state: StudyState, page: Path, price: float | None = None, *, figures_in: Path | None = None,
-    tables_in: Path | None = None,
+    state: StudyState, page: Path, price: float | None = None, *, beside: Beside = ALONE,
+    figures_in: Path | None = None, tables_in: Path | None = None,
 ) -> list[Path]:  # fmt: skip
     """Draw the report once and write it to `page`, its charts as SVG and PDF, its tables as CSV and LaTeX.
 
@@ -29,7 +29,7 @@ def write_with_files(
         UserError: they cannot be written there.
     """
     with collecting(pdf=figures_in is not None) as found:
-        text = render(state, price)
+        text = render(state, price, beside)
     written = [write_page(text, page)]
     if figures_in is not None:
         written += write_files(figures(found, state.name), figures_in, "--figures")

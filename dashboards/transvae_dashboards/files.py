@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import itertools
 import re
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def figures(found: Exhibits, name: str) -> dict[str, bytes]:
         made[f"{name}-captions.txt"] = ("\n\n".join(said) + "\n").encode()
     for panel in found.panels:
         svg = panel.svg.replace("<svg ", f'<svg {NAMESPACES} style="{STYLE}" ', 1)
-        svg = re.sub(r'<a xlink:href="/[^"]*"', "<a", svg)  # addresses of a server that is not there
+        svg = re.sub(r'<a xlink:href="[/#][^"]*"', "<a", svg)  # addresses that are not in this file
         made[f"{name}-{panel.name}.svg"] = (svg.replace("var(--sans, sans-serif)", "sans-serif") + "\n").encode()
         if panel.pdf is not None:
             made[f"{name}-{panel.name}.pdf"] = panel.pdf
@@ -42,9 +43,9 @@ def tables(found: Exhibits, name: str) -> dict[str, bytes]:
     """The tables of a page by file name, as CSV and LaTeX (for the package booktabs)."""
     made: dict[str, bytes] = {}
     for sheet in found.sheets:
-        stem = re.sub(r"[^a-z0-9]+", "-", sheet.label.lower()).strip("-")
-        while f"{name}-{stem}.csv" in made:
-            stem += "-more"
+        plain_name = re.sub(r"[^a-z0-9]+", "-", sheet.label.lower()).strip("-")
+        numbers = (plain_name if n == 1 else f"{plain_name}-{n}" for n in itertools.count(1))
+        stem = next(stem for stem in numbers if f"{name}-{stem}.csv" not in made)
         made[f"{name}-{stem}.csv"] = as_csv(sheet).encode()
         made[f"{name}-{stem}.tex"] = as_latex(sheet).encode()
     return made

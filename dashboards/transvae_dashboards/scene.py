@@ -1,6 +1,7 @@
 """One study as one page shows it: its state, what the address asks for, and how links are written.
 
-The live dashboard links to other addresses; in the report there are none, so choices fall away and defaults are shown.
+The live dashboard links to other addresses; in the report there are none, so choices fall away, defaults are shown, and
+a trial's name leads to its registered model further down.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Scene:
         chosen = self.query.get(key, "").split(",")
         return [value for value in known if value in chosen] or list(known)
 
-    def to(self, view: str, **query: str | None) -> str | None:
+    def to(self, view: str, /, **query: str | None) -> str | None:
         """The address of a view of this study; None in the report."""
         return study_url(self.state.name, view, **query) if self.live else None
 
@@ -75,8 +76,9 @@ class Scene:
         return self.to(self.view, **{**self.query, **changes})
 
     def trial(self, trial: TrialState) -> str | None:
-        """The address of a trial's page."""
-        return self.to(f"trial/{quote(trial.trial.id, safe='')}")
+        """The address of a trial's page; in the report the place of its registered model, if it has one."""
+        name = quote(trial.trial.id, safe="")
+        return self.to(f"trial/{name}") if self.live or not trial.registered else f"#{name}"
 
     def named(self, trial: TrialState, text: str) -> Html:
         """A trial's name, leading to its page where there is one."""
@@ -110,7 +112,7 @@ class Scene:
         return tag("p", tag("span", f"{label}: "), join(links, " "), class_="choice")
 
 
-def study_url(name: str, view: str = "overview", **query: str | None) -> str:
+def study_url(name: str, view: str = "overview", /, **query: str | None) -> str:
     """The address of a study's view on the server."""
     given = {key: value for key, value in query.items() if value}
     return f"/study/{quote(name, safe='')}/{view}" + (f"?{urlencode(given, safe=',/')}" if given else "")

@@ -11,6 +11,7 @@ from transvae_dashboards import figure_files, formats, write_with_files
 from transvae_dashboards.exhibits import Sheet, collecting
 from transvae_dashboards.figures import timeline
 from transvae_dashboards.figures.axes import log_ticks, spread
+from transvae_dashboards.figures.canvas import canvas
 from transvae_dashboards.figures.curves import Look, curve_panels
 from transvae_dashboards.figures.forest import forest_panels
 from transvae_dashboards.figures.profile import profile_panels
@@ -21,7 +22,9 @@ from transvae_dashboards.files import as_csv, figures, write_files
 from transvae_dashboards.follow.study import followed
 from transvae_dashboards.laws import fit_study
 from transvae_dashboards.page import render
+from transvae_dashboards.scene import Scene
 from transvae_dashboards.tables import FAMILIES, ordered, study_table
+from transvae_dashboards.views.curves import curve_caption
 
 
 def loss_panels(state, **changes):
@@ -57,6 +60,35 @@ def test_loss_panels_label_sizes_in_order_and_mark_restarts(whole):
     assert {"T", "B", "L", "H", "G"} <= set(found)
     assert found.count("H") == 2  # at its line's end and at its restart
     assert [text for text in texts(panels[3]) if text in "TBLHG"] == ["T", "B", "L"]
+
+
+def test_sizes_that_resumed_at_one_place_share_a_text(write_study):
+    study = write_study({"vit": "TBL"})
+    study.submit()
+    for trial in study.trials.values():
+        study.run(trial, resume=200)
+    state = followed(study.state())
+    for look in (Look(), Look(x_log=True)):
+        (panel,) = curve_panels(state, ordered(state.autoencoders), look)
+        assert ">T B L</text>" in panel.svg  # one text: three at one place cannot be read
+
+
+def test_phases_near_the_end_are_named_inside_their_chart(write_study):
+    study = write_study({"vit": "T"}, recipe__decoder_stage={"steps": 40})
+    study.submit()
+    study.run_all()
+    state = followed(study.state())
+    for look in (Look(), Look(x_log=True), Look(x="hours")):
+        (panel,) = curve_panels(state, ordered(state.autoencoders), look)
+        styles = re.findall(r'<text style="([^"]*)"[^>]*>(warm-up ends|decoder alone)<', panel.svg)
+        assert [word for _, word in styles] == ["warm-up ends", "decoder alone"]
+        assert "text-anchor: end" in styles[1][0]  # to the right of its line it would be cut
+
+
+def test_names_are_text_and_no_formulas():
+    with canvas("named", "A name") as drawing:
+        drawing.axes.set_title(r"a$\frac{$b")
+    assert r"a$\frac{$b</text>" in drawing.panel[0].svg
 
 
 def test_forest_says_cannot_tell_in_words(fits):
@@ -183,3 +215,17 @@ def test_profiles_show_the_alphas_that_the_data_allow(whole):
     for panel in (excess, ridge):
         last = max(float(tick) for tick in re.findall(r">(\d\.\d+)</text>", panel.svg.split("alpha</text>")[0]))
         assert last < 1.5  # of 2, to which exponents are searched
+
+
+def test_captions_of_curves_claim_no_run_and_no_measurement_that_is_not_there(write_study):
+    study = write_study({"vit": "TB"})
+    study.submit()
+    study.run(study.find("vit", "T"), until=120)
+    scene = Scene(followed(study.state()))
+    trials = ordered(scene.state.autoencoders)
+    said = {name: curve_caption(scene, trials, Look(name)) for name in ("l1", "loss", "psnr", "seconds_per_step")}
+    of = "against step. 1 trial of demo: ViT T; seed 0."  # the other one is queued
+    assert said == {
+        "l1": f"l1 of training batches and of held-out images {of}", "loss": f"loss of training batches {of}",
+        "psnr": f"psnr of held-out images {of}", "seconds_per_step": f"seconds_per_step during training {of}",
+    }  # fmt: skip

@@ -12,6 +12,7 @@ from transvae_dashboards.printed import makers
 from transvae_dashboards.scene import Scene
 from transvae_dashboards.table2 import render
 from transvae_dashboards.views.latents import maps
+from transvae_dashboards.views.tables import in_order
 from transvae_platform.evaluation.latent_space.records import LatentRecord, keep_map
 
 PAPERS = {
@@ -49,6 +50,24 @@ def test_maps_that_were_kept_are_drawn_with_their_measures(write_study, tmp_path
     assert drawn.svg.count("<use ") >= 400
     names = [panel.name for panel in density_panels(records[:2])]
     assert names == ["latents-density_cv", "latents-normalised_entropy", "latents-gini"]
+
+
+def test_latents_stand_in_the_order_of_families_and_sizes(write_study, tmp_path):
+    study, names = (
+        write_study({"vit": "TL", "transvae": "T"}),
+        ["another", "demo-transvae-T", "demo-vit-L", "demo-vit-T"],
+    )
+    study.submit()
+    for n, (family, size) in enumerate((("transvae", "T"), ("vit", "L"), ("vit", "T")), start=1):
+        study.journal.append(
+            "registered", trial=study.find(family, size).id, name=names[n], version=1, uri=f"models:/{names[n]}/1",
+            psnr=20.0, sha256=str(n) * 64,
+        )  # fmt: skip
+    records = [density(name) for name in names]
+    for n, record in enumerate(records):
+        record.latents["model"] = {"name": record.key, "weights_sha256": str(n) * 64}
+    found = in_order(Scene(FollowedStudy(study.folder)), records)
+    assert [record.key for record in found] == ["demo-transvae-T", "demo-vit-T", "demo-vit-L", "another"]
 
 
 def test_spread_and_floor_stand_beside_each_value():

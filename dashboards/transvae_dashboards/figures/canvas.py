@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "xtick.bottom": False, "ytick.left": False, "xtick.minor.visible": False, "ytick.minor.visible": False,
     "axes.titlesize": 9.5, "axes.titlelocation": "left",
     "axes.titleweight": "bold", "axes.titlepad": 8, "axes.titley": 1.0, "path.simplify": True,
-    "axes.unicode_minus": True,
+    "axes.unicode_minus": True, "text.parse_math": False,
 }  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def _inline(svg: str, name: str, label: str) -> Html:
     # several charts share one page, so their ids must differ
     rest = re.sub(r'\bid="', f'id="{name}-', rest)
     rest = rest.replace(' target="_blank"', "")  # lines that lead to a trial do so in the same window
-    rest = re.sub(r'href="#', f'href="#{name}-', rest)
+    rest = re.sub(r'(?<!<a xlink:)href="#', f'href="#{name}-', rest)  # but for lines that lead to a place of the page
     rest = re.sub(r"url\(#", f"url(#{name}-", rest)
     rest = re.sub(r"font: ([^;\"]*?px) [^;\"]*", r"font: \1 var(--sans, sans-serif)", rest)
     for stand_in, variable in VARIABLES.items():

@@ -16,6 +16,8 @@ ToX = Callable[[Any], np.ndarray]
 ENDS = {"preempted": "D", "failed": "x", "died": "x"}
 FEW = 24
 """Names up to which each has room (assumption)."""
+LETTER = 5.5
+"""Points that a letter of a name takes: DejaVu Sans at 7.5 points, with some air."""
 
 
 def phases(trial: TrialState) -> list[tuple[int, str]]:
@@ -30,12 +32,16 @@ def phases(trial: TrialState) -> list[tuple[int, str]]:
 
 
 def draw_phases(axes: Any, trial: TrialState, to_x: ToX) -> None:
-    """A dotted line per change of phase, named at the top."""
+    """A dotted line per change of phase, named at the top: on its left in the right half, where there is room."""
     for step, word in phases(trial):
         x = float(to_x([step])[0])
+        if x <= 0 and axes.get_xscale() == "log":  # of device-hours nothing is known yet
+            continue
         axes.axvline(x, color=MUTED, lw=0.7, ls=":")
-        axes.annotate(word, (x, 1), xycoords=axes.get_xaxis_transform(), xytext=(3, -2), textcoords="offset points",
-                      fontsize=7, color=MUTED, va="top")  # fmt: skip
+        late = axes.transAxes.inverted().transform(axes.transData.transform((x, axes.get_ylim()[0])))[0] > 0.5
+        axes.annotate(word, (x, 1), xycoords=axes.get_xaxis_transform(), xytext=(-3 if late else 3, -2),
+                      textcoords="offset points", fontsize=7, color=MUTED, va="top",
+                      ha="right" if late else "left")  # fmt: skip
 
 
 class Mark(NamedTuple):
@@ -61,12 +67,28 @@ def marks_of(trial: TrialState, history: History, to_x: ToX) -> list[Mark]:
 
 def draw_marks(axes: Any, marks: Sequence[Mark]) -> None:
     """All marks of a chart; names only where there are few."""
+    if axes.get_xscale() == "log":  # an attempt that began anew has no place there
+        marks = [mark for mark in marks if mark.x > 0]
     at_axis = axes.get_xaxis_transform()
     for shape in dict.fromkeys(mark.shape for mark in marks):
         xs = sorted({mark.x for mark in marks if mark.shape == shape})
         axes.plot(xs, [0] * len(xs), marker=shape, ms=3.5 if shape == "D" else 4.5, color=INK, clip_on=False,
                   ls="none", transform=at_axis)  # fmt: skip
-    named = dict.fromkeys((mark.x, mark.name) for mark in marks if mark.name)
+    named = _named(axes, marks)
     for x, name in named if len(named) <= FEW else ():
         axes.annotate(name, (x, 0), xytext=(0, 5), textcoords="offset points", xycoords=at_axis, ha="center",
                       fontsize=7.5, color=INK)  # fmt: skip
+
+
+def _named(axes: Any, marks: Sequence[Mark]) -> list[tuple[float, str]]:
+    """Where which names stand: those of marks that are too close for names of their own share one text."""
+    known = list(dict.fromkeys((mark.x, mark.name) for mark in marks if mark.name))  # the seeds of a size once
+    order = list(dict.fromkeys(name for _, name in known))
+    found: list[tuple[float, float, list[str]]] = []  # x, its place in points, names
+    for x, name in sorted(known):
+        place = float(axes.transData.transform((x, 1.0))[0]) * 72 / axes.figure.dpi
+        if found and place - found[-1][1] < LETTER * (len(" ".join(found[-1][2])) + 1):
+            found[-1][2][:] = dict.fromkeys([*found[-1][2], name])
+        else:
+            found.append((x, place, [name]))
+    return [(x, " ".join(sorted(names, key=order.index))) for x, _, names in found]

@@ -87,6 +87,6 @@ def _labels(axis: Any) -> tuple[list[float], list[float]]:
 def _width(text: str, size: float) -> float:
     renderer = RendererAgg(1, 1, 72)
     return max(
-        float(renderer.get_text_width_height_descent(line, FontProperties("DejaVu Sans", size=size), False)[0])
+        float(renderer.get_text_width_height_descent(line, FontProperties(family="DejaVu Sans", size=size), False)[0])
         for line in text.split("\n")
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import threading
 import traceback
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -15,7 +18,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from transvae_dashboards.document import shell
 from transvae_dashboards.follow.study import FollowedStudy
 from transvae_dashboards.live.downloads import download
-from transvae_dashboards.live.registries import Registries
+from transvae_dashboards.live.registries import Registries, ask_mlflow
 from transvae_dashboards.live.studies import Opened, Studies
 from transvae_dashboards.markup import Html, join, prose, tag
 from transvae_dashboards.scene import Scene
@@ -28,8 +31,8 @@ KEPT_PAGES = 64
 HTML = "text/html; charset=utf-8"
 STATIC = {"/app.js": ("app.js", "text/javascript; charset=utf-8"), "/page.css": ("page.css", "text/css; charset=utf-8")}
 SAID = "{kind}: {error}. Other views may do without what is wrong here; the dashboard's terminal says where it is."
-REFRESH = 3
-"""Seconds between two looks of an open page at a study that is not over."""
+REFRESH, SLOWLY = 3, 30
+"""Seconds between two looks of an open page at a study that is not over, and at one that is: it may be resumed."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,10 @@ class Answer:
 class Pages:
     """Answers paths. Thread-safe: one page is drawn at a time, as the charts' library wants it."""
 
-    def __init__(self, home: Path, price: float | None = None) -> None:
-        self.studies = Studies(home)
-        self._registries, self._price = Registries(home), price
-        self._lock = threading.Lock()
+    def __init__(self, home: Path, price: float | None = None, tracking_uri: str | None = None) -> None:
+        self.studies, self._price = Studies(home), price
+        self._registries = Registries(home, partial(ask_mlflow, tracking_uri=tracking_uri))
+        self._lock, self._born = threading.Lock(), secrets.token_hex(4)
         self._drawn: OrderedDict[tuple[str, str], Answer] = OrderedDict()
 
     def answer(self, target: str, known: str | None = None) -> Answer:
@@ -59,6 +62,8 @@ class Pages:
             return Answer(200, kind, (files("transvae_dashboards") / name).read_bytes())
         query = dict(parse_qsl(address.query))
         parts = [unquote(part) for part in address.path.strip("/").split("/") if part]
+        if parts[2:] == ["file", "report.html"] and parts[1] in self.studies.names():
+            self._registries.settle(parts[1])  # before it is one page's turn: the others need not wait
         with self._lock:
             try:
                 return self._route(parts, query, target, known)
@@ -81,7 +86,9 @@ class Pages:
             return self._trouble(404, "No such study", f"This home holds no study {parts[1]!r}.")
         if len(parts) == 2:
             return Answer(302, HTML, b"", {"Location": Scene(opened.state, live=True).to("overview") or "/"})
-        tagged = f'"{opened.version}-{self._registries.version(opened.state.name)}"'
+        if parts[2:] == ["registry"]:
+            self._registries.ask(opened.state.name)  # an open page learns of promotions, too
+        tagged = self._tag(opened, query)
         if known == tagged:
             return Answer(304, HTML, b"", {"ETag": tagged})
         key = (target, tagged)
@@ -103,12 +110,13 @@ class Pages:
             view = VIEWS[parts[0]]
             named = [] if parts[0] == "overview" else [tag("h1", f"{view.title} of {name}", class_="hidden")]
             body = named + view.draw(scene)
-            news = opened.changes or self._registries.waits(name)
-            return _page(f"{view.title} – {name}", body, scene, opened, tagged, REFRESH if news else None)
+            other = self._beside(opened, query)
+            news = opened.changes or self._registries.waits(name) or (other is not None and other.changes)
+            return _page(f"{view.title} – {name}", body, scene, opened, tagged, REFRESH if news else SLOWLY)
         if parts[0] == "trial" and len(parts) == 2 and parts[1] in opened.state.trials:
             trial = opened.state.trials[parts[1]]
             title = f"{trial.trial.label} seed {trial.trial.seed} – {name}"
-            refresh = REFRESH if opened.changes else None
+            refresh = REFRESH if opened.changes else SLOWLY
             return _page(title, trial_view(scene, trial), scene, opened, tagged, refresh)
         if parts[0] == "file" and len(parts) == 2 and (found := download(scene, parts[1])) is not None:
             kind, content, filename = found
@@ -116,6 +124,20 @@ class Pages:
             attached = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
             return Answer(200, kind, content, {"Content-Disposition": attached, "ETag": tagged})
         return self._nothing()
+
+    def _tag(self, opened: Opened, query: Mapping[str, str]) -> str:
+        """Equal for equal pages of this process: another one may be another version, or count from another place."""
+        seen = [self._born, opened.version, str(self._registries.version(opened.state.name))]
+        if (other := self._beside(opened, query)) is not None:
+            seen.append(other.version)
+        if query.get("of") == "home":
+            seen.append(str(newest_record(self.studies.home)))
+        return f'"{"-".join(seen)}"'
+
+    def _beside(self, opened: Opened, query: Mapping[str, str]) -> Opened | None:
+        """The other study that a page shows, if it shows one."""
+        name = query.get("with", opened.state.name)
+        return self.studies.open(name) if name != opened.state.name else None
 
     def _other(self, name: str) -> FollowedStudy | None:
         opened = self.studies.open(name)
@@ -146,6 +168,27 @@ def study_top(scene: Scene, opened: Opened) -> Html:
     ]
     path = [tag("a", "Studies", href="/"), " / ", tag("a", scene.state.name, href=scene.to("overview"))]
     return join([
-        tag("p", *path, class_="path"), tag("nav", *links, class_="views", aria_label="Views"),
+        tag("p", *path, class_="path"), _away(scene), tag("nav", *links, class_="views", aria_label="Views"),
         tag("p", prose(opened.standing), class_="standing", role="status"),
     ])  # fmt: skip
+
+
+def _away(scene: Scene) -> Html:
+    """Links to what can be taken away of a view, by the choices in its address."""
+    compared = {key: scene.query[key] for key in ("with", "a", "b") if key in scene.query}
+    found = {
+        "trials (JSON)": scene.to("file/data.json"), "report (HTML)": scene.to("file/report.html", **compared),
+    }  # fmt: skip
+    if scene.view in VIEWS:
+        found = {"this view (ZIP)": scene.to(f"file/{scene.view}.zip", **scene.query), **found}
+    links = [tag("a", words, href=url, download="") for words, url in found.items()]
+    return tag("p", "Take away: ", join(links, ", "), class_="away")
+
+
+def newest_record(home: Path) -> int:
+    """When an evaluation of a home was last written, in nanoseconds; 0 where there is none."""
+    folder, times = home / "evaluations", [0]
+    for path in (*folder.glob("*/record.json"), *folder.glob("latents/*.json")):
+        with suppress(OSError):  # removed since it was listed
+            times.append(path.stat().st_mtime_ns)
+    return max(times)

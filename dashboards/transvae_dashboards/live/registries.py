@@ -10,14 +10,17 @@ from typing import Any
 
 AGAIN = 30.0
 """Seconds after which an answer is asked for anew, when somebody looks."""
+PATIENCE = 10.0
+"""Seconds that a page to be taken away waits for an answer: loading MLflow takes some (assumption)."""
+WAITING = "MLflow is being asked for aliases, lineage and promotions: this takes a few seconds."
 Ask = Callable[[str, Path], "list[dict[str, Any]] | str"]
 
 
-def ask_mlflow(study: str, home: Path) -> list[dict[str, Any]] | str:
-    """What the store of a home holds of a study."""
+def ask_mlflow(study: str, home: Path, tracking_uri: str | None = None) -> list[dict[str, Any]] | str:
+    """What the server, by default the store of the home, holds of a study."""
     from transvae_platform.tracking.browse import try_versions
 
-    return try_versions(study, home)
+    return try_versions(study, home, tracking_uri)
 
 
 class Registries:
@@ -28,7 +31,7 @@ class Registries:
         self._answers: dict[str, list[dict[str, Any]] | str] = {}
         self._at: dict[str, float] = {}
         self._versions: dict[str, int] = {}
-        self._asking: set[str] = set()
+        self._asking: dict[str, threading.Thread] = {}
         self._turn = threading.Lock()
 
     def ask(self, study: str) -> list[dict[str, Any]] | str:
@@ -36,10 +39,15 @@ class Registries:
         with self._turn:
             old = self._clock() - self._at.get(study, float("-inf")) > AGAIN
             if old and study not in self._asking:
-                self._asking.add(study)
-                threading.Thread(target=self._fetch, args=(study,), daemon=True).start()
-            waiting = "MLflow is being asked for aliases, lineage and promotions: this takes a few seconds."
-            return self._answers.get(study, waiting)
+                self._asking[study] = threading.Thread(target=self._fetch, args=(study,), daemon=True)
+                self._asking[study].start()
+            return self._answers.get(study, WAITING)
+
+    def settle(self, study: str, seconds: float = PATIENCE) -> None:
+        """Ask, and wait for the answer to come."""
+        self.ask(study)
+        if (asking := self._asking.get(study)) is not None:
+            asking.join(seconds)
 
     def waits(self, study: str) -> bool:
         """Whether an answer is on its way."""
@@ -58,4 +66,4 @@ class Registries:
                 if answer != self._answers.get(study):
                     self._versions[study] = self._versions.get(study, 0) + 1
                 self._answers[study], self._at[study] = answer, self._clock()
-                self._asking.discard(study)
+                self._asking.pop(study, None)

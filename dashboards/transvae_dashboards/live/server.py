@@ -60,12 +60,18 @@ class Handler(BaseHTTPRequestHandler):
         fixed = {"Content-Type": answer.kind, "Content-Length": str(len(answer.body)), "Cache-Control": "no-cache"}
         for name, value in {**fixed, **HEADERS, **answer.headers}.items():
             self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD" and answer.status != 304:
-            self.wfile.write(answer.body)
+        try:
+            self.end_headers()
+            if self.command != "HEAD" and answer.status != 304:
+                self.wfile.write(answer.body)
+        except (BrokenPipeError, ConnectionResetError):  # a page that was closed, or left, before it was whole
+            self.close_connection = True
 
 
-def open_dashboard(home: Path, host: str, port: int, *, exposed: bool = False, price: float | None = None) -> Dashboard:
+def open_dashboard(
+    home: Path, host: str, port: int, *, exposed: bool = False, price: float | None = None,
+    tracking_uri: str | None = None,
+) -> Dashboard:  # fmt: skip
     """A server that listens; port 0 takes any free one.
 
     Raises:
@@ -75,9 +81,8 @@ def open_dashboard(home: Path, host: str, port: int, *, exposed: bool = False, p
     refuse_exposed(host, exposed)
     gc.freeze()  # drawing leaves cycles to collect; looking through all imports each time was a tenth of a page's time
     try:
-        return Dashboard(
-            (host.strip("[]"), port), Pages(home, price), names=() if host in ("0.0.0.0", "::") else (host,)
-        )
+        pages, names = Pages(home, price, tracking_uri), () if host in ("0.0.0.0", "::") else (host,)
+        return Dashboard((host.strip("[]"), port), pages, names=names)
     except OSError as error:
         taken = "another process listens there - give another --port, or --port 0 for any free one"
         why = taken if error.errno == errno.EADDRINUSE else str(error.strerror or error)

@@ -13,7 +13,7 @@ from transvae_dashboards.reconstructions import PIXEL_ART, sheet_rows, strip_of
 from transvae_dashboards.sections.pictures import column, strip_image
 from transvae_platform.study.state import TrialState
 
-PICTURES = 4
+TITLE, PICTURES = "Pictures compared", 4
 LEAD = (
     "Held-out images at the last validation of each, by the averaged weights, with their mean PSNR. A click enlarges a "
     "picture beside its original and their difference. {which}Where the two saw other data, each has its own originals."
@@ -57,9 +57,9 @@ def pictures_beside(pairs: Sequence[tuple[str, Sequence[Drawn | None]]], which: 
         for title, sides in pairs if (found := [side for side in sides if side is not None])
     ]  # fmt: skip
     if not blocks:
-        return section("Pictures", missing("No pictures yet of the same model on both sides."), anchor="pictures")
+        return section(TITLE, missing("No pictures yet of the same model on both sides."), anchor="pictures")
     lead = LEAD.format(which=f"{which} " if which else "")
-    return section("Pictures", tag("div", *blocks, class_="grids"), anchor="pictures", lead=lead)
+    return section(TITLE, tag("div", *blocks, class_="grids"), anchor="pictures", lead=lead)
 
 
 def _rows(sides: Sequence[Drawn], title: str) -> list[Html]:

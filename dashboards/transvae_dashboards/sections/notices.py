@@ -62,9 +62,7 @@ def _skipped(state: StudyState) -> Html:
     items = [tag("li", tag("code", skip["name"]), f": {skip['reason']}") for skip in skipped]
     files = "1 file was" if len(items) == 1 else f"{len(items)} files were"
     more = details(f"The other {len(items) - SHOWN}", tag("ul", *items[SHOWN:])) if len(items) > SHOWN else ""
-    return _note(
-        tag("strong", "Skipped data. "), f"{files} not readable and left out:", tag("ul", *items[:SHOWN]), more
-    )
+    return _note(tag("strong", "Skipped data. "), f"{files} left out:", tag("ul", *items[:SHOWN]), more)
 
 
 def _note(*content: str, kind: str = "") -> Html:

@@ -1,16 +1,14 @@
-"""Where the numbers come from: study file, data, code, libraries, machine, tracking server, registry, fits."""
+"""Where the numbers come from: study file, data, code, libraries, machine, tracking server, fits."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from transvae_dashboards import formats
-from transvae_dashboards.icons import family_mark
-from transvae_dashboards.loading import code_lines, copied
 from transvae_dashboards.markup import Html, details, escape, join, section, table, tag
-from transvae_dashboards.tables import SIZE_NAMES, X_WORDS, TrialRow
+from transvae_dashboards.tables import X_WORDS
 from transvae_platform.fitting import FitReport
 from transvae_platform.redaction import without_password
 from transvae_platform.study.state import StudyState
@@ -18,11 +16,10 @@ from transvae_platform.study.state import StudyState
 MACHINE = ("host", "machine", "cpus")
 
 
-def provenance(state: StudyState, rows: Sequence[TrialRow], fits: Mapping[str, FitReport]) -> Html:
+def provenance(state: StudyState, fits: Mapping[str, FitReport]) -> Html:
     """The last section."""
     return section(
-        "Provenance", tag("div", _data(state), _tracking(state), class_="pair"), _registered(state, rows),
-        _submissions(state), _libraries(state),
+        "Provenance", tag("div", _data(state), _tracking(state), class_="pair"), _submissions(state), _libraries(state),
         details("Study file, every value resolved", pairs(leaves(state.spec), "Study file")),
         *(details(title, pairs(leaves(report.provenance), title))
           for report in fits.values() for title in (f"Fit over {X_WORDS[report.x_name]}",)),
@@ -51,30 +48,6 @@ def _tracking(state: StudyState) -> Html:
         ("Runs", "one per trial, found by the tag trial_id"),
     ]  # fmt: skip
     return tag("div", tag("h3", "Tracking"), pairs(facts, "Tracking"))
-
-
-def _registered(state: StudyState, rows: Sequence[TrialRow]) -> Html:
-    registered = [row for row in rows if row.uri]
-    if not registered:
-        return join([tag("h3", "Registered models"), tag("p", "None yet.", class_="missing")])
-    body = [
-        [family_mark(row.family), SIZE_NAMES[row.size], str(row.seed), tag("code", row.uri or ""),
-         formats.number(row.registered_psnr)]
-        for row in registered
-    ]  # fmt: skip
-    best = max(registered, key=lambda row: row.registered_psnr or 0.0)
-    name = (best.uri or "").rpartition("/")[0]
-    return join(
-        [
-            tag("h3", "Registered models"),
-            tag("p", "The alias ", tag("code", "best"), " points to the seed with the highest PSNR. Loading one:"),
-            copied(code_lines(state, f"{name}@best")),
-            details(
-                f"All {len(registered)}",
-                table(["Family", "Size", "Seed", "Address", "PSNR"], body, label="Registered models", text=(1, 3)),
-            ),
-        ]
-    )
 
 
 def _submissions(state: StudyState) -> Html:

@@ -1,4 +1,7 @@
-"""View 8, two studies or two trials beside each other: what differs in their configurations, curves, pictures."""
+"""View 8, two studies or two trials beside each other: what differs in their configurations, curves, pictures.
+
+The report has no form: it shows the pair that it was asked for (`--compare`, `--compare-trials`), or nothing.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,22 @@ from transvae_dashboards.views.curves import X_WORDS, look_of
 from transvae_platform.study.state import TrialState
 
 WHICH = "Of each model that both studies have the first seed with pictures."
+CURVES, RESULTS = "Curves compared", "Results compared"
+"""Titles that stand in a report beside those of other parts."""
 
 
 def compare(scene: Scene) -> list[Html]:
-    """The parts of the view: a form to choose by, and what is chosen."""
+    """The parts of the view: a form to choose by, and what is chosen; in the report only if something was."""
     other = scene.others(scene.query.get("with", "")) or scene.state
     left, right = _trial(scene.state, scene.query.get("a")), _trial(other, scene.query.get("b"))
-    parts = [section("Compare", _form(scene, other), anchor="compare")]
-    if left and right:
-        return [*parts, *_trials(scene, (scene.state, left), (other, right))]
+    pair = ((scene.state, left), (other, right)) if left and right else None
+    if not scene.live and pair is None and other.name == scene.state.name:
+        return []
+    titles = [_title(side) for side in pair] if pair else [scene.state.name, other.name]
+    chosen = _form(scene, other) if scene.live else tag("p", " against ".join(titles), class_="lead")
+    parts = [section("Compare", chosen, anchor="compare")]
+    if pair:
+        return [*parts, *_trials(scene, *pair)]
     if other.name != scene.state.name:
         return [*parts, *_studies(scene, other)]
     nothing = "Choose another study, or two trials: of this study, or one of each."
@@ -60,7 +70,7 @@ def _form(scene: Scene, other: FollowedStudy) -> Html:
 
 
 def _trials(scene: Scene, left: Side, right: Side) -> list[Html]:
-    titles = [_title(scene, left), _title(scene, right)]
+    titles = [_title(left), _title(right)]
     values = [dict(leaves(side[1].trial.model_dump(mode="json"))) for side in (left, right)]
     known = metric_names(left[0], [left[1]])
     metrics = [name for name in known if name in metric_names(right[0], [right[1]])]
@@ -72,12 +82,12 @@ def _trials(scene: Scene, left: Side, right: Side) -> list[Html]:
         pick = [scene.choice("Metric", "metric", [(name, name) for name in metrics], look.metric),
                 scene.choice("Against", "x", list(X_WORDS.items()), look.x)]  # fmt: skip
         charts = [figure(panel, f"{panel.label}. {runs}")] if panel else []
-        parts.append(section("Curves", *pick, tag("div", *charts, class_="panels"), anchor="curves"))
+        parts.append(section(CURVES, *pick, tag("div", *charts, class_="panels"), anchor="compared-curves"))
     sides = [drawn(title, trial) for title, (_, trial) in zip(titles, (left, right), strict=True)]
     return [*parts, pictures_beside([("", sides)])]
 
 
-def _title(scene: Scene, side: Side) -> str:
+def _title(side: Side) -> str:
     study, trial = side
     return f"{study.name}: {trial.trial.label} seed {trial.trial.seed}"
 
@@ -87,7 +97,7 @@ def _difference(titles: Sequence[str], left: Mapping[str, str], right: Mapping[s
     body = [
         [key, *(tag("span", side.get(key, formats.NONE), class_="value") for side in (left, right))] for key in keys
     ]
-    title, same = "Configuration", len({*left, *right}) - len(keys)
+    title, same = "Configurations compared", len({*left, *right}) - len(keys)
     if not body:
         return section(title, tag("p", f"All {same} values are equal."), anchor="configuration")
     lead = f"{len(keys)} values differ, {same} are equal."
@@ -111,7 +121,7 @@ def _results(sides: Sequence[Side], titles: Sequence[str]) -> Html:
         change = None if values[0] is None or values[1] is None else values[1] - values[0]
         rows.append([name, *(formats.significant(value, 4) for value in values), _signed(change)])
     return section(
-        "Results",
+        RESULTS,
         table(["", *titles, "Second − first"], rows, label="Results at the last validation"),
         anchor="results",
     )
@@ -145,7 +155,7 @@ def _studies(scene: Scene, other: FollowedStudy) -> list[Html]:
     lead = "Means over the seeds that finished; a dash where a study has no such model, or none that has finished."
     return [
         _difference(titles, dict(leaves(scene.state.spec)), dict(leaves(other.spec))),
-        section("Results", results, anchor="results", lead=lead), *_study_curves(scene, other),
+        section(RESULTS, results, anchor="results", lead=lead), *_study_curves(scene, other),
         _study_pictures(scene.state, other),
     ]  # fmt: skip
 
@@ -180,11 +190,14 @@ def _study_curves(scene: Scene, other: FollowedStudy) -> list[Html]:
     pick = scene.choice("Metric", "metric", [(name, name) for name in metrics], look.metric)
     charts = tag("div", *(figure(panel, _caption(panel, studies)) for panel in panels), class_="panels")
     lead = f"Families that both studies have: solid {titles[0]}, dashed {titles[1]}."
-    return [section("Curves", join([pick, charts]), anchor="curves", lead=lead)]
+    return [section(CURVES, join([pick, charts]), anchor="compared-curves", lead=lead)]
 
 
 def _caption(panel: Panel, studies: Sequence[FollowedStudy]) -> str:
-    own = [(study.name, [t for t in study.autoencoders if t.trial.family == panel.of]) for study in studies]
+    def begun(study: FollowedStudy, trial: TrialState) -> bool:
+        return trial.trial.family == panel.of and bool(trial.validation or study.columns(trial).names)
+
+    own = [(study.name, [t for t in study.autoencoders if begun(study, t)]) for study in studies]
     return f"{panel.label}. " + " ".join(captions.of_trials(name, trials) for name, trials in own)
 
 

@@ -53,9 +53,23 @@ def learning_curves(scene: Scene) -> Html:
 
 
 def curve_caption(scene: Scene, trials: Sequence[TrialState], look: Look) -> str:
-    """What a panel of curves shows, and of which trials."""
-    what = f"{look.metric} of training batches and of held-out images against {X_WORDS[look.x]}"
-    return f"{what}. {captions.of_trials(scene.state.name, trials)}"
+    """What a panel of curves shows, and of which of these trials: of those that have anything of the metric."""
+    metric = look.metric
+    trained = {t.trial.id: set(scene.state.columns(t).names) & {metric, f"train/{metric}"} for t in trials}
+    checked = {
+        t.trial.id: any(f"val/{metric}" in record["metrics"] for record in t.validation.values()) for t in trials
+    }
+    seen = [
+        words
+        for words, known in (
+            ("of training batches", any(f"train/{metric}" in names for names in trained.values())),
+            ("of held-out images", any(checked.values())),
+        )
+        if known
+    ]
+    shown = [t for t in trials if trained[t.trial.id] or checked[t.trial.id]]
+    what = f"{metric} {' and '.join(seen) or 'during training'} against {X_WORDS[look.x]}"
+    return f"{what}. {captions.of_trials(scene.state.name, shown)}"
 
 
 def look_of(scene: Scene, metrics: Sequence[str]) -> Look:

@@ -15,8 +15,12 @@ from transvae_platform.study.state import TrialState
 
 LEAD = (
     "A model is named by study, family, size and variant; a version is one trial, its best checkpoint; loading "
-    "executes no code from the registry and verifies the weights against their SHA-256. {said}"
+    "executes no code from the registry and verifies the weights against their SHA-256. The alias `best` goes to the "
+    "best seed (of autoencoders by PSNR, of generators by loss) until somebody promotes another, and `NAME@best` loads "
+    "it. {said}"
 )
+HELD = "Aliases, lineage and promotions are as MLflow had them when this page was drawn."
+HELD_NONE = "MLflow holds none of these models: they were deleted there, or another server is asked."
 JOURNAL = (
     "What stands here comes from the study's journal; aliases, lineage and promotions are MLflow's: `transvae registry "
     "show NAME`."
@@ -33,11 +37,11 @@ def registry(scene: Scene) -> list[Html]:
         return [section("Registry", tag("p", nothing, class_="missing"), anchor="registry")]
     answer: Any = scene.registry() if scene.registry else JOURNAL
     found: Sequence[Mapping[str, Any]] = answer if isinstance(answer, list) else ()
-    said = "Aliases, lineage and promotions as MLflow has them now." if found else str(answer)
+    said = str(answer) if isinstance(answer, str) else HELD if found else HELD_NONE
     by_uri = {version["uri"]: version for version in found}
     body = [_row(scene, trial, by_uri) for trial in trials]
-    head = ["Model", "Version", "Loading code", "Aliases", "Trial", "PSNR or loss", "SHA-256", "Promoted"]
-    shown = table(head, body, label="Registered models", text=(1, 2, 3, 4, 6, 7))
+    head = ["Model", "Version", "Loading code", "Aliases", "Trial", "PSNR, or named", "SHA-256", "Promoted"]
+    shown = table(head, body, label="Registered models", text=(1, 2, 3, 4, 6, 7), kind="registered")
     cards = [_card(scene, trial, by_uri) for trial in trials if trial.registered]
     return [section("Registry", shown, anchor="registry", lead=LEAD.format(said=said)), *cards]
 
@@ -50,12 +54,13 @@ def _row(scene: Scene, trial: TrialState, found: Mapping[str, Mapping[str, Any]]
     version = found.get(made["uri"])
     moves = version["promotions"] if version else []
     own = [move for move in moves if move["version"] == str(made["version"])]
-    quality = made.get("psnr", made.get("loss"))
+    rank = trial.trial.ranked_by.metric.removeprefix("val/")
+    quality = formats.number(made.get(rank), 2 if rank == "psnr" else 4)
     return [
         made["name"], str(made["version"]),
         copier(code_lines(scene.state, made["uri"], trial.trial.generator is not None)),
         " ".join(f"@{alias}" for alias in version["aliases"]) if version else formats.NONE,
-        name, formats.number(quality, 2 if "psnr" in made else 4), tag("code", made["sha256"][:12]),
+        name, quality if rank == "psnr" else f"{rank} {quality}", tag("code", made["sha256"][:12]),
         f"@{own[-1]['alias']}, {own[-1]['at'][:16].replace('T', ' ')}, {own[-1]['how']}" if own else formats.NONE,
     ]  # fmt: skip
 
@@ -65,10 +70,12 @@ def _card(scene: Scene, trial: TrialState, found: Mapping[str, Mapping[str, Any]
     made = trial.registered
     assert made is not None
     version = found.get(made["uri"])
+    title = f"{made['name']}, version {made['version']}"
     parts = [copied(code_lines(scene.state, made["uri"], trial.trial.generator is not None))]
     if version:
         metrics = [(key, formats.significant(value, 5)) for key, value in version["metrics"].items()]
-        lineage = [(key, str(value)) for key, value in version["lineage"].items()]
-        parts.append(tag("div", pairs(metrics, "Evaluation"), pairs(lineage, "Lineage"), class_="pair"))
-    title = f"{made['name']}, version {made['version']}"
+        lineage = [(key, str(value)) for key, value in {"run": version["run"], **version["lineage"]}.items()]
+        parts.append(
+            tag("div", pairs(metrics, f"Evaluation of {title}"), pairs(lineage, f"Lineage of {title}"), class_="pair")
+        )
     return tag("div", details(title, join(parts)), id=trial.trial.id, class_="card")

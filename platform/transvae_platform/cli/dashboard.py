@@ -21,6 +21,9 @@ def dashboard(
         bool, typer.Option("--expose", help="Let other machines in: nobody is asked for a password.")
     ] = False,
     price: Annotated[float | None, typer.Option(help="Of an hour of one device, for costs.", min=0)] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow server; default as for `study submit`.", show_default=False)
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
 ) -> None:
     """Serve the studies of a home on this machine until Ctrl-C; nothing is written but a cache beside each study.
@@ -29,7 +32,7 @@ def dashboard(
     """
     from transvae_dashboards.live.server import open_dashboard
 
-    server = open_dashboard(home.resolve(), host, port, exposed=expose, price=price)
+    server = open_dashboard(home.resolve(), host, port, exposed=expose, price=price, tracking_uri=tracking_uri)
     print(server.url, flush=True)
     if open_browser:
         webbrowser.open(server.url)

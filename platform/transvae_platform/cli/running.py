@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import typer
 
+from transvae_platform.cli.beside import beside
 from transvae_platform.cli.fit_files import keep_fits
 from transvae_platform.cli.progress import StudyProgress
 from transvae_platform.cli.render import print_outcome
@@ -38,7 +39,7 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
         state = submit_study(prepared, home, uri, progress.listen, cluster, asked.rates)
         progress.stage("drawing the report")
         troubles: list[UserError] = []  # the study is done all the same: the rest is kept, and the outcome told
-        page = _tried(troubles, lambda: write_page(state))
+        page = _tried(troubles, lambda: write_page(state, uri))
         if page is not None:
             _tried(troubles, lambda: log_page(uri, home, state, page))
         if spec.calibration is None:
@@ -56,11 +57,12 @@ def run_here(spec: StudySpec, home: Path, tracking_uri: str | None) -> None:
         raise typer.Exit(3)
 
 
-def write_page(state: StudyState) -> Path:
-    """Draw a study's page into its folder."""
+def write_page(state: StudyState, uri: str) -> Path:
+    """Draw a study's page into its folder, with what the MLflow server at `uri` says of its models."""
     from transvae_dashboards import write_report
 
-    return write_report(state, state.folder / "report.html")
+    shown = beside(state, state.folder.parents[1], tracking_uri=uri)
+    return write_report(state, state.folder / "report.html", beside=shown)
 
 
 def _tried(troubles: list[UserError], work: Callable[[], T]) -> T | None:

@@ -158,10 +158,21 @@ def report(
         Path | None, typer.Option(help="A folder for every table as CSV and LaTeX.", show_default=False)
     ] = None,
     price: Annotated[float | None, typer.Option(help="Of an hour of one device, for costs.", min=0)] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="Another study of the home, to be put beside this one.", show_default=False)
+    ] = None,
+    compare_trials: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            help="Two trials to be put beside each other; with --compare the second is of that study.",
+            show_default=False,
+        ),
+    ] = None,
+    tracking_uri: Tracking = None,
     address: Address = None,
     encoded: Annotated[bool, typer.Option(hidden=True, help="Print the page for a job's output.")] = False,
 ) -> None:
-    """Write the study's page: tables, learning curves, scaling curves, pictures, provenance, in one HTML file.
+    """Write the study's page: tables, curves, laws, pictures, registry, provenance, in one HTML file.
 
     With --address it is drawn on the cluster and brought here.
     """
@@ -172,13 +183,21 @@ def report(
         if figures is not None or tables is not None or price is not None:
             raise SpecError("--figures, --tables, --price: charts are files of the cluster's home - draw them there")
         name = name_of(study)
-        print(fetch_page(name, address, home, output or Path(f"{name}.html")).resolve().as_uri())
+        options = [*(["--compare", compare] if compare else []),
+                   *(["--compare-trials", *compare_trials] if compare_trials else [])]  # fmt: skip
+        print(fetch_page(name, address, home, output or Path(f"{name}.html"), options).resolve().as_uri())
         return
     from transvae_dashboards import write_with_files
+    from transvae_platform.cli.beside import beside
 
     state = open_study(study, home)
+    if compare is not None:
+        refuse_unknown(compare, home)
     target = output or state.folder / "report.html"
-    page, *files = write_with_files(state, target, price, figures_in=figures, tables_in=tables)
+    page, *files = write_with_files(
+        state, target, price, beside=beside(state, home, compare, compare_trials, tracking_uri),
+        figures_in=figures, tables_in=tables,
+    )  # fmt: skip
     if encoded:
         from transvae_platform.cluster.remote import encode_page
 

@@ -11,7 +11,7 @@ import hashlib
 import re
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transvae_platform.cluster.jobs import Job, check_shared, follow_job, send
@@ -84,13 +84,16 @@ def stop_there(
     return f"job {job} has ended; its trials are saved"
 
 
-def fetch_page(study: str, address: str, home: Path, target: Path) -> Path:
+def fetch_page(study: str, address: str, home: Path, target: Path, options: Sequence[str] = ()) -> Path:
     """Draw a study's page on the cluster, and bring it here.
+
+    Args:
+        options: further ones of `study report`.
 
     Raises:
         UserError: it did not arrive whole.
     """
-    text = ask_there(("study", "report", study, "--encoded"), address, home)
+    text = ask_there(("study", "report", study, "--encoded", *options), address, home)
     page = decode_page(text)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(page)

@@ -135,3 +135,21 @@ def test_one_click_copies_even_where_the_browser_gives_no_clipboard(dashboard, p
     page.locator("td button.copy").first.click()
     expect(page.locator("td button.copy").first).to_have_text("Copied")
     assert "load_model(" in page.evaluate("window.copied")
+
+
+def test_report_on_paper_is_cut_nowhere(page, whole, tmp_path):
+    path = write_report(whole.state(), tmp_path / "report.html")
+    page.set_viewport_size({"width": 700, "height": 1000})  # A4 between margins of 12 mm
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.emulate_media(media="print", color_scheme="dark")
+    beyond = page.evaluate(
+        "[...document.querySelectorAll('main table, main pre, main figure, main img, main p')]"
+        ".filter((one) => one.getBoundingClientRect().right > 701 || one.scrollWidth > one.clientWidth + 1)"
+        ".map((one) => one.outerHTML.slice(0, 99))"
+    )
+    assert beyond == []
+    columns = page.evaluate("getComputedStyle(document.querySelector('.panels')).gridTemplateColumns")
+    assert len(columns.split()) == 2  # not the single one of small screens
+    assert not page.locator("button.copy").first.is_visible()
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"

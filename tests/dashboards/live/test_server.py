@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import struct
 
 import pytest
 
@@ -64,3 +65,12 @@ def test_addresses_of_others_and_taken_ports_are_refused(dashboard, tmp_path):
         open_dashboard(tmp_path, "0.0.0.0", 0)
     with pytest.raises(UserError, match="another process listens there"):
         open_dashboard(tmp_path, "127.0.0.1", dashboard.server_address[1])
+
+
+def test_browsers_that_leave_in_the_middle_are_no_error(dashboard, capfd):
+    for _ in range(3):
+        with socket.create_connection(dashboard.server_address[:2], timeout=60) as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
+            line.sendall(b"GET /study/demo/scaling HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert ask(dashboard, "/study/demo/scaling")[0].status == 200  # after those: one page is drawn at a time
+    assert capfd.readouterr().err == ""
