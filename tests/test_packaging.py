@@ -68,3 +68,12 @@ def test_nodes_install_nothing_but_by_its_hash(name):
     installs = re.findall(r"pip install(?:[^&\n]|\\\n)*", text)
     (own,) = [each for each in installs if "--require-hashes" not in each]
     assert "--no-deps --no-build-isolation --editable ." in own, "a build of its own would fetch what it builds with"
+
+
+def test_a_submission_does_not_load_what_few_studies_need():
+    """Each of these takes half a second to two seconds, at every submission."""
+    code = "import sys, transvae_platform.cluster.submit; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    loaded = set(done.stdout.split())
+    assert "torch" in loaded
+    assert not loaded & {"torchmetrics", "torchvision", "torch.distributed.checkpoint", "scipy.stats", "transformers"}

@@ -28,7 +28,6 @@ from transvae_platform.cluster.rounds import run_rounds
 from transvae_platform.cluster.schedule import cluster_devices, ray_session, run_trials
 from transvae_platform.cluster.sources import make_source
 from transvae_platform.cluster.table_inputs import fetch_networks
-from transvae_platform.cluster.tables import measure_models
 from transvae_platform.data.sets.catalogue import TrainingData
 from transvae_platform.errors import UnreachableError
 from transvae_platform.lineage import lineage
@@ -150,7 +149,9 @@ def submit_study(
         _note_ends(state, journal)
         registrar.every()
         stopped = asked_to_stop(fence)
-        if not stopped:
+        if prepared.spec.tables is not None and not stopped:
+            from transvae_platform.cluster.tables import measure_models  # 2 s of imports, which few studies need
+
             measure_models(prepared.spec, networks, home, tracking_uri, address, journal, state, say)
         journal.close()
     state.refresh()

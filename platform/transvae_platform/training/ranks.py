@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import torch.distributed as dist
 from safetensors import SafetensorError
-from torch.distributed.checkpoint.api import CheckpointException
 
 from transvae_platform.data.sets.stores import first_line
 
@@ -46,12 +45,15 @@ class Ranks:
         Raises:
             SaveError: on all ranks, if one of them met a `TROUBLE`. Any other error is raised where it happened.
         """
+        from torch.distributed.checkpoint.api import CheckpointException  # 1 s to import, and submissions save nothing
+
         result: T | None = None
         failed: BaseException | None = None
         try:
             result = work()
         except (Exception, CheckpointException) as error:  # noqa: BLE001 - the others must not wait for this rank
-            failed = _cause(error)
+            # DCP wraps what happened on any rank, and is no Exception itself
+            failed = next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error
         told = self.share((result, reason(failed) if failed else None))
         if failed is not None and not isinstance(failed, TROUBLE):
             raise failed
@@ -64,8 +66,3 @@ class Ranks:
 def reason(error: BaseException) -> str:
     """Why something failed, in one line."""
     return first_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {first_line(error)}"
-
-
-def _cause(error: BaseException) -> BaseException:
-    # DCP wraps what happened on any rank, and is no Exception itself
-    return next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import gaussian_kde
 
 from transvae_platform.errors import UserError
 from transvae_platform.evaluation.latent_space.records import MEASURES
@@ -101,6 +100,8 @@ def tsne(vectors_NC: Floats, seed: int) -> Points:
 
 def of_points(points_N2: Points) -> dict[str, float]:
     """The three measures of the kernel density (Scott's width) of points at these points."""
+    from scipy.stats import gaussian_kde  # half a second to import, and plans only read the settings
+
     densities = gaussian_kde(points_N2.T)(points_N2.T)
     n = len(densities)
     shares = densities / densities.sum()
