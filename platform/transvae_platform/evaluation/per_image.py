@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 
 from transvae.losses.perceptual import LPIPS
-from transvae.torchvision_cpu import ensure_torchvision
 from transvae_platform.evaluation.protocols import Protocol, Values
 from transvae_platform.evaluation.reconstruction import to_8bit
-
-ensure_torchvision()  # torchmetrics imports torchvision
-from torchmetrics.functional.image import structural_similarity_index_measure  # noqa: E402
+from transvae_platform.evaluation.similarity import ssim
 
 
 def per_image(x_B3HW: Tensor, output_B3HW: Tensor, protocol: Protocol, lpips: LPIPS | None) -> dict[str, Tensor]:
@@ -29,7 +26,7 @@ def per_image(x_B3HW: Tensor, output_B3HW: Tensor, protocol: Protocol, lpips: LP
     }
     metrics = {"psnr": _psnr(*seen[protocol.psnr])}
     if protocol.ssim is not None:
-        metrics["ssim"] = _ssim(*seen[protocol.ssim])
+        metrics["ssim"] = ssim(*seen[protocol.ssim])
     if protocol.lpips is not None:
         assert lpips is not None, "the protocol has LPIPS"
         x, output, _ = seen[protocol.lpips]
@@ -49,10 +46,3 @@ def _values(x_B3HW: Tensor, output_B3HW: Tensor, kind: Values | None) -> tuple[T
 def _psnr(x_B3HW: Tensor, output_B3HW: Tensor, span: float) -> Tensor:
     mse_B = (x_B3HW - output_B3HW).double().square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(span**2 / mse_B)
-
-
-def _ssim(x_B3HW: Tensor, output_B3HW: Tensor, span: float) -> Tensor:
-    # torchmetrics: the window of sigma 1.5 is 11 x 11, borders are mirrored
-    values_B = structural_similarity_index_measure(output_B3HW, x_B3HW, data_range=span, reduction="none", sigma=1.5)
-    assert isinstance(values_B, Tensor)
-    return values_B.double().reshape(-1)

@@ -13,14 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from transvae.torchvision_cpu import ensure_torchvision
 from transvae_platform.data.sets.mixture import Samples
 from transvae_platform.data.stream.batches import to_model_input
+from transvae_platform.evaluation.similarity import ssim
 from transvae_platform.files import whole_file
 from transvae_platform.world import World
-
-ensure_torchvision()  # torchmetrics imports torchvision
-from torchmetrics.functional.image import structural_similarity_index_measure  # noqa: E402
 
 
 @torch.no_grad()
@@ -52,16 +49,12 @@ def _sums(x_BCHW: Tensor, reconstruction_BCHW: Tensor) -> Tensor:
     # an image without any error would give an infinite PSNR; one grey level in one value bounds it
     floor = 1.0 / x_BCHW[0].numel()
     psnr_B = 10 * torch.log10(255.0**2 / mse_8bit_B.clamp_min(floor))
-    ssim_B = structural_similarity_index_measure(
-        reconstruction_BCHW, x_BCHW, data_range=2.0, reduction="none", sigma=1.5
-    )
-    assert isinstance(ssim_B, Tensor)
     return torch.stack(
         [
             error.abs().mean(dim=(1, 2, 3)).sum(),
             error.square().mean(dim=(1, 2, 3)).sum(),
             psnr_B.sum(),
-            ssim_B.double().sum(),
+            ssim(x_BCHW, reconstruction_BCHW, span=2.0).sum(),
             torch.tensor(float(len(x_BCHW)), dtype=torch.float64, device=error.device),
         ]
     )
