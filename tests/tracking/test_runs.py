@@ -405,12 +405,19 @@ def test_a_server_that_hangs_holds_nobody_up(server, study):
     assert tracker.send(now=True)
 
 
-@pytest.mark.parametrize("verb", ["status", "report"])
-def test_looking_at_a_study_never_sends(study, verb):
+@pytest.mark.parametrize(
+    ("verb", "without"),
+    [
+        ("status", "sys.modules['mlflow'] = None\n"),  # importing it raises
+        ("report", ""),  # it asks for the registry's part
+    ],
+)
+def test_looking_at_a_study_never_sends(client, study, verb, without):
     study.train(study.trials[0], 20.0)
+    before = {experiment.name for experiment in client.search_experiments()}
+    assert study.spec.study not in before
     program = (
-        "import sys\n"
-        "sys.modules['mlflow'] = None\n"  # importing it raises
+        f"import sys\n{without}"
         "from transvae_platform.cli.main import main\n"
         f"sys.argv = ['transvae', 'study', {verb!r}, {study.spec.study!r}, '--home', {str(study.home)!r}]\n"
         "main()"
@@ -418,6 +425,7 @@ def test_looking_at_a_study_never_sends(study, verb):
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert {experiment.name for experiment in client.search_experiments()} == before
 
 
 def test_study_file_and_lineage_are_artifacts_of_the_study(client, server, study):

@@ -123,7 +123,9 @@ class Asked:
         try:
             self._answer = _told(uri, self._patience)
         except (OSError, HTTPException) as error:
-            self._failure = str(getattr(error, "reason", None) or error) or type(error).__name__
+            cause = getattr(error, "reason", None) or error
+            if not isinstance(cause, TimeoutError):  # whether one call or all of them took too long is the same
+                self._failure = str(cause) or type(error).__name__
         except (ValueError, KeyError, TypeError, AttributeError):
             self._failure = "its answer is none of MLflow's"
 
