@@ -1,7 +1,9 @@
 """Captions from a JSON Lines file: matched by name, and refused where they cannot be meant."""
 
 import json
+from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from transvae_platform.data.listing.bundled import list_bundled
@@ -76,3 +78,34 @@ def test_an_edit_names_what_it_is_of(tmp_path):
 def test_sources_that_are_none_are_refused(captioned, source, told):
     with pytest.raises(SpecError, match=told):
         captioned({"file_name": "rocket.jpg", "caption": "make it night", "source": source})
+
+
+def test_all_lines_that_cannot_be_meant_are_named_at_once(captioned):
+    lines = [
+        {"file_name": "moon.jpg", "caption": "a moon"},
+        {"file_name": "rocket.jpg", "caption": "a rocket"},
+        {"file_name": "skimage/rocket.jpg", "caption": "another"},
+        {"file_name": "coffee.png", "caption": "make it tea", "source": "tea.png"},
+    ]
+    with pytest.raises(SpecError) as told:
+        captioned(*lines)
+    for part in ("named moon.jpg", "skimage/rocket.jpg has two captions, as rocket.jpg, too", "named tea.png"):
+        assert part in str(told.value)
+
+
+def test_a_caption_of_the_source_is_neither_lost_nor_replaced(tmp_path):
+    listing = list_bundled()
+    place, own = listing.table.schema.get_field_index("caption"), [None] * len(listing.table)
+    own[0], names = "its own", listing.table["name"].to_pylist()
+    listing = replace(listing, table=listing.table.set_column(place, "caption", pa.array(own, pa.string())))
+    path = tmp_path / "captions.jsonl"
+    path.write_text(json.dumps({"file_name": names[1], "caption": "given"}))
+    assert with_captions(listing, path).table["caption"].to_pylist()[:2] == ["its own", "given"]
+    path.write_text(json.dumps({"file_name": names[0], "caption": "given"}))
+    with pytest.raises(SpecError, match=r"has one in the source itself\n  files .* broken may hold them: a.parquet"):
+        with_captions(replace(listing, broken=("a.parquet",)), path)
+
+
+def test_a_caption_may_hold_other_ends_of_lines(captioned):
+    line = json.dumps({"file_name": "rocket.jpg", "caption": "up\u2028and away"}, ensure_ascii=False)
+    assert captioned(line) == {"skimage/rocket.jpg": "up\u2028and away"}

@@ -169,6 +169,23 @@ def test_reader_that_fails_fails_the_training(train):
         ahead.batch(2)
 
 
+def test_what_failed_is_read_anew_when_it_is_asked_for_again(train):
+    asked = []
+
+    class Shaky:
+        def batch(self, step):
+            asked.append(step)
+            if asked.count(1) == 1 and step == 1:
+                raise OSError("gone")
+            return stream(train).batch(step)
+
+    ahead = Ahead(Shaky())
+    ahead.batch(0)
+    with pytest.raises(OSError, match="gone"):
+        ahead.batch(1)
+    assert torch.equal(ahead.batch(1).images, stream(train).batch(1).images)
+
+
 @pytest.mark.parametrize("crop", [None, RandomCrop(size=16)])
 def test_steps_alternate_between_sizes_and_keep_the_order_of_samples(train, crop):
     sampling = Sampling(crop=crop, buckets=(Bucket(size=16, share=3), Bucket(size=8)))

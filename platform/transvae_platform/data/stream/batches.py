@@ -92,6 +92,7 @@ class Ahead(Generic[AnyBatch]):
         """This worker's part of the global batch of a step (0-based); starts on the one after it."""
         expected, waiting = self._next or (-1, None)
         future = waiting if waiting and expected == step else self._reader.submit(self._stream.batch, step)
+        self._next = None  # what failed is read anew by whoever asks again
         batch = future.result()
         # not before: a reader that goes on at once takes Python's lock after every record from whom it has just woken
         self._next = (step + 1, self._reader.submit(self._stream.batch, step + 1))
