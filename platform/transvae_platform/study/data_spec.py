@@ -190,7 +190,9 @@ class Data(Section):
         if self.edits is not None and (self.source != "folder" or self.layout not in ("auto", *TABLES)):
             raise ValueError("`edits` belongs to `source: folder` with tables (parquet, huggingface)")
         if self.edits is not None and self.captions is not None:
-            raise ValueError("`edits` (--edits) names the columns of captions, `captions` (--captions) a file of them - keep one")
+            raise ValueError(
+                "`edits` (--edits) names the columns of captions, `captions` (--captions) a file of them - keep one"
+            )
         self._refuse_idle_keys()
         if self.model_resolution > self.resolution:
             raise ValueError(f"sampling.crop.size is above the samples' resolution of {self.resolution}")
