@@ -7,6 +7,7 @@ glibc maps also begins 16 bytes into a page, where copying an image took 1.2 to 
 
 from __future__ import annotations
 
+import math
 import sys
 from threading import Lock
 from typing import Any
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 UNUSED = 2
 """References to an array that only `Buffers` keeps: its list's, and the argument of `getrefcount`."""
+SMALL = 128 * 1024
+"""Bytes below which glibc gives memory of its heap, which is neither cleared nor mapped (its M_MMAP_THRESHOLD)."""
 PAGE = 4096
 """Bytes at whose multiples a batch begins: a page of x86 and of most arm64 systems, whole cache lines on any."""
 
@@ -29,7 +32,9 @@ class Buffers:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array with anything in it, as from `np.empty`."""
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
+        if size < SMALL:
+            return np.empty(shape, dtype)
         with self._lock:
             free = [sys.getrefcount(self._kept[place]) == UNUSED for place in range(len(self._kept))]
             fits = [kept.size == size + PAGE for kept in self._kept]
